@@ -1,0 +1,1 @@
+"""Integer networks: formats, the golden model, lowering from a trained net."""

@@ -1,0 +1,1 @@
+"""Learning: losses, objectives, the one training loop, evaluation."""
