@@ -1,27 +1,185 @@
 """Batches in an order that (seed, epoch) decides alone, on any number of ranks and workers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.views import Views
+from limbeck.data.sources import Source
+from limbeck.data.views import (
+    STREAM_ORDER,
+    Augment,
+    Mix,
+    Views,
+    counters,
+    draw,
+    mix,
+    render_image,
+    render_tensor,
+)
+from limbeck.errors import InputError
 
-
-@dataclass(frozen=True)
-class Mix:
-    """Mixup or CutMix: image i is share[i] of itself and 1 - share[i] of image partner[i] of the same batch."""
-
-    partner: Tensor  # int64 [N]
-    share: Tensor  # float32 [N], in [0, 1]
+__all__ = ["Batch", "Mix", "batches", "order", "steps_per_epoch"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step gets."""
+    """What a step gets: images, labels, mix and targets on the device, indices and views on the CPU."""
 
-    images: Tensor  # uint8 [N, channels, height, width], on the device, mixed if `mix` says so
+    images: Tensor  # uint8 [N, channels, height, width], mixed if `mix` says so
     labels: Tensor | None  # int64 [N]; None where the source has none
     indices: Tensor  # int64 [N], the images' places in the source
     views: Views
     mix: Mix | None = None
     targets: Tensor | None = None  # float32 [N, classes]: stored soft labels, where a label store serves them
+
+
+def order(n: int, *, seed: int, epoch: int) -> Tensor:
+    """Return int64 [n], the epoch's permutation of range(n): its places sorted by their 64-bit hashes."""
+    return torch.from_numpy(np.argsort(counters(STREAM_ORDER, seed=seed, epoch=epoch, indices=np.arange(n))))
+
+
+def steps_per_epoch(n: int, *, batch: int, ranks: int = 1, drop_last: bool = True) -> int:
+    """Return the steps in an epoch of n images, `batch` a rank; the last may be short unless dropped."""
+    together = batch * ranks
+    return n // together if drop_last else -(-n // together)
+
+
+def batches(
+    source: Source,
+    augment: Augment,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    shuffle: bool = True,
+    drop_last: bool = True,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+) -> Iterator[Batch]:
+    """Return one rank's batches of an epoch from step `start`: what is skipped is never decoded.
+
+    Step s takes places [(s ranks + rank) batch, + batch) of the order, so ranks together see what one rank
+    with the whole batch would. With shuffle=False, drop_last=False each image comes exactly once over all
+    ranks, and a rank may get fewer batches than another. A source in memory is rendered on `device`, without
+    workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch.
+    """
+    steps = steps_per_epoch(len(source), batch=batch, ranks=ranks, drop_last=drop_last)
+    if batch < 1 or not 0 <= rank < ranks:
+        raise InputError(
+            f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more"
+        )
+    if not steps:
+        raise InputError(
+            f"{source.spec} ({source.split}) has {len(source)} images, fewer than one step takes "
+            f"({batch} x {ranks} ranks); lower --batch"
+        )
+    if (mixup > 0 or cutmix > 0) and batch % 2:
+        raise InputError(f"mixup and cutmix mix pairs, and a batch of {batch} is odd; make --batch even")
+    places = order(len(source), seed=seed, epoch=epoch) if shuffle else torch.arange(len(source))
+    plan = _Steps(source, augment, places, batch, seed, epoch, rank, ranks)
+    own = [s for s in range(start, steps) if (s * ranks + rank) * batch < len(source)]
+    rendered = (
+        _in_memory(plan, own, device) if source.pixels is not None else _decoded(plan, own, workers, device)
+    )
+    return _finished(plan, own, rendered, device=device, mixup=mixup, cutmix=cutmix)
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
+    """Step s as (images, boxes, flips), rendered image by image, or as the sentence that says why not."""
+
+    source: Source
+    augment: Augment
+    places: Tensor
+    batch: int
+    seed: int
+    epoch: int
+    rank: int
+    ranks: int
+
+    def position(self, step: int) -> int:
+        return (step * self.ranks + self.rank) * self.batch
+
+    def indices(self, step: int) -> Tensor:
+        first = self.position(step)
+        return self.places[first : first + self.batch]
+
+    def views(self, step: int) -> Views:
+        indices = self.indices(step)
+        sizes = self.source.sizes[indices]
+        return draw(self.augment, sizes, seed=self.seed, epoch=self.epoch, indices=indices)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor] | str:
+        views, augment = self.views(step), self.augment
+        try:
+            images = [
+                render_image(self.source.read(i), box, flip, augment.size, augment.interpolation)
+                for i, box, flip in zip(
+                    self.indices(step).tolist(), views.boxes.numpy(), views.flips.tolist(), strict=True
+                )
+            ]
+        except (
+            InputError
+        ) as error:  # as a value: a worker's exception would arrive with its traceback as its text
+            return str(error)
+        return torch.from_numpy(np.stack(images)), views.boxes, views.flips
+
+
+def _in_memory(plan: _Steps, steps: list[int], device: torch.device | str) -> Iterator[tuple[Tensor, Views]]:
+    assert plan.source.pixels is not None
+    pixels = plan.source.pixels.to(device)
+    for step in steps:
+        views = plan.views(step)
+        chosen = pixels[plan.indices(step).to(device)]
+        yield render_tensor(chosen, views, plan.augment.size, plan.augment.interpolation), views
+
+
+def _decoded(
+    plan: _Steps, steps: list[int], workers: int, device: torch.device | str
+) -> Iterator[tuple[Tensor, Views]]:
+    loader: DataLoader[tuple[Tensor, Tensor, Tensor] | str] = DataLoader(
+        plan,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        pin_memory=torch.device(device).type == "cuda",
+        generator=torch.Generator(),  # its own: reading must not advance torch's global generator
+    )
+    for item in loader:
+        if isinstance(item, str):
+            raise InputError(item)
+        images, boxes, flips = item
+        yield images.to(device, non_blocking=True), Views(boxes, flips)
+
+
+def _finished(
+    plan: _Steps,
+    steps: list[int],
+    rendered: Iterator[tuple[Tensor, Views]],
+    *,
+    device: torch.device | str,
+    mixup: float,
+    cutmix: float,
+) -> Iterator[Batch]:
+    """Yield the rendered images with their labels, mixed where asked."""
+    labels = None if plan.source.labels is None else plan.source.labels.to(device)
+    for step, (images, views) in zip(steps, rendered, strict=True):
+        indices = plan.indices(step)
+        how = None
+        if mixup > 0 or cutmix > 0:
+            positions = np.arange(len(indices)) + plan.position(step)
+            images, how = mix(  # noqa: PLW2901 - the same images, mixed
+                images, seed=plan.seed, epoch=plan.epoch, positions=positions, mixup=mixup, cutmix=cutmix
+            )
+        own = None if labels is None else labels[indices.to(labels.device)]
+        yield Batch(images, own, indices, views, how)
