@@ -55,9 +55,9 @@ class TimedConv(nn.Module):
 
     def forward(self, z: Tensor, t: float) -> Tensor:
         y: Tensor = self.space(z)
-        if self.time is None:
+        if self.time is None or t == 0:
             return y
-        return y.add(self.time(z.new_ones(1, 1, *z.shape[2:])), alpha=t)
+        return y.add_(self.time(z.new_ones(1, 1, *z.shape[2:])), alpha=t)
 
 
 class OdeFunction(nn.Module):
@@ -71,7 +71,7 @@ class OdeFunction(nn.Module):
         self.norm2 = StepBatchNorm(channels, evaluations)
 
     def forward(self, z: Tensor, t: float, call: int) -> Tensor:
-        inner = F.relu(self.norm1(self.conv1(z, t), call))
+        inner = F.relu(self.norm1(self.conv1(z, t), call), inplace=True)
         outer: Tensor = self.norm2(self.conv2(inner, t), call)
         return outer
 
@@ -111,7 +111,7 @@ class Block(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
@@ -123,7 +123,8 @@ def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
         if small
         else nn.Conv2d(channels, width, 7, 2, 3, bias=False)
     )
-    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=BatchNorm(width), act=nn.ReLU())
+    act = nn.ReLU(inplace=True)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=BatchNorm(width), act=act)
     if not small:
         parts["pool"] = nn.MaxPool2d(3, 2, 1)
     return nn.Sequential(parts)
@@ -132,9 +133,9 @@ def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
 class OdeNet(nn.Module):
     """A classifier of the family: images [N, in_chans, H, W] in, logits [N, num_classes] out.
 
-    `steps` replaces the executions of the ODE blocks, one number or one a block; `h` is a step's size (1 makes
-    it a residual block, 1 / steps integrates over one unit of time); `dsc` says where convolutions are
-    depthwise separable (the stem's never is); `width` is the first stage's, doubled by each down-sampling
+    `steps` replaces the executions of the ODE blocks, one number for all or one a block; `h` is a step's size
+    (1 makes it a residual block, 1 / steps integrates over one unit of time); `dsc` says where convolutions
+    are depthwise separable (the stem's never is); `width` is the first stage's, doubled by each down-sampling
     block. InputError for a bad value.
     """
 
@@ -241,8 +242,8 @@ def ode_blocks(model: nn.Module) -> dict[str, OdeBlock]:
 def with_steps(model: nn.Module, steps: int | tuple[int, ...]) -> nn.Module:
     """Return a copy of model whose ODE blocks take `steps` steps (one number or one a block).
 
-    The span h·steps stays, so h changes inversely. BatchNorm statistics are those of the old evaluation nearest
-    in time: call norm.reestimate before use. InputError for a bad number, or a model without ODE blocks.
+    The span h·steps stays, so h changes inversely. BatchNorm statistics are the nearest old evaluation's:
+    call norm.reestimate before use. InputError for a bad number, or a model without ODE blocks.
     """
     model = copy.deepcopy(model)
     blocks = list(ode_blocks(model).values())

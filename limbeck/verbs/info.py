@@ -1,0 +1,155 @@
+"""What a net costs, beside the nets that it stands in for."""
+
+import difflib
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from limbeck.errors import InputError
+from limbeck.runs import Tell, silent
+
+if TYPE_CHECKING:
+    from limbeck.nets.count import Layer, Table
+
+_PUBLISHED = (
+    "Published: dsODENet has 54.2 to 79.8 % fewer parameters than its Neural ODE baseline, without pre- and "
+    "post-processing layers (arXiv 2107.12824). Its layer table is not public: the figure here is this net's "
+    "own and does not reproduce the published one."
+)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another net's totals, and how much smaller the net in question is, in per cent of the other's."""
+
+    model: str
+    parameters: int
+    macs: int
+    fewer_parameters: float
+    fewer_body_parameters: float  # without the stem and the head
+    fewer_macs: float
+
+
+@dataclass(frozen=True)
+class Info:
+    """A net's cost for one image. Bytes are of the parameters alone."""
+
+    model: str
+    shape: tuple[int, int, int]  # channels, height, width
+    layers: "tuple[Layer, ...]"
+    parameters: int
+    macs: int
+    activations: int
+    largest_map: int
+    bytes: dict[str, int]
+    beside: tuple[Beside, ...] = ()
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON takes it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        names = max(len(layer.name) for layer in self.layers)
+        heads = f"{'parameters':>11} {'MACs':>14} {'activations':>12}"
+        lines = [f"{'layer':{names}}  {'output':>12} {'runs':>4} {heads}"]
+        for layer in self.layers:
+            output = "x".join(map(str, layer.output)) or "-"
+            numbers = f"{layer.parameters:11,} {layer.macs:14,} {layer.activations:12,}"
+            lines.append(f"{layer.name:{names}}  {output:>12} {layer.executions:4} {numbers}")
+        total = f"{self.parameters:11,} {self.macs:14,} {self.activations:12,}"
+        lines.append(f"{'total':{names}}  {'':>12} {'':>4} {total}")
+        sizes = ", ".join(f"{size:,} as {kind}" for kind, size in self.bytes.items())
+        lines.append(f"parameters in bytes: {sizes}; largest map: {self.largest_map:,} values")
+        lines += [
+            f"beside {other.model} ({other.parameters:,} parameters, {other.macs:,} MACs): "
+            f"{other.fewer_parameters:.2f} % fewer parameters ({other.fewer_body_parameters:.2f} % without stem "
+            f"and head), {other.fewer_macs:.2f} % fewer MACs"
+            for other in self.beside
+        ]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+
+def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, tell: Tell = silent) -> Info:
+    """What a net costs for one image: parameters, multiply-accumulates, activations, bytes, by layer.
+
+    A net of the family stands beside the ResNet and the ODENet of its depth.
+
+        limbeck info dsodenet20 --size 28 --channels 1
+
+    Args:
+        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100.
+        size: Side of the image, in pixels.
+        channels: 3 for colour, 1 for grey.
+        classes: Number of classes.
+    """
+    from limbeck.nets.count import bytes_of
+
+    table = _table(model, size, channels, classes)
+    tell("note", {"text": f"{model}: {table.parameters:,} parameters, {table.macs:,} multiply-accumulates"})
+    beside = tuple(
+        _beside(label, table, _table(name, size, channels, classes, dense=dense))
+        for label, name, dense in _relatives(model)
+    )
+    return Info(
+        model,
+        (channels, size, size),
+        table.layers,
+        table.parameters,
+        table.macs,
+        table.activations,
+        table.largest_map,
+        bytes_of(table.parameters),
+        beside,
+        _PUBLISHED if model.startswith("dsodenet") else "",
+    )
+
+
+def _table(name: str, size: int, channels: int, classes: int, *, dense: bool = False) -> "Table":
+    """Return the named net's costs; InputError for a name or a size that it does not have."""
+    import timm
+
+    import limbeck.nets.odenet  # noqa: F401 - registers the family
+    from limbeck.nets.count import count
+
+    if min(size, channels, classes) < 1:
+        raise InputError(f"size {size}, channels {channels}, classes {classes}: each must be at least 1")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), 1)
+        raise InputError(
+            f"{name} is not a model" + (f"; did you mean {near[0]}?" if near else "; see limbeck zoo")
+        )
+    keywords: dict[str, Any] = {"dsc": "none"} if dense else {}
+    net = timm.create_model(name, in_chans=channels, num_classes=classes, **keywords)
+    expected: Any = net.pretrained_cfg
+    if expected.get("fixed_input_size") and expected["input_size"][-1] != size:
+        raise InputError(
+            f"{name} takes {expected['input_size'][-1]} pixels only; change --size {size} to that"
+        )
+    return count(net, (channels, size, size))
+
+
+def _relatives(model: str) -> list[tuple[str, str, bool]]:
+    """Return (label, name, with dense convolutions) of the nets that a net of the family stands in for."""
+    if model == "dsodenet_l":
+        return [("dsodenet_l with dense convolutions", model, True)]
+    match = re.fullmatch(r"(?:ds)?odenet(\d+)(?:_ode)?|rodenet\d+_(\d+)", model)
+    if match is None:
+        return []
+    depth = match[1] or match[2]
+    names = [f"resnet{depth}", f"odenet{depth}"]
+    return [(name, name, False) for name in names if name != model]
+
+
+def _beside(label: str, ours: "Table", other: "Table") -> Beside:
+    def fewer(mine: int, theirs: int) -> float:
+        return 100 * (1 - mine / theirs)
+
+    return Beside(
+        label,
+        other.parameters,
+        other.macs,
+        fewer(ours.parameters, other.parameters),
+        fewer(ours.part("layer").parameters, other.part("layer").parameters),
+        fewer(ours.macs, other.macs),
+    )
