@@ -1,9 +1,12 @@
 """Run folders: files appear whole or not at all. Standard library only, so that every folder may use it."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,3 +73,60 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 def silent(event: str, values: dict[str, Any]) -> None:
     """The Tell of a caller who does not want to hear."""
+
+
+RECIPE, ENVIRONMENT, STATE, RESULTS = "recipe.toml", "environment.json", "state.pt", "results.json"
+_MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
+
+
+def to_toml(settings: dict[str, Any], comment: str = "") -> str:
+    """Return flat settings as TOML; None is left out, for it is a default. Values: str, bool, int, float, lists."""
+    lines = [f"# {line}" for line in comment.splitlines()]
+    # JSON's strings, numbers, booleans and lists of these are TOML's too.
+    return "\n".join([*lines, *(f"{key} = {json.dumps(v)}" for key, v in settings.items() if v is not None)]) + "\n"
+
+
+def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bool:
+    """Make the run folder `out` with its recipe, or check that the run in it can go on.
+
+    Returns whether there is a run to go on with. Raises InputError where the folder holds something else, or a run
+    of other settings, or a run although `resume` is false.
+    """
+    recipe = out / RECIPE
+    plain = json.loads(json.dumps({"verb": verb, **settings}))  # tuples become lists
+    if not recipe.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not a run folder; choose another --out")
+        write_text(recipe, to_toml(plain))
+        return False
+    if not resume:
+        raise InputError(f"{out} already holds a run; pass --resume to go on with it or choose another --out")
+    saved = read_toml(recipe)
+    for key in sorted((plain.keys() | saved.keys()) - _MAY_DIFFER):
+        if saved.get(key) != plain.get(key):
+            raise InputError(
+                f"{out} was begun with {key} = {saved.get(key)!r}, now it is {plain.get(key)!r}; "
+                "resume with the same settings or choose another --out"
+            )
+    return True
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what the TOML file holds; InputError where it is missing or broken."""
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable TOML: {error}") from error
+
+
+def write_history(out: Path, history: list[dict[str, float]]) -> None:
+    """Write one row an epoch to metrics.csv and metrics.jsonl, whole files, atomically."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(history)
+    write_text(out / "metrics.csv", text.getvalue())
+    write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))

@@ -1,0 +1,195 @@
+"""limbeck VERB ...: argv becomes a verb's keywords, what it returns is printed. Alone prints, exits, handles Ctrl-C."""
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import limbeck
+from limbeck import recipe
+from limbeck.errors import InputError, VerificationError
+from limbeck.runs import Tell, to_toml
+
+VERBS = {
+    "data": "look at a data set: counts, sizes, balance, duplicates, broken files",
+    "teach": "train or fine-tune a classifier on labels",
+    "distill": "distil teachers into a small student, without labels",
+    "evaluate": "measure a classifier on a held-out split",
+    "predict": "name what is in images",
+    "info": "show a net layer by layer: parameters, MACs, bytes",
+}
+HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
+
+Usage: limbeck VERB ... | limbeck VERB --help | limbeck --version
+
+{chr(10).join(f"  {name:<10} {text}" for name, text in VERBS.items())}
+
+  -c recipe.toml    begin with a recipe's settings; flags override them
+  --print-config    print the settings that a command would have, as a recipe, and stop
+
+Examples:
+  limbeck data photos/
+  limbeck teach --data photos/ --model resnet20 --size 64 --out runs/t1
+  limbeck distill --data photos/ --student dsodenet20 --teachers runs/t1 runs/t2 --out runs/s
+  limbeck predict runs/s photo.jpg
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(HELP)
+        return 0
+    if arguments[0] == "--version":
+        print(limbeck.__version__)
+        return 0
+    verb = arguments[0]
+    try:
+        return _run(verb, arguments[1:])
+    except InputError as error:
+        return _fail(verb, str(error), 2)
+    except VerificationError as error:
+        return _fail(verb, str(error), 3)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(verb, f"{error.strerror or error}{where}", 2)
+    except KeyboardInterrupt:
+        return _fail(verb, "interrupted; a training goes on with the same command and --resume", 130)
+
+
+def _fail(verb: str, sentence: str, code: int) -> int:
+    print(f"limbeck {verb}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if verb not in VERBS:
+        raise InputError(f"there is no such verb{recipe.nearest(verb, VERBS)}; limbeck --help lists them")
+    function = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
+    arguments, print_config = _without(arguments, "--print-config")
+    arguments = _with_recipe(function, verb, arguments)
+    values = parse(function, arguments)
+    if print_config:
+        print(to_toml({"verb": verb, **_flattened(values)}), end="")
+        return 0
+    from limbeck.progress import show
+
+    with show(quiet=_rank() > 0) as tell, _interruptible(tell) as heard:
+        result = function(**values, tell=heard)
+    if _rank() == 0:
+        _print(result)
+    return 0
+
+
+@contextlib.contextmanager
+def _interruptible(tell: Tell) -> Iterator[Tell]:
+    """Yield a Tell that raises KeyboardInterrupt after Ctrl-C or SIGTERM: between two steps, where it is safe. A
+    second Ctrl-C interrupts at once."""
+    asked = False
+
+    def ask(number: int, frame: types.FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def heard(event: str, values: dict[str, Any]) -> None:
+        tell(event, values)
+        if asked:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield tell
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(result: Any) -> None:  # noqa: ANN401 - whatever the verb returned
+    """Print a table for people and, as the last line, JSON for programs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in result.rows():
+        table.add_row(name, value)
+    Console().print(table)
+    print("--result " + json.dumps(result.to_json(), default=str))
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))  # set by torchrun
+
+
+def _without(arguments: list[str], flag: str) -> tuple[list[str], bool]:
+    return [argument for argument in arguments if argument != flag], flag in arguments
+
+
+def _with_recipe(function: Callable[..., Any], verb: str, arguments: list[str]) -> list[str]:
+    """Put the flags of `-c recipe.toml` in front, where the command line's own override them."""
+    for i, argument in enumerate(arguments):
+        if argument in {"-c", "--config"}:
+            if i + 1 == len(arguments):
+                raise InputError(f"{argument} needs a recipe file")
+            known = set(_keywords(function))
+            return recipe.flags(Path(arguments[i + 1]), verb, known) + arguments[:i] + arguments[i + 2 :]
+    return arguments
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    """Return a verb's keywords, those of its settings dataclass among them."""
+    hints = get_type_hints(function)
+    found: list[str] = []
+    for name in inspect.signature(function).parameters:
+        nested = hints[name]
+        found += [f.name for f in dataclasses.fields(nested)] if dataclasses.is_dataclass(nested) else [name]
+    return [name for name in found if name != "tell"]
+
+
+def parse(function: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
+    """Return the keywords that `arguments` give a verb. Its parameters before `*` are positional, the others flags;
+    the fields of a settings dataclass are flags of their own. Exits with 2 and a hint where they don't fit."""
+    import tyro
+
+    signature = inspect.signature(function)
+    hints = get_type_hints(function)
+    shown = [p for p in signature.parameters.values() if p.name != "tell"]
+    for p in shown:
+        if p.kind is p.POSITIONAL_OR_KEYWORD:
+            hints[p.name] = Annotated[hints[p.name], tyro.conf.Positional]
+
+    def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
+        return values
+
+    parameters = [p.replace(annotation=hints[p.name]) for p in shown]
+    collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
+    collect.__annotations__ = {p.name: hints[p.name] for p in shown}
+    collect.__doc__ = function.__doc__
+    return tyro.cli(
+        collect,
+        prog=f"limbeck {function.__name__}",
+        description=inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0],
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
+    )
+
+
+def _flattened(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {name: value}  # type: ignore[arg-type]
+    return {name: value for name, value in flat.items() if value != ()}

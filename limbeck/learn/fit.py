@@ -1,0 +1,280 @@
+"""The one training loop: supervised, distilled, replayed and adapted training differ in the objective alone."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from limbeck.data.loader import Batch
+from limbeck.errors import InputError
+from limbeck.learn.objectives import Objective
+from limbeck.runs import Tell, replacing, silent
+
+SchedulePlan = Literal["step", "cosine", "constant"]
+STATE_FORMAT = 1
+TELL_SECONDS = 0.5  # between two "step" events
+SAVE_SECONDS = 60.0  # between two saves within an epoch
+
+
+@dataclass
+class Progress:
+    """How far training has come: all that a resume needs beside weights and optimiser."""
+
+    step: int = 0  # optimiser steps done
+    sums: dict[str, float] = field(default_factory=dict)  # metrics of this epoch, summed over its steps
+    history: list[dict[str, float]] = field(default_factory=list)  # one row an epoch
+
+
+def learning_rate_factor(
+    epoch: float, *, schedule: SchedulePlan, epochs: int, milestones: Iterable[float] = (), gamma: float = 0.1,
+    warmup: float = 0.0,
+) -> float:  # fmt: skip
+    """Return what the base learning rate is multiplied with at `epoch` (fractional) of `epochs`.
+
+    A linear warm-up over `warmup` epochs, then: constant; cosine to zero; or `gamma` per milestone passed.
+    """
+    if epoch < warmup:
+        return epoch / warmup if epoch else 1e-3 / warmup
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1e-9)))
+    if schedule == "step":
+        return float(gamma ** sum(epoch >= milestone for milestone in milestones))
+    return 1.0
+
+
+def make_optimizer(
+    student: nn.Module, *, kind: Literal["sgd", "adamw"], lr: float, momentum: float, nesterov: bool,
+    weight_decay: float, discriminator: nn.Module | None = None, discriminator_lr: float = 1e-4,
+) -> Optimizer:  # fmt: skip
+    """Return an optimiser with a group of decayed weights, one of biases and norms (not decayed, as timm does), and
+    one for the discriminator, whose learning rate no schedule changes (MEAL V2's code lost it, its issue 9)."""
+    trained = [p for p in student.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay, "scheduled": True},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "scheduled": True},
+    ]
+    if discriminator is not None:
+        own = {"lr": discriminator_lr, "weight_decay": 0.0, "scheduled": False}
+        groups.append({"params": list(discriminator.parameters()), **own})
+    for group in groups:
+        group["base_lr"] = group.get("lr", lr)
+    groups = [group for group in groups if group["params"]]
+    if kind == "adamw":
+        return AdamW(groups, lr=lr)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a training is made of."""
+
+    objective: Objective
+    modules: Mapping[str, nn.Module]  # "student" and what else is trained, as `accelerator` prepared them
+    optimizer: Optimizer
+    batches: Callable[[int, int], Iterator[Batch]]  # (epoch, start): the epoch's batches from number `start` on
+    steps: int  # optimiser steps an epoch
+    epochs: int
+    factor: Callable[[float], float]  # of the learning rate of scheduled groups, by fractional epoch
+    accelerator: Accelerator
+    seed: int = 0
+    accumulate: int = 1  # batches an optimiser step
+    ema: ModelEmaV3 | None = None  # of the student
+
+
+def fit(
+    loop: Loop,
+    *,
+    state: Path | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+    record: Callable[[list[dict[str, float]]], None] | None = None,
+    limit: int | None = None,
+    tell: Tell = silent,
+) -> Progress:
+    """Train to the end of the last epoch, or for `limit` steps; return the progress, with a row of means an epoch.
+
+    `state` is a file that is replaced atomically at every epoch's end, every minute, and when `tell` raises (that is
+    how a caller interrupts: between two steps). Where it exists, training goes on from it and ends, on a CPU, in the
+    same bits as without the interruption. `record` gets the rows at every epoch's end, on the main process.
+    Raises InputError when the loss is no longer finite.
+    """
+    whole = {name: loop.accelerator.unwrap_model(module) for name, module in loop.modules.items()}
+    progress = Progress()
+    if state is not None and state.exists():
+        progress = load_state(state, whole, loop.optimizer, loop.ema)
+    save = _Saver(state if loop.accelerator.is_main_process else None, whole, loop, progress)
+    meter = _Meter(progress, tell, loop)
+    last = min(loop.steps * loop.epochs, limit or sys.maxsize)
+    while progress.step < last:
+        epoch, start = divmod(progress.step, loop.steps)
+        stream = loop.batches(epoch, start * loop.accumulate)
+        for _ in range(min(loop.steps - start, last - progress.step)):
+            lr = _set_learning_rates(loop.optimizer, loop.factor(progress.step / loop.steps))
+            # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
+            torch.manual_seed(hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF)
+            metrics, images = _step(loop, stream)
+            progress.step += 1
+            if loop.ema is not None:
+                loop.ema.update(whole["student"])
+            meter.add(metrics, images * loop.accelerator.num_processes, lr)
+            try:
+                meter.maybe_tell()
+            except InputError:
+                raise
+            except BaseException:
+                meter.settle()
+                save()
+                raise
+            if time.monotonic() - save.last > SAVE_SECONDS:
+                meter.settle()
+                save()
+        if progress.step % loop.steps == 0:
+            progress.history.append(meter.end_epoch(validate))
+            save()
+            if record is not None and loop.accelerator.is_main_process:
+                record(progress.history)
+            tell("epoch", {**progress.history[-1], "epochs": loop.epochs})
+    meter.settle()
+    return progress
+
+
+def _set_learning_rates(optimizer: Optimizer, factor: float) -> float:
+    """Scale the scheduled groups' rates; return the first group's, which is the student's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * (factor if group["scheduled"] else 1.0)
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
+    """One optimiser step; return the mean metrics of its batches and the images seen."""
+    means: dict[str, Tensor] = {}
+    images = 0
+    for module in loop.modules.values():
+        if not module.training:  # after an evaluation
+            module.train()
+    loop.optimizer.zero_grad()
+    for micro in range(loop.accumulate):
+        batch = next(stream)
+        with contextlib.ExitStack() as stack:
+            if micro < loop.accumulate - 1:
+                for module in loop.modules.values():
+                    stack.enter_context(loop.accelerator.no_sync(module))
+            loss, metrics = loop.objective(batch)
+            loop.accelerator.backward(loss / loop.accumulate)
+        images += len(batch.images)
+        for name, value in metrics.items():
+            means[name] = means.get(name, torch.zeros_like(value)) + value / loop.accumulate
+    loop.optimizer.step()
+    return means, images
+
+
+class _Meter:
+    """Sums metrics without waiting for the device at every step, and tells of them twice a second."""
+
+    def __init__(self, progress: Progress, tell: Tell, loop: Loop) -> None:
+        self.progress, self.tell, self.loop = progress, tell, loop
+        self.pending: list[dict[str, Tensor]] = []
+        self.images, self.lr = 0, 0.0
+        self.since = time.monotonic()
+
+    def add(self, metrics: dict[str, Tensor], images: int, lr: float) -> None:
+        self.pending.append(metrics)
+        self.images += images
+        self.lr = lr
+
+    def settle(self) -> dict[str, float]:
+        """Move what is pending into the epoch's sums; return its means."""
+        means = {}
+        for name in self.pending[0] if self.pending else ():
+            values = [float(metrics[name]) for metrics in self.pending]
+            for value in values:  # one by one, so that the sum does not depend on when it was settled
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+            means[name] = sum(values) / len(values)
+        self.pending = []
+        if not math.isfinite(means.get("loss", 0.0)):
+            raise InputError(
+                f"training diverged: the loss is {means['loss']} at step {self.progress.step} with learning rate "
+                f"{self.lr:g}; lower --lr or add --warmup, and start again"
+            )
+        return means
+
+    def maybe_tell(self) -> None:
+        now = time.monotonic()
+        if now - self.since < TELL_SECONDS:
+            return
+        means = self.settle()
+        done = {"step": self.progress.step, "steps": self.loop.steps * self.loop.epochs, "lr": self.lr}
+        rate = self.images / (now - self.since)
+        self.images, self.since = 0, now
+        epoch = {"epoch": (self.progress.step - 1) // self.loop.steps + 1, "epochs": self.loop.epochs}
+        self.tell("step", {**done, **epoch, "images_per_second": rate, **means})
+
+    def end_epoch(self, validate: Callable[[], dict[str, float]] | None) -> dict[str, float]:
+        """Return the epoch's row and begin the next."""
+        self.settle()
+        means = {name: value / self.loop.steps for name, value in self.progress.sums.items()}
+        self.progress.sums.clear()
+        checked = validate() if validate else {}
+        self.images, self.since = 0, time.monotonic()
+        return {"epoch": self.progress.step // self.loop.steps, "lr": self.lr, **means, **checked}
+
+
+class _Saver:
+    """Writes the state when called, if there is a path; remembers when."""
+
+    def __init__(self, path: Path | None, modules: Mapping[str, nn.Module], loop: Loop, progress: Progress) -> None:
+        self.path, self.modules, self.loop, self.progress = path, modules, loop, progress
+        self.last = time.monotonic()
+
+    def __call__(self) -> None:
+        if self.path is not None:
+            with replacing(self.path) as temporary:
+                torch.save(self._state(), temporary)
+        self.last = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "format": STATE_FORMAT,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.loop.optimizer.state_dict(),
+            "ema": self.loop.ema.state_dict() if self.loop.ema else None,
+            "step": self.progress.step,
+            "sums": self.progress.sums,
+            "history": self.progress.history,
+        }
+
+
+def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, ema: ModelEmaV3 | None) -> Progress:
+    """Put the state file's weights, optimiser and EMA into place and return the progress; InputError if it is not
+    such a file or belongs to other nets. Nothing is unpickled."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["format"] != STATE_FORMAT:
+            raise InputError(
+                f"{path} has state format {saved['format']}, this version reads {STATE_FORMAT}; start anew"
+            )
+        for name, module in modules.items():
+            module.load_state_dict(saved["modules"][name])
+        optimizer.load_state_dict(saved["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(saved["ema"])
+        return Progress(saved["step"], saved["sums"], saved["history"])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} is not the state of this run ({_first_line(error)}); start anew in another --out"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

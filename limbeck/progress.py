@@ -1,0 +1,85 @@
+"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere. Used by `cli` alone."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from limbeck.runs import Tell, silent
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal
+_COUNTED = {
+    "step": "steps",
+    "read": "images",
+    "evaluated": "images",
+}  # event -> the value that holds its total
+_SHOWN_BELOW = {"epoch", "epochs", "step", "steps", "image", "images", "lr", "images_per_second", "text"}
+
+
+@contextlib.contextmanager
+def show(*, quiet: bool) -> Iterator[Tell]:
+    """Yield a Tell that shows what it is told; `quiet` shows nothing (all ranks but the first)."""
+    if quiet:
+        yield silent
+        return
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield _Lines(console)
+        return
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True) as progress:
+        yield _Bars(progress)
+
+
+class _Lines:
+    """Prints notes and epochs as they come, and a step every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last = time.monotonic()
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        if event in {"note", "epoch"} or time.monotonic() - self.last > LINE_SECONDS:
+            self.console.print(_sentence(event, values), highlight=False, markup=False, soft_wrap=True)
+            self.last = time.monotonic()
+
+
+class _Bars:
+    """Keeps one bar an event that counts, and prints notes and epochs above."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.bars: dict[str, TaskID] = {}
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        if event in {"note", "epoch"}:
+            self.progress.console.print(_sentence(event, values), highlight=False, markup=False)
+            return
+        if event not in self.bars:
+            self.bars[event] = self.progress.add_task(event, total=None, text="")
+        done, total = values.get("step", values.get("image")), values.get(_COUNTED.get(event, "total"))
+        self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
+
+
+def _sentence(event: str, values: dict[str, Any]) -> str:
+    if event == "note":
+        return str(values["text"])
+    place = f"epoch {values['epoch']}/{values['epochs']}  " if "epoch" in values else ""
+    if event == "step":
+        place += f"step {values['step']}/{values['steps']}  "
+    return f"{event if not place else ''}{place}{_figures(values)}"
+
+
+def _figures(values: dict[str, Any]) -> str:
+    shown = [
+        f"{name} {value:.4f}" for name, value in values.items() if name not in _SHOWN_BELOW and isinstance(value, float)
+    ]
+    if "lr" in values:
+        shown.append(f"lr {values['lr']:.4g}")
+    if "images_per_second" in values:
+        shown.append(f"{values['images_per_second']:,.0f} images/s")
+    return "  ".join(shown)

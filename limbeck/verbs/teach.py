@@ -1,0 +1,73 @@
+"""limbeck teach: train or fine-tune a classifier on labels."""
+
+from typing import TYPE_CHECKING
+
+from limbeck import runs
+from limbeck.runs import Tell
+from limbeck.verbs.training import (
+    Estimate,
+    Trained,
+    Training,
+    accelerator_for,
+    begin_run,
+    flat,
+    new_net,
+    open_sets,
+    train,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from limbeck.learn.objectives import Objective
+
+
+def teach(
+    *,
+    data: str,
+    model: str,
+    out: str,
+    pretrained: bool = False,
+    arguments: tuple[str, ...] = (),
+    training: Training = Training(),  # noqa: B008 - frozen
+    dry_run: bool = False,
+    tell: Tell = runs.silent,
+) -> Trained | Estimate:
+    """Train a classifier, or fine-tune one, on labelled images.
+
+    Examples:
+        limbeck teach --data photos/ --model resnet20 --size 64 --epochs 30 --out runs/t1
+        limbeck teach --data photos/ --model resnet50.ram_in1k --pretrained --lr 0.01 --out runs/t2
+
+    Args:
+        data: An image folder with train/ and val/, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, ...
+        model: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to go on from.
+        out: The run folder to write.
+        pretrained: Begin with the weights of the tag that --model names; the head is new where the classes differ.
+        arguments: What else the net takes, as width=8 steps=4.
+        training: How to train.
+        dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
+    """
+    settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
+    accelerator = accelerator_for(training, out)
+    sets = open_sets(data, training)
+    net = new_net(model, sets, training, pretrained=pretrained, arguments=arguments)
+    if not dry_run:
+        begin_run(out, "teach", settings, sets, training, accelerator)
+
+    def objective(student: "nn.Module", _: "nn.Module | None") -> "Objective":
+        from limbeck.learn.objectives import supervised
+
+        return supervised(student, label_smoothing=training.label_smoothing)
+
+    return train(
+        net,
+        objective,
+        sets,
+        training,
+        out=out,
+        view_size=net.input.size,
+        accelerator=accelerator,
+        dry_run=dry_run,
+        tell=tell,
+    )
