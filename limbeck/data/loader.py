@@ -74,9 +74,7 @@ def batches(
     """
     steps = steps_per_epoch(len(source), batch=batch, ranks=ranks, drop_last=drop_last)
     if batch < 1 or not 0 <= rank < ranks:
-        raise InputError(
-            f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more"
-        )
+        raise InputError(f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more")
     if not steps:
         raise InputError(
             f"{source.spec} ({source.split}) has {len(source)} images, fewer than one step takes "
@@ -87,9 +85,7 @@ def batches(
     places = order(len(source), seed=seed, epoch=epoch) if shuffle else torch.arange(len(source))
     plan = _Steps(source, augment, places, batch, seed, epoch, rank, ranks)
     own = [s for s in range(start, steps) if (s * ranks + rank) * batch < len(source)]
-    rendered = (
-        _in_memory(plan, own, device) if source.pixels is not None else _decoded(plan, own, workers, device)
-    )
+    rendered = _in_memory(plan, own, device) if source.pixels is not None else _decoded(plan, own, workers, device)
     return _finished(plan, own, rendered, device=device, mixup=mixup, cutmix=cutmix)
 
 
@@ -127,9 +123,7 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
                     self.indices(step).tolist(), views.boxes.numpy(), views.flips.tolist(), strict=True
                 )
             ]
-        except (
-            InputError
-        ) as error:  # as a value: a worker's exception would arrive with its traceback as its text
+        except InputError as error:  # as a value: a worker's exception would arrive with its traceback as its text
             return str(error)
         return torch.from_numpy(np.stack(images)), views.boxes, views.flips
 

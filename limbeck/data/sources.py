@@ -1,10 +1,33 @@
-"""Sources: where images come from."""
+"""Sources: where images come from. `open_source` takes what the user wrote after --data and gives a `Source`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import difflib
+import hashlib
+import inspect
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from limbeck.data.folder import Listing, list_folder
+from limbeck.data.idx import find_idx, read_idx_pair
+from limbeck.data.images import decoding, open_image, to_channels
+from limbeck.errors import InputError
+
+Split = Literal["train", "val", "test"]
+OnBroken = Literal["fatal", "skip"]
+
+MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
+MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
+FORMS = "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME or digits:mnist|mfeat|optdigits"
 
 
 @dataclass(frozen=True)
@@ -18,12 +41,427 @@ class Source:
     keys: tuple[str, ...]  # the images' names, relative to the source
     channels: int  # 1 or 3
     sizes: Tensor  # int32 [N, 2], height and width in pixels
-    read: Callable[
-        [int], Image.Image
-    ]  # image i in mode L or RGB, upright; InputError names what can't be decoded
+    read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
     pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
-    fingerprint: str  # sha256, hex, of names, sizes and labels; see `fingerprint_of`
+    fingerprint: str  # hex sha256 of names, sizes, labels, and pixels in memory or else the files' lengths
     note: str = ""  # what the user should know: a split made here, broken files left out
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def open_source(
+    spec: str,
+    split: Split = "train",
+    *,
+    labelled: bool = True,
+    channels: int | None = None,
+    on_broken: OnBroken = "fatal",
+    download: bool = False,
+) -> Source:
+    """Return one split of what `spec` names.
+
+    DIR                      train/, val/, test/ with a directory a class, or class directories alone (train and
+                             val are then split 80/20), or images alone (no labels), or IDX files as MNIST's
+    torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)
+    hfds/, hfids/, wds/, tfds/NAME   as timm's --dataset
+    digits:NAME              built in: mnist, mfeat, optdigits, 28x28
+
+    labelled=False leaves labels and classes out, so that nothing behind can see them. channels: 1 or 3; None
+    takes 1 where every image is grey. InputError says what can't be used and what to do.
+    """
+    if channels not in (None, 1, 3):
+        raise InputError(f"--channels {channels} is neither 1 nor 3")
+    kind, colon, name = spec.partition(":")
+    reader = spec.partition("/")[0].lower()
+    if colon and kind == "digits":
+        source = _digits(spec, name or "mnist", split, channels)
+    elif colon and kind == "torchvision":
+        source = _torchvision(spec, name, split, channels, download)
+    elif reader in _READERS and not Path(spec).exists():
+        source = _timm(spec, reader, split, channels, download)
+    elif not Path(spec).is_dir():
+        raise InputError(_unknown(spec))
+    elif _idx_stem(Path(spec)):
+        source = _idx(spec, split, channels)
+    else:
+        source = _folder(spec, list_folder(Path(spec), split, labelled, on_broken), split, channels)
+    return source if labelled else replace(source, labels=None, classes=())
+
+
+def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
+    """Return the images `indices` of the source, in their order."""
+    chosen = torch.as_tensor(indices, dtype=torch.int64)
+    digest = hashlib.sha256(source.fingerprint.encode() + chosen.numpy().tobytes()).hexdigest()
+    return replace(
+        source,
+        labels=None if source.labels is None else source.labels[chosen],
+        keys=tuple(source.keys[i] for i in chosen.tolist()),
+        sizes=source.sizes[chosen],
+        read=partial(_read_chosen, source.read, chosen),
+        pixels=None if source.pixels is None else source.pixels[chosen],
+        fingerprint=digest,
+    )
+
+
+def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, pixels in [0, 1], over up to `sample` even-spaced images."""
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(np.int64))
+    totals = np.zeros((3, source.channels))
+    for i in chosen.tolist():
+        values = pixels_of(source, i).astype(np.float64).reshape(-1, source.channels) / 255
+        totals += np.stack([np.full(source.channels, len(values)), values.sum(0), (values**2).sum(0)])
+    mean = totals[1] / totals[0]
+    deviation = np.sqrt(np.maximum(totals[2] / totals[0] - mean**2, 0))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def pixels_of(source: Source, i: int) -> NDArray[np.uint8]:
+    """Return image i whole, uint8 [H, W] or [H, W, 3]; InputError names it where it can't be decoded."""
+    with decoding(f"{source.spec}: {source.keys[i]}"):
+        return np.asarray(source.read(i))
+
+
+# ---- building ---------------------------------------------------------------------------------------------
+
+
+def _read_chosen(read: Callable[[int], Image.Image], chosen: Tensor, i: int) -> Image.Image:
+    return read(int(chosen[i]))
+
+
+def _read_pixels(pixels: Tensor, i: int) -> Image.Image:
+    image = pixels[i].numpy()
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def _read_file(root: Path, keys: Sequence[str], channels: int, i: int) -> Image.Image:
+    with decoding(str(root / keys[i])):
+        return open_image((root / keys[i]).read_bytes(), channels)
+
+
+def _fingerprint(keys: Sequence[str], sizes: Tensor, labels: Tensor | None, *contents: NDArray[np.generic]) -> str:
+    """Return the hex sha256 of names, sizes, labels and contents: pixels in memory, or the files' lengths."""
+    digest = hashlib.sha256("\0".join(keys).encode())
+    digest.update(sizes.to(torch.int32).numpy().tobytes())
+    digest.update(b"none" if labels is None else labels.numpy().tobytes())
+    for content in contents:
+        digest.update(np.ascontiguousarray(content).tobytes())
+    return digest.hexdigest()
+
+
+def in_memory(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]] | None,
+    classes: tuple[str, ...],
+    *,
+    spec: str,
+    split: str,
+    keys: tuple[str, ...] | None = None,
+    channels: int | None = None,
+    note: str = "",
+) -> Source:
+    """Return a source of pixels uint8 [N, C, H, W] with C = 1 or 3, repeated or averaged to `channels`."""
+    values = torch.from_numpy(pixels)
+    if channels == 3 and values.shape[1] == 1:
+        values = values.expand(-1, 3, -1, -1).contiguous()
+    elif channels == 1 and values.shape[1] == 3:
+        grey = [to_channels(_read_pixels(values, i), 1) for i in range(len(values))]
+        values = torch.from_numpy(np.stack([np.asarray(image) for image in grey]))[:, None]
+    own = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    keys = keys or tuple(f"{i:06d}" for i in range(len(values)))
+    sizes = torch.tensor(values.shape[2:], dtype=torch.int32).repeat(len(values), 1)
+    print_ = _fingerprint(keys, sizes, own, values.numpy())
+    read = partial(_read_pixels, values)
+    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, print_, note)
+
+
+def _packed(source: Source) -> Source:
+    """Return the source with its pixels in memory, where all images have one small size."""
+    height, width = (int(v) for v in source.sizes[0])
+    size = len(source) * source.channels * height * width
+    if max(height, width) > MEMORY_SIDE or size > MEMORY_BYTES or not bool((source.sizes == source.sizes[0]).all()):
+        return source
+    images = (pixels_of(source, i).reshape(height, width, source.channels) for i in range(len(source)))
+    pixels = np.stack([np.ascontiguousarray(image.transpose(2, 0, 1)) for image in images])
+    values = torch.from_numpy(pixels)
+    print_ = _fingerprint(source.keys, source.sizes, source.labels, pixels)
+    return replace(source, pixels=values, read=partial(_read_pixels, values), fingerprint=print_)
+
+
+def hold_out(labels: NDArray[np.integer[Any]], keys: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Return bool [N], the images held out: of each class the `share` whose names hash lowest, never the last one."""
+    order = np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys], dtype=np.uint64)
+    held = np.zeros(len(keys), dtype=bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        number = min(max(1, round(share * len(own))), len(own) - 1)
+        held[own[np.argsort(order[own], kind="stable")[:number]]] = True
+    return held
+
+
+def _unknown(spec: str) -> str:
+    path = Path(spec)
+    near: list[str] = []
+    with contextlib.suppress(OSError):
+        near = [str(path.parent / n) for n in difflib.get_close_matches(path.name, _names(path.parent), 1)]
+    near = near or difflib.get_close_matches(spec, [f"digits:{name}" for name in _DIGITS], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    what = "is a file, not a folder" if path.is_file() else "is not there"
+    return f"{spec} {what}{hint or f'; give {FORMS}'}"
+
+
+def _names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()]
+
+
+# ---- folders ----------------------------------------------------------------------------------------------
+
+
+def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
+    labels, note = listing.labels, listing.note
+    keep = np.arange(len(listing.keys))
+    if listing.unsplit and labels is not None:
+        if split == "test":
+            raise InputError(f"{spec} has no test/ folder, and only train and val are split off; use --split val")
+        held = hold_out(labels, listing.keys, 0.2)
+        keep = np.flatnonzero(held if split == "val" else ~held)
+        note = f"{note}train and val are 80% and 20% of each class, by a hash of the file names. "
+    keys = tuple(listing.keys[i] for i in keep)
+    if not keys:
+        raise InputError(f"{spec} leaves no images for {split}: each class has one; make a val/ folder")
+    channels = channels or (1 if all(listing.headers[i].grey for i in keep) else 3)
+    sizes = torch.tensor([(listing.headers[i].height, listing.headers[i].width) for i in keep], dtype=torch.int32)
+    own = None if labels is None else torch.from_numpy(labels[keep])
+    print_ = _fingerprint(keys, sizes, own, np.array([listing.lengths[i] for i in keep], dtype=np.int64))
+    read = partial(_read_file, listing.root, keys, channels)
+    source = Source(spec, split, listing.classes, own, keys, channels, sizes, read, None, print_, note.strip())
+    return _packed(source)
+
+
+# ---- IDX and the built-in digits --------------------------------------------------------------------------
+
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_DIGITS = {"mnist": 500, "mfeat": 300, "optdigits": 300}  # images in val, and again in test
+_HELD_OUT_NOTE = "val is 10% of each class of the training images, by a hash of their places."
+
+
+def _idx_stem(root: Path) -> str | None:
+    stems = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+    return next((stem for stem in stems if find_idx(root, stem)), None)
+
+
+def _idx(spec: str, split: Split, channels: int | None) -> Source:
+    """Return MNIST-like files: test is t10k, val a tenth of train unless val-images-... is there."""
+    root, note = Path(spec), ""
+    prefix = {"train": "train", "val": "val", "test": "t10k"}[split]
+    carved = split != "test" and not find_idx(root, "val-images-idx3-ubyte")
+    prefix = "train" if carved else prefix
+    paths = [find_idx(root, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    if paths[0] is None or paths[1] is None:
+        missing = f"{prefix}-{'images-idx3' if paths[0] is None else 'labels-idx1'}-ubyte[.gz]"
+        raise InputError(f"{spec} holds no {missing}; put it beside the other IDX files")
+    pixels, labels = read_idx_pair(paths[0], paths[1])
+    keys = tuple(f"{prefix}/{i:06d}" for i in range(len(pixels)))
+    classes = _idx_classes(spec, pixels, labels)
+    if carved:
+        held = hold_out(labels, keys, 0.1)
+        keep = np.flatnonzero(held if split == "val" else ~held)
+        pixels, labels, keys, note = pixels[keep], labels[keep], tuple(keys[i] for i in keep), _HELD_OUT_NOTE
+    return in_memory(pixels[:, None], labels, classes, spec=spec, split=split, keys=keys, channels=channels, note=note)
+
+
+def _idx_classes(spec: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[str, ...]:
+    number = int(labels.max()) + 1
+    if number < 2:
+        raise InputError(f"{spec} has one class only; a classifier needs two")
+    fashion = "fashion" in spec.lower() and number == 10 and pixels.shape[1:] == (28, 28)
+    return _FASHION if fashion else tuple(str(i) for i in range(number))
+
+
+def _digits(spec: str, name: str, split: str, channels: int | None) -> Source:
+    if name not in _DIGITS:
+        near = difflib.get_close_matches(name, _DIGITS, 1, 0.0)
+        raise InputError(f"{spec} is not built in; did you mean digits:{near[0]}? There are {', '.join(_DIGITS)}")
+    root = Path(__file__).parent / "digits"
+    pixels, labels = read_idx_pair(root / f"{name}-images-idx3-ubyte.gz", root / f"{name}-labels-idx1-ubyte.gz")
+    held = _DIGITS[name]
+    first, last = {"train": (0, -2 * held), "val": (-2 * held, -held), "test": (-held, None)}[split]
+    keys = tuple(f"{name}/{i:06d}" for i in range(len(labels)))[first:last]
+    classes = tuple("0123456789")
+    return in_memory(
+        pixels[first:last, None], labels[first:last], classes, spec=spec, split=split, keys=keys, channels=channels
+    )
+
+
+# ---- other people's sets ----------------------------------------------------------------------------------
+
+_READERS = {
+    "hfds": "pip install datasets",
+    "hfids": "pip install datasets",
+    "wds": "pip install webdataset",
+    "tfds": "pip install tensorflow tensorflow-datasets",
+}
+MATERIALISE_BYTES = 8 * 10**9  # what an iterable set may take in memory, decoded
+
+
+class MapStyle(Protocol):
+    """What torchvision's sets and timm's map-style readers have in common."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
+
+
+def _image_of(item: Any, channels: int | None = None) -> Image.Image:  # noqa: ANN401 - what a foreign set gives
+    """Return the Pillow image of an item that is one, a file of one, or an array."""
+    image = item[0]
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        with image:
+            return open_image(image.read(), channels or 3)
+    return to_channels(image, channels) if channels else image
+
+
+def _read_item(items: MapStyle, channels: int, places: NDArray[np.int64], i: int) -> Image.Image:
+    return _image_of(items[int(places[i])], channels)
+
+
+def from_items(
+    items: MapStyle,
+    classes: tuple[str, ...],
+    *,
+    spec: str,
+    split: str,
+    held_out: float = 0.0,
+    channels: int | None = None,
+    note: str = "",
+) -> Source:
+    """Return a source of (image, label) items with random access; each is opened once for its size and label.
+
+    `held_out` is the share of each class that val takes and train leaves. The fingerprint knows the sizes and the
+    labels, not the pixels, unless they are small enough to be kept in memory.
+    """
+    if not len(items):
+        raise InputError(f"{spec} ({split}) has no images")
+    looks = []
+    for i in range(len(items)):
+        with decoding(f"{spec}: image {i}"):
+            image = _image_of(items[i])
+            looks.append((image.height, image.width, image.mode in ("1", "L", "LA"), int(items[i][1])))
+    labels = np.array([look[3] for look in looks])
+    keys = tuple(f"{i:07d}" for i in range(len(items)))
+    keep = np.arange(len(items))
+    if held_out:
+        held = hold_out(labels, keys, held_out)
+        keep = np.flatnonzero(held if split == "val" else ~held)
+    classes = classes or tuple(str(i) for i in range(int(labels.max()) + 1))
+    if len(classes) < 2:
+        raise InputError(f"{spec} has one class only; a classifier needs two")
+    channels = channels or (1 if all(look[2] for look in looks) else 3)
+    sizes = torch.tensor([look[:2] for look in looks], dtype=torch.int32)[keep]
+    own = torch.from_numpy(labels[keep].astype(np.int64))
+    chosen = tuple(keys[i] for i in keep)
+    read = partial(_read_item, items, channels, keep)
+    print_ = _fingerprint(chosen, sizes, own)
+    return _packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, print_, note))
+
+
+def _torchvision(spec: str, name: str, split: Split, channels: int | None, download: bool) -> Source:
+    from torchvision import datasets
+
+    name, _, root = name.partition("@")
+    known = [n for n in datasets.__all__ if "root" in inspect.signature(getattr(datasets, n)).parameters]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1, 0.0)
+        raise InputError(f"torchvision has no image set {name}; did you mean torchvision:{near[0]}?")
+    items, made = _torchvision_items(getattr(datasets, name), root or "./data", split, download, spec)
+    held_out = 0.1 if made else 0.0
+    classes = tuple(str(c) for c in getattr(items, "classes", ()))
+    note = _HELD_OUT_NOTE if made else ""
+    return from_items(items, classes, spec=spec, split=split, held_out=held_out, channels=channels, note=note)
+
+
+def _torchvision_items(
+    kind: Callable[..., Any], root: str, split: Split, download: bool, spec: str
+) -> tuple[Any, bool]:
+    """Return the set, and whether val must be held out of it."""
+    known = inspect.signature(kind).parameters
+    more = {"download": download} if "download" in known else {}
+
+    def opened(**choice: Any) -> Any:  # noqa: ANN401 - torchvision's own names of splits
+        try:
+            return kind(root=root, **choice, **more)
+        except (RuntimeError, FileNotFoundError) as error:
+            remedy = "check the network" if download else "pass --download, or SET@ROOT for where it is"
+            raise InputError(f"{spec} is not under {root}; {remedy}") from error
+
+    if "train" in known:
+        return opened(train=split != "test"), split != "test"
+    if "split" not in known:
+        if split == "test":
+            raise InputError(f"{spec} has no test split; use --split val")
+        return opened(), True
+    for choice in {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}[split]:
+        with contextlib.suppress(ValueError):  # torchvision's way to say that it has no such split
+            return opened(split=choice), split == "train" and not _has_split(opened, "val")
+    if split == "test":
+        raise InputError(f"{spec} has no test split; use --split val")
+    return opened(split="train"), True
+
+
+def _has_split(opened: Callable[..., Any], split: str) -> bool:
+    try:
+        opened(split=split)
+    except ValueError:
+        return False
+    return True
+
+
+def _timm(spec: str, reader: str, split: Split, channels: int | None, download: bool) -> Source:
+    name = spec.partition("/")[2]
+    root = name if reader == "wds" else None
+    names = {"train": ("train",), "val": ("validation", "val", "valid", "test"), "test": ("test",)}[split]
+    problems = []
+    for own in names:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # timm prints when a package is missing
+                from timm.data.readers import create_reader
+
+                opened = create_reader(f"{reader}/{name}", root, split=own, **_reader_options(reader, download))
+            return from_reader(opened, spec=spec, split=split, channels=channels)
+        except ImportError as error:
+            raise InputError(f"{spec} needs a package that is missing; {_READERS[reader]}") from error
+        except InputError:
+            raise
+        except Exception as error:  # each reader raises its library's own errors
+            if "install webdataset" in str(error):
+                raise InputError(f"{spec} needs a package that is missing; {_READERS[reader]}") from error
+            problems.append(f"{own}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    raise InputError(f"{spec} can't be opened ({'; '.join(problems)}); check the name, the split and the network")
+
+
+def _reader_options(reader: str, download: bool) -> dict[str, Any]:
+    return {"download": download} if reader in ("hfds", "tfds", "hfids") else {}
+
+
+def from_reader(reader: Any, *, spec: str, split: str, channels: int | None = None) -> Source:  # noqa: ANN401
+    """Return a source of one of timm's readers: map-style as it is, iterable ones read once into memory."""
+    named = getattr(reader, "class_to_idx", None) or {}
+    classes = tuple(str(name) for name, _ in sorted(named.items(), key=lambda item: item[1]))
+    if hasattr(reader, "__getitem__"):
+        return from_items(reader, classes, spec=spec, split=split, channels=channels)
+    items = _materialised(reader, spec)
+    note = f"read once into memory ({len(items)} images), as an exact order needs random access."
+    return from_items(items, classes, spec=spec, split=split, channels=channels, note=note)
+
+
+def _materialised(reader: Iterable[tuple[Any, Any]], spec: str) -> list[tuple[Image.Image, int]]:
+    items, size = [], 0
+    for item in reader:
+        image = _image_of(item)
+        image.load()
+        size += image.width * image.height * len(image.getbands())
+        if size > MATERIALISE_BYTES:
+            raise InputError(f"{spec} takes over {MATERIALISE_BYTES} bytes in memory; use hfds/ or a folder instead")
+        items.append((image, int(item[1])))
+    return items

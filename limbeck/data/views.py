@@ -95,9 +95,7 @@ def draw(augment: Augment, sizes: ArrayLike, *, seed: int, epoch: int, indices: 
     number = len(np.asarray(indices))
     size = np.broadcast_to(np.asarray(sizes, dtype=np.int64), (number, 2))
     if number and size.max() > MAX_SIDE:
-        raise InputError(
-            f"an image side of {size.max()} pixels is over the limit of {MAX_SIDE}; shrink the image"
-        )
+        raise InputError(f"an image side of {size.max()} pixels is over the limit of {MAX_SIDE}; shrink the image")
     match augment.kind:
         case "none":
             return _views(_centre(size, augment.crop_pct), np.zeros(number, dtype=bool))
@@ -182,9 +180,7 @@ def _resized(
     return image.resize((size, size), Image.Resampling[interpolation.upper()], box=source)
 
 
-def render_tensor(
-    pixels: Tensor, views: Views, size: int, interpolation: Interpolation = "bilinear"
-) -> Tensor:
+def render_tensor(pixels: Tensor, views: Views, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
     """Return uint8 [N, C, size, size] on the device of `pixels` (uint8 [N, C, H, W]): its views, antialiased.
 
     Boxes of `size` (shifts) are copied; others are resized by one matrix per axis and image, in float32.
@@ -214,9 +210,7 @@ def _windows(pixels: Tensor, views: Views, size: int) -> Tensor:
     return torch.where(flips, windows.flip(3), windows)
 
 
-def _resize_matrix(
-    start: Tensor, length: Tensor, side: int, size: int, interpolation: Interpolation
-) -> Tensor:
+def _resize_matrix(start: Tensor, length: Tensor, side: int, size: int, interpolation: Interpolation) -> Tensor:
     """Return float32 [N, size, side]: what takes pixels start..start+length of `side` to `size` pixels.
 
     Each row is the kernel stretched by max(1, length / size), cut at the box's edges and normalised; a box
@@ -272,17 +266,13 @@ def mix(
     inside = _cut_boxes(share, u[:, 1:], height, width) & cut[:, None, None]
     share = np.where(cut, 1 - inside.mean(axis=(1, 2)), share).astype(np.float32)
     how = Mix(torch.from_numpy(partner).to(images.device), torch.from_numpy(share).to(images.device))
-    weight = torch.from_numpy(np.where(cut, 1.0, share).astype(np.float32)).to(images.device)[
-        :, None, None, None
-    ]
+    weight = torch.from_numpy(np.where(cut, 1.0, share).astype(np.float32)).to(images.device)[:, None, None, None]
     others = images[how.partner]
     blended = torch.lerp(others.float(), images.float(), weight).round_().to(torch.uint8)
     return torch.where(torch.from_numpy(inside).to(images.device)[:, None], others, blended), how
 
 
-def _cut_boxes(
-    share: NDArray[np.float64], centre: NDArray[np.float64], height: int, width: int
-) -> NDArray[np.bool_]:
+def _cut_boxes(share: NDArray[np.float64], centre: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
     """Return masks bool [N, height, width] of boxes with 1 - share of the area, cut at the image's edges."""
     side = np.sqrt(1 - share)
 
@@ -292,9 +282,7 @@ def _cut_boxes(
         within: NDArray[np.bool_] = (after >= 0) & (after < np.rint(side * length)[:, None])
         return within
 
-    mask: NDArray[np.bool_] = (
-        inside(centre[:, 0], height)[:, :, None] & inside(centre[:, 1], width)[:, None, :]
-    )
+    mask: NDArray[np.bool_] = inside(centre[:, 0], height)[:, :, None] & inside(centre[:, 1], width)[:, None, :]
     return mask
 
 

@@ -1,0 +1,134 @@
+"""Image folders: which files make a split, their labels, and which of them can't be used."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.images import EXTENSIONS, Header, headers
+from limbeck.errors import InputError
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The usable images of a folder."""
+
+    root: Path  # keys are relative to it
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64] | None  # [N]
+    keys: tuple[str, ...]  # with /, sorted
+    headers: tuple[Header, ...]
+    lengths: tuple[int, ...]  # bytes
+    unsplit: bool  # the folder has no train/, val/, test/: a labelled split is to be made
+    note: str  # ends with a space where not empty
+
+
+def list_folder(
+    root: Path, split: Literal["train", "val", "test"], labelled: bool, on_broken: Literal["fatal", "skip"]
+) -> Listing:
+    """Return the images of one split, checked (see `images.headers`); InputError where there is nothing to use."""
+    folder, unsplit = _split_folder(root, split, labelled)
+    keys = [path.relative_to(root).as_posix() for path in _walk(folder)]
+    if not keys:
+        raise InputError(f"{folder} holds no images ({' '.join(sorted(e[1:] for e in EXTENSIONS))})")
+    depth = len(folder.relative_to(root).parts)
+    flat = any(key.count("/") == depth for key in keys)
+    if labelled and flat and any(key.count("/") > depth for key in keys):
+        first = next(key for key in keys if key.count("/") == depth)
+        raise InputError(f"{folder} holds class folders and also images beside them ({first}); move these away")
+    classes: tuple[str, ...] = ()
+    labels = None
+    if labelled and not flat:
+        classes = _classes(root, folder, split)
+        labels = np.array([classes.index(key.split("/")[depth]) for key in keys], dtype=np.int64)
+    return _usable(root, keys, classes, labels, unsplit=unsplit, on_broken=on_broken)
+
+
+def _split_folder(root: Path, split: str, labelled: bool) -> tuple[Path, bool]:
+    """Return where the split's images are, and whether the folder has no splits."""
+    present = {kind: path for kind in SPLITS if (path := _first_folder(root, SPLITS[kind]))}
+    if split in present:
+        return present[split], split == "train" and "val" not in present
+    if not present:
+        return root, True
+    if split == "val" and "train" in present:
+        return present["train"], True
+    raise InputError(f"{root} has no {split}/ folder, only {', '.join(f'{p.name}/' for p in present.values())}")
+
+
+def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return all image files below, sorted; hidden files and folders are left out, links followed once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        if real not in seen:
+            names = (f for f in files if not f.startswith(".") and Path(f).suffix.lower() in EXTENSIONS)
+            found += [Path(parent) / name for name in names]
+        seen.add(real)
+    return sorted(found)
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))))
+
+
+def _classes(root: Path, folder: Path, split: str) -> tuple[str, ...]:
+    """Return the class names of the train folder, or of this one where there is none; they must agree."""
+    own = _class_names(folder)
+    train = _first_folder(root, SPLITS["train"])
+    names = own if train is None else _class_names(train)
+    if set(own) != set(names):
+        missing, extra = sorted(set(names) - set(own)), sorted(set(own) - set(names))
+        parts = [f"lacks {', '.join(missing[:5])}"] * bool(missing) + [f"adds {', '.join(extra[:5])}"] * bool(extra)
+        raise InputError(f"the classes of {folder} differ from those of train: it {' and '.join(parts)}")
+    if len(names) < 2:
+        raise InputError(f"{folder} has one class only ({names[0]}); a classifier needs two class folders")
+    return names
+
+
+def _usable(
+    root: Path,
+    keys: list[str],
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64] | None,
+    *,
+    unsplit: bool,
+    on_broken: Literal["fatal", "skip"],
+) -> Listing:
+    looks = list(headers([root / key for key in keys]))
+    broken = [f"{key} ({look})" for key, look in zip(keys, looks, strict=True) if isinstance(look, str)]
+    if broken and on_broken == "fatal":
+        named = ", ".join(broken[:5]) + (", ..." if len(broken) > 5 else "")
+        raise InputError(
+            f"{len(broken)} of {len(keys)} images in {root} can't be used: {named}; "
+            "remove them or pass --on-broken skip"
+        )
+    good = [i for i, look in enumerate(looks) if isinstance(look, Header)]
+    if not good:
+        raise InputError(f"none of the {len(keys)} images in {root} can be used: {', '.join(broken[:5])}")
+    if labels is not None:
+        labels = labels[good]
+        empty = [name for i, name in enumerate(classes) if not (labels == i).any()]
+        if empty:
+            raise InputError(f"{root} has classes without images: {', '.join(empty[:5])}; fill or remove them")
+    return Listing(
+        root=root,
+        classes=classes,
+        labels=labels,
+        keys=tuple(keys[i] for i in good),
+        headers=tuple(look for look in looks if isinstance(look, Header)),
+        lengths=tuple((root / keys[i]).stat().st_size for i in good),
+        unsplit=unsplit,
+        note=f"{len(broken)} broken files are left out: {', '.join(broken)}. " if broken else "",
+    )

@@ -1,0 +1,151 @@
+"""Image files: any size and mode, upright, as 8-bit L or RGB; what can't be read is named in a sentence."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from limbeck.data.views import MAX_SIDE
+from limbeck.errors import InputError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+_ORIENTATION = 274  # the EXIF tag
+_GREY_MODES = ("1", "L", "LA", "La", "I")  # and I;16, I;16B, ...
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a look at an image file tells."""
+
+    height: int  # pixels, upright
+    width: int
+    mode: str  # Pillow's
+
+    @property
+    def grey(self) -> bool:
+        return self.mode.split(";")[0] in _GREY_MODES
+
+
+@contextlib.contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an InputError that names the image."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
+        raise InputError(
+            f"{name} can't be decoded: {_reason(error)}; list all broken files with `limbeck data`, then remove them"
+        ) from error
+
+
+def open_image(data: bytes, channels: int) -> Image.Image:
+    """Return the image in mode L (1 channel) or RGB (3), upright; its pixels may be decoded only when used.
+
+    Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8; of several frames the first counts.
+    """
+    with _bombs_raise():
+        image = Image.open(io.BytesIO(data))
+    return to_channels(ImageOps.exif_transpose(image) if _orientation(image) != 1 else image, channels)
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Return the image in mode L (1 channel) or RGB (3)."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode:
+        return image
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range, save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return 16-bit grey as mode L: 65535 becomes 255, rounded to nearest."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"pixels from {values.min()} to {values.max()} don't fit 16 bits, save it with 8 or 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def headers(paths: list[Path]) -> Iterator[Header | str]:
+    """Yield each file's header, or why it can't be used. Reads headers in threads; the pixels stay undecoded,
+    except where a file does not end as its format says: that one is decoded, as it may be cut off."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with _bombs_raise(), ThreadPoolExecutor(8) as pool:
+        yield from pool.map(_header, paths, chunksize=1)
+
+
+def _header(path: Path) -> Header | str:
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, io.SEEK_END)
+            if not length:
+                return "empty"
+            file.seek(0)
+            image = Image.open(file)
+            height, width = image.height, image.width
+            if _orientation(image) >= 5:
+                height, width = width, height
+            if max(height, width) > MAX_SIDE:
+                return f"a side over {MAX_SIDE} pixels"
+            header = Header(height, width, image.mode)
+            if not _ends_well(file, image.format, length):
+                file.seek(0)
+                Image.open(file).load()
+            return header
+    except Exception as error:  # as in `decoding`
+        return _reason(error)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8. Pillow turns TIFF itself."""
+    if image.format == "TIFF" or "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _ends_well(file: io.BufferedReader, kind: str | None, length: int) -> bool:
+    """Whether the file ends as a whole JPEG, PNG or WebP does; False for other formats."""
+    file.seek(max(0, length - 12))
+    tail = file.read()
+    match kind:
+        case "JPEG" | "MPO":
+            return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+        case "PNG":
+            return tail[4:8] == b"IEND"
+        case "WEBP":
+            file.seek(4)
+            return int.from_bytes(file.read(4), "little") + 8 <= length
+        case _:
+            return False
+
+
+@contextlib.contextmanager
+def _bombs_raise() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case Image.DecompressionBombWarning() | Image.DecompressionBombError():
+            return f"over the limit of {Image.MAX_IMAGE_PIXELS} pixels"
+        case Image.UnidentifiedImageError():
+            return "not an image"
+        case OSError() if "truncated" in str(error).lower():
+            return "truncated"
+        case OSError() if error.strerror:
+            return error.strerror.lower()
+        case _:
+            return str(error) or type(error).__name__
