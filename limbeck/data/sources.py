@@ -251,11 +251,11 @@ def _idx_stem(root: Path) -> str | None:
 
 
 def _idx(spec: str, split: Split, channels: int | None) -> Source:
-    """Return MNIST-like files: test is t10k, val a tenth of train unless val-images-... is there."""
+    """Return MNIST-like files: test is t10k, and so is val unless val-images-... is there, as the field has it."""
     root, note = Path(spec), ""
     prefix = {"train": "train", "val": "val", "test": "t10k"}[split]
-    carved = split != "test" and not find_idx(root, "val-images-idx3-ubyte")
-    prefix = "train" if carved else prefix
+    if split == "val" and not find_idx(root, "val-images-idx3-ubyte"):
+        prefix, note = "t10k", "val is the test set: choose nothing by it"
     paths = [find_idx(root, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     if paths[0] is None or paths[1] is None:
         missing = f"{prefix}-{'images-idx3' if paths[0] is None else 'labels-idx1'}-ubyte[.gz]"
@@ -263,10 +263,6 @@ def _idx(spec: str, split: Split, channels: int | None) -> Source:
     pixels, labels = read_idx_pair(paths[0], paths[1])
     keys = tuple(f"{prefix}/{i:06d}" for i in range(len(pixels)))
     classes = _idx_classes(spec, pixels, labels)
-    if carved:
-        held = hold_out(labels, keys, 0.1)
-        keep = np.flatnonzero(held if split == "val" else ~held)
-        pixels, labels, keys, note = pixels[keep], labels[keep], tuple(keys[i] for i in keep), _HELD_OUT_NOTE
     return in_memory(pixels[:, None], labels, classes, spec=spec, split=split, keys=keys, channels=channels, note=note)
 
 

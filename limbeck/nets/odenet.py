@@ -21,7 +21,7 @@ from limbeck.nets.ode import Solver, solve, stages, times
 
 Time = Literal["concat", "none"]
 Dsc = Literal["none", "ode", "all"]
-Stem = Literal["3x3", "7x7"]
+Stem = Literal["3x3", "3x3/2", "7x7"]
 DEPTHS = (20, 32, 44, 56)
 
 
@@ -116,16 +116,13 @@ class Block(nn.Module):
 
 
 def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
-    """Return the pre-processing layer: 3x3 for about 32 pixels a side, 7x7/2 and a pool (1/4) for more."""
-    small = kind == "3x3"
-    conv = (
-        nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-        if small
-        else nn.Conv2d(channels, width, 7, 2, 3, bias=False)
-    )
+    """Return the pre-processing layer: 3x3 for about 32 pixels a side, 3x3/2 for twice as many or a quarter of the
+    work, 7x7/2 and a pool (1/4) for more."""
+    side, stride = {"3x3": (3, 1), "3x3/2": (3, 2), "7x7": (7, 2)}[kind]
+    conv = nn.Conv2d(channels, width, side, stride, side // 2, bias=False)
     act = nn.ReLU(inplace=True)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=BatchNorm(width), act=act)
-    if not small:
+    if kind == "7x7":
         parts["pool"] = nn.MaxPool2d(3, 2, 1)
     return nn.Sequential(parts)
 
@@ -179,7 +176,7 @@ class OdeNet(nn.Module):
         self.layer3_1 = Block(2 * width, 4 * width, stride=2, separable=dsc == "all")
         self.layer3_2 = iterated(4 * width, third)
         self.head = ClassifierHead(4 * width, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        reduction = 1 if stem == "3x3" else 4
+        reduction = {"3x3": 1, "3x3/2": 2, "7x7": 4}[stem]
         self.feature_info = [
             {"num_chs": width, "reduction": reduction, "module": "layer1"},
             {"num_chs": 2 * width, "reduction": 2 * reduction, "module": "layer2_2"},

@@ -116,16 +116,12 @@ def _table(name: str, size: int, channels: int, classes: int, *, dense: bool = F
         raise InputError(f"size {size}, channels {channels}, classes {classes}: each must be at least 1")
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 1)
-        raise InputError(
-            f"{name} is not a model" + (f"; did you mean {near[0]}?" if near else "; see limbeck zoo")
-        )
+        raise InputError(f"{name} is not a model" + (f"; did you mean {near[0]}?" if near else "; see limbeck zoo"))
     keywords: dict[str, Any] = {"dsc": "none"} if dense else {}
     net = timm.create_model(name, in_chans=channels, num_classes=classes, **keywords)
     expected: Any = net.pretrained_cfg
     if expected.get("fixed_input_size") and expected["input_size"][-1] != size:
-        raise InputError(
-            f"{name} takes {expected['input_size'][-1]} pixels only; change --size {size} to that"
-        )
+        raise InputError(f"{name} takes {expected['input_size'][-1]} pixels only; change --size {size} to that")
     return count(net, (channels, size, size))
 
 

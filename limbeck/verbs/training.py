@@ -168,7 +168,8 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
     if training.limit is not None:
         train = _balanced(train, training.limit, training.seed)
     mean, std = moments(train)
-    return Sets(train, held_out, train.classes or classes, tuple(mean), tuple(std))
+    named = train.classes or (held_out.classes if held_out else ()) or classes
+    return Sets(train, held_out, named, tuple(mean), tuple(std))
 
 
 def _balanced(source: "Source", count: int, seed: int) -> "Source":
