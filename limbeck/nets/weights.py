@@ -48,9 +48,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise InputError(
-            f"{path} is no weight file that is known here; it should end in one of {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"{path} is no weight file that is known here; it should end in one of {', '.join(SUFFIXES)}")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -74,14 +72,10 @@ def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - w
             found = found[key]
             break
     if not isinstance(found, dict) or not found:
-        raise InputError(
-            f"{path} holds no weights by name, but {type(found).__name__}; save the net's state_dict()"
-        )
+        raise InputError(f"{path} holds no weights by name, but {type(found).__name__}; save the net's state_dict()")
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
-                f"{path} holds more than weights ({str(key)[:60]!r}); save the net's state_dict()"
-            )
+            raise InputError(f"{path} holds more than weights ({str(key)[:60]!r}); save the net's state_dict()")
     return dict(found)
 
 
@@ -100,15 +94,11 @@ def fill(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
     own = net.state_dict()
     faults = [f"{key} is missing" for key in own if key not in state]
     faults += [f"{key} is unknown" for key in state if key not in own]
-    faults += [
-        _fault(key, state[key], own[key]) for key in own if key in state and not _fits(state[key], own[key])
-    ]
+    faults += [_fault(key, state[key], own[key]) for key in own if key in state and not _fits(state[key], own[key])]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(f"the weights in {where} do not fit the net: {'; '.join(faults[:5])}{more}")
-    if bad := [
-        key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()
-    ]:
+    if bad := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise InputError(f"the weights in {where} hold values that are not finite, in {', '.join(bad[:5])}")
     net.load_state_dict(state, strict=True)
 
