@@ -18,9 +18,7 @@ class Layer:
 
     name: str
     kind: str  # its class
-    output: tuple[
-        int, ...
-    ]  # of one execution, without the batch: (channels, height, width); () if never executed
+    output: tuple[int, ...]  # of one execution, without the batch: (channels, height, width); () if never executed
     executions: int
     parameters: int  # a tensor that layers share counts in the first of them
     macs: int  # multiply-accumulates of convolutions and linear layers
@@ -77,8 +75,8 @@ def _macs(module: nn.Module, inputs: Tensor, output: Tensor) -> int:
 def count(model: nn.Module, shape: tuple[int, ...]) -> Table:
     """Return what `model` costs for one image of `shape` (channels, height, width).
 
-    Runs the model once, in evaluation mode, on zeros; its mode and hooks are afterwards as before. Products of
-    activations (attention) are counted by torch's flop counter.
+    Runs the model once, in evaluation mode, on zeros; its mode is afterwards as before. Products of activations
+    (attention) are what torch's flop counter sees beyond the layers.
     """
     seen: dict[nn.Module, list[tuple[tuple[int, ...], int]]] = {}
 
@@ -86,9 +84,7 @@ def count(model: nn.Module, shape: tuple[int, ...]) -> Table:
         if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
             seen.setdefault(module, []).append((tuple(output.shape[1:]), _macs(module, inputs[0], output)))
 
-    holders = {
-        name: m for name, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None
-    }
+    holders = {name: m for name, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None}
     hooks: list[RemovableHandle] = [module.register_forward_hook(record) for module in holders.values()]
     modes = {module: module.training for module in model.modules()}
     first = next(model.parameters())

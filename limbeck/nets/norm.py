@@ -40,9 +40,7 @@ def _global_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     everywhere = _all_reduce(here)
     count = everywhere[-1].detach()
     mean = everywhere[:-1] / count
-    variance = (
-        _all_reduce((x - mean.view(shape)).square().sum(axes)) / count
-    )  # centred first: no cancellation
+    variance = _all_reduce((x - mean.view(shape)).square().sum(axes)) / count  # centred first: no cancellation
     return mean, variance, count
 
 
@@ -64,7 +62,7 @@ def batch_norm(
     """
     if not (training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    mean, variance, count = _global_moments(x.float())
+    mean, variance, count = _global_moments(x.to(torch.promote_types(x.dtype, torch.float32)))
     with torch.no_grad():
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)

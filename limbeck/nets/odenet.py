@@ -157,10 +157,12 @@ class OdeNet(nn.Module):
         _one_of("time", time, Time)
         _one_of("dsc", dsc, Dsc)
         _one_of("stem", stem, Stem)
-        first, second, third = _with_executions(layout, steps)
+        if width < 1:
+            raise InputError(f"width is {width}; it must be at least 1")
+        first, second, third = layout if steps is None else _with_executions(layout, steps)
 
         def iterated(channels: int, stage: Stage) -> nn.Module:
-            if stage.ode and stage.executions:
+            if stage.ode:
                 evaluations = stage.executions * stages(solver)
                 f = OdeFunction(channels, evaluations, time=time == "concat", separable=dsc != "none")
                 return OdeBlock(f, steps=stage.executions, h=h, solver=solver)
@@ -211,16 +213,20 @@ def _one_of(name: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a
         raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices.__args__)}")
 
 
-def _with_executions(layout: tuple[Stage, Stage, Stage], steps: int | tuple[int, ...] | None) -> list[Stage]:
-    """Return the layout with its ODE blocks' executions replaced by `steps`."""
-    blocks = sum(stage.ode and stage.executions > 0 for stage in layout)
-    counts = [steps] * blocks if isinstance(steps, int) else steps
-    if counts is None:
-        return list(layout)
-    if len(counts) != blocks or min(counts, default=1) < 1:
+def _each(steps: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
+    """Return the steps of each of so many ODE blocks; InputError where `steps` doesn't say them."""
+    each = (steps,) * blocks if isinstance(steps, int) else tuple(steps)
+    if not blocks:
+        raise InputError("the net has no ODE block whose steps could be set")
+    if len(each) != blocks or min(each) < 1:
         raise InputError(f"steps is {steps}; give one number from 1, or {blocks} of them, one an ODE block")
-    left = iter(counts)
-    return [Stage(next(left), True) if stage.ode and stage.executions else stage for stage in layout]
+    return each
+
+
+def _with_executions(layout: tuple[Stage, ...], steps: int | tuple[int, ...]) -> tuple[Stage, ...]:
+    """Return the layout with its ODE blocks' executions replaced by `steps`."""
+    left = iter(_each(steps, sum(stage.ode for stage in layout)))
+    return tuple(Stage(next(left), True) if stage.ode else stage for stage in layout)
 
 
 def _initialise(module: nn.Module) -> None:
@@ -244,12 +250,7 @@ def with_steps(model: nn.Module, steps: int | tuple[int, ...]) -> nn.Module:
     """
     model = copy.deepcopy(model)
     blocks = list(ode_blocks(model).values())
-    counts = (steps,) * len(blocks) if isinstance(steps, int) else steps
-    if not blocks or len(counts) != len(blocks) or min(counts) < 1:
-        raise InputError(
-            f"steps is {steps}; give one number from 1, or {len(blocks)} of them, one an ODE block"
-        )
-    for block, count in zip(blocks, counts, strict=True):
+    for block, count in zip(blocks, _each(steps, len(blocks)), strict=True):
         old = times(block.steps, block.solver)
         nearest = [min(range(len(old)), key=lambda i: abs(old[i] - t)) for t in times(count, block.solver)]
         for norm in (block.f.norm1, block.f.norm2):
@@ -280,7 +281,7 @@ def layout_of(name: str) -> tuple[Stage, Stage, Stage]:
             return Stage(quarter + 1, True), Stage(0, False), Stage(quarter, True)
         case _:
             ode = match[1] is None
-            return Stage(outer, ode), Stage(inner, ode), Stage(inner, ode)
+            return Stage(outer, ode), Stage(inner, ode and inner > 0), Stage(inner, ode and inner > 0)
 
 
 def _register(name: str, layout: tuple[Stage, Stage, Stage], size: int = 32, **preset: Any) -> None:  # noqa: ANN401

@@ -63,8 +63,8 @@ class Info:
         lines.append(f"parameters in bytes: {sizes}; largest map: {self.largest_map:,} values")
         lines += [
             f"beside {other.model} ({other.parameters:,} parameters, {other.macs:,} MACs): "
-            f"{other.fewer_parameters:.2f} % fewer parameters ({other.fewer_body_parameters:.2f} % without stem "
-            f"and head), {other.fewer_macs:.2f} % fewer MACs"
+            f"{other.fewer_parameters:.2f} % fewer parameters ({other.fewer_body_parameters:.2f} % without "
+            f"stem and head), {other.fewer_macs:.2f} % fewer MACs"
             for other in self.beside
         ]
         return "\n".join([*lines, self.note] if self.note else lines)
