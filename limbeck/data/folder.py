@@ -14,6 +14,10 @@ from limbeck.errors import InputError
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
+class MissingSplitError(InputError):
+    """The data has no such split; all else about it may be well."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """The usable images of a folder."""
@@ -23,9 +27,8 @@ class Listing:
     labels: NDArray[np.int64] | None  # [N]
     keys: tuple[str, ...]  # with /, sorted
     headers: tuple[Header, ...]
-    lengths: tuple[int, ...]  # bytes
     unsplit: bool  # the folder has no train/, val/, test/: a labelled split is to be made
-    note: str  # ends with a space where not empty
+    broken: tuple[str, ...]  # "key (reason)" of what was left out
 
 
 def list_folder(
@@ -41,11 +44,14 @@ def list_folder(
     if labelled and flat and any(key.count("/") > depth for key in keys):
         first = next(key for key in keys if key.count("/") == depth)
         raise InputError(f"{folder} holds class folders and also images beside them ({first}); move these away")
+    if labelled and flat and split != "train":
+        raise MissingSplitError(f"{folder} holds images without class folders, so it has no labelled {split} split")
     classes: tuple[str, ...] = ()
     labels = None
     if labelled and not flat:
         classes = _classes(root, folder, split)
-        labels = np.array([classes.index(key.split("/")[depth]) for key in keys], dtype=np.int64)
+        places = {name: i for i, name in enumerate(classes)}
+        labels = np.array([places[key.split("/")[depth]] for key in keys], dtype=np.int64)
     return _usable(root, keys, classes, labels, unsplit=unsplit, on_broken=on_broken)
 
 
@@ -58,7 +64,7 @@ def _split_folder(root: Path, split: str, labelled: bool) -> tuple[Path, bool]:
         return root, True
     if split == "val" and "train" in present:
         return present["train"], True
-    raise InputError(f"{root} has no {split}/ folder, only {', '.join(f'{p.name}/' for p in present.values())}")
+    raise MissingSplitError(f"{root} has no {split}/ folder, only {', '.join(f'{p.name}/' for p in present.values())}")
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -128,7 +134,6 @@ def _usable(
         labels=labels,
         keys=tuple(keys[i] for i in good),
         headers=tuple(look for look in looks if isinstance(look, Header)),
-        lengths=tuple((root / keys[i]).stat().st_size for i in good),
         unsplit=unsplit,
-        note=f"{len(broken)} broken files are left out: {', '.join(broken)}. " if broken else "",
+        broken=tuple(broken),
     )

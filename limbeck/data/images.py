@@ -4,16 +4,20 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from limbeck.data.views import MAX_SIDE
 from limbeck.errors import InputError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb
+_BOMB = f"over the limit of {MAX_PIXELS} pixels"
 _ORIENTATION = 274  # the EXIF tag
 _GREY_MODES = ("1", "L", "LA", "La", "I")  # and I;16, I;16B, ...
 
@@ -25,6 +29,7 @@ class Header:
     height: int  # pixels, upright
     width: int
     mode: str  # Pillow's
+    length: int  # bytes
 
     @property
     def grey(self) -> bool:
@@ -49,8 +54,9 @@ def open_image(data: bytes, channels: int) -> Image.Image:
 
     Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8; of several frames the first counts.
     """
-    with _bombs_raise():
-        image = Image.open(io.BytesIO(data))
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(_BOMB)
     return to_channels(ImageOps.exif_transpose(image) if _orientation(image) != 1 else image, channels)
 
 
@@ -79,32 +85,35 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def headers(paths: list[Path]) -> Iterator[Header | str]:
     """Yield each file's header, or why it can't be used. Reads headers in threads; the pixels stay undecoded,
     except where a file does not end as its format says: that one is decoded, as it may be cut off."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with _bombs_raise(), ThreadPoolExecutor(8) as pool:
+    with bombs_raise(), ThreadPoolExecutor(8) as pool:
         yield from pool.map(_header, paths, chunksize=1)
 
 
 def _header(path: Path) -> Header | str:
     try:
         with path.open("rb") as file:
-            length = file.seek(0, io.SEEK_END)
-            if not length:
-                return "empty"
-            file.seek(0)
-            image = Image.open(file)
-            height, width = image.height, image.width
-            if _orientation(image) >= 5:
-                height, width = width, height
-            if max(height, width) > MAX_SIDE:
-                return f"a side over {MAX_SIDE} pixels"
-            header = Header(height, width, image.mode)
-            if not _ends_well(file, image.format, length):
-                file.seek(0)
-                Image.open(file).load()
-            return header
+            return look(file)
     except Exception as error:  # as in `decoding`
         return _reason(error)
+
+
+def look(file: BinaryIO) -> Header:
+    """Return the header of an image file, decoding the file where its end is missing; raises as decoders do."""
+    length = file.seek(0, io.SEEK_END)
+    if not length:
+        raise ValueError("empty")
+    file.seek(0)
+    image = Image.open(file)
+    height, width = image.height, image.width
+    if _orientation(image) >= 5:
+        height, width = width, height
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"a side over {MAX_SIDE} pixels")
+    header = Header(height, width, image.mode, length)
+    if not _ends_well(file, image.format, length):
+        file.seek(0)
+        Image.open(file).load()
+    return header
 
 
 def _orientation(image: Image.Image) -> int:
@@ -114,7 +123,7 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _ends_well(file: io.BufferedReader, kind: str | None, length: int) -> bool:
+def _ends_well(file: BinaryIO, kind: str | None, length: int) -> bool:
     """Whether the file ends as a whole JPEG, PNG or WebP does; False for other formats."""
     file.seek(max(0, length - 12))
     tail = file.read()
@@ -131,7 +140,8 @@ def _ends_well(file: io.BufferedReader, kind: str | None, length: int) -> bool:
 
 
 @contextlib.contextmanager
-def _bombs_raise() -> Iterator[None]:
+def bombs_raise() -> Iterator[None]:
+    """Make Pillow's warning of a decompression bomb an error, in all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
@@ -140,8 +150,8 @@ def _bombs_raise() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     match error:
         case Image.DecompressionBombWarning() | Image.DecompressionBombError():
-            return f"over the limit of {Image.MAX_IMAGE_PIXELS} pixels"
-        case Image.UnidentifiedImageError():
+            return _BOMB
+        case UnidentifiedImageError():
             return "not an image"
         case OSError() if "truncated" in str(error).lower():
             return "truncated"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from limbeck.data.images import decoding
 from limbeck.data.sources import Source
 from limbeck.data.views import (
     STREAM_ORDER,
@@ -116,13 +117,13 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor] | str:
         views, augment = self.views(step), self.augment
+        drawn = zip(self.indices(step).tolist(), views.boxes.numpy(), views.flips.tolist(), strict=True)
+        images = []
         try:
-            images = [
-                render_image(self.source.read(i), box, flip, augment.size, augment.interpolation)
-                for i, box, flip in zip(
-                    self.indices(step).tolist(), views.boxes.numpy(), views.flips.tolist(), strict=True
-                )
-            ]
+            for i, box, flip in drawn:
+                with decoding(f"{self.source.spec}: {self.source.keys[i]}"):
+                    image = self.source.read(i)
+                    images.append(render_image(image, box, flip, augment.size, augment.interpolation))
         except InputError as error:  # as a value: a worker's exception would arrive with its traceback as its text
             return str(error)
         return torch.from_numpy(np.stack(images)), views.boxes, views.flips

@@ -5,6 +5,9 @@ import difflib
 import hashlib
 import inspect
 import io
+import operator
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data.folder import Listing, list_folder
-from limbeck.data.idx import find_idx, read_idx_pair
-from limbeck.data.images import decoding, open_image, to_channels
+from limbeck.data.folder import Listing, MissingSplitError, list_folder
+from limbeck.data.idx import find_idx, read_idx, read_idx_pair
+from limbeck.data.images import Header, bombs_raise, decoding, look, open_image, to_channels
 from limbeck.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -44,7 +47,9 @@ class Source:
     read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
     pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
     fingerprint: str  # hex sha256 of names, sizes, labels, and pixels in memory or else the files' lengths
-    note: str = ""  # what the user should know: a split made here, broken files left out
+    note: str = ""  # what the user should know, as a split that was made here
+    modes: tuple[tuple[str, int], ...] = ()  # Pillow's modes as stored, and how many images have each
+    broken: tuple[str, ...] = ()  # "name (reason)" of the files that were left out
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,7 +67,7 @@ def open_source(
     """Return one split of what `spec` names.
 
     DIR                      train/, val/, test/ with a directory a class, or class directories alone (train and
-                             val are then split 80/20), or images alone (no labels), or IDX files as MNIST's
+                             val are then split 80/20), or images alone (train only, no labels), or IDX files
     torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)
     hfds/, hfids/, wds/, tfds/NAME   as timm's --dataset
     digits:NAME              built in: mnist, mfeat, optdigits, 28x28
@@ -85,7 +90,8 @@ def open_source(
     elif _idx_stem(Path(spec)):
         source = _idx(spec, split, channels)
     else:
-        source = _folder(spec, list_folder(Path(spec), split, labelled, on_broken), split, channels)
+        listing = list_folder(Path(spec), split, labelled, on_broken)
+        source = _packed(_folder(spec, listing, split, channels), on_broken)
     return source if labelled else replace(source, labels=None, classes=())
 
 
@@ -172,20 +178,30 @@ def in_memory(
     sizes = torch.tensor(values.shape[2:], dtype=torch.int32).repeat(len(values), 1)
     print_ = _fingerprint(keys, sizes, own, values.numpy())
     read = partial(_read_pixels, values)
-    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, print_, note)
+    modes = (("L" if pixels.shape[1] == 1 else "RGB", len(values)),)
+    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, print_, note, modes)
 
 
-def _packed(source: Source) -> Source:
+def _packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
     """Return the source with its pixels in memory, where all images have one small size."""
     height, width = (int(v) for v in source.sizes[0])
     size = len(source) * source.channels * height * width
     if max(height, width) > MEMORY_SIDE or size > MEMORY_BYTES or not bool((source.sizes == source.sizes[0]).all()):
         return source
-    images = (pixels_of(source, i).reshape(height, width, source.channels) for i in range(len(source)))
-    pixels = np.stack([np.ascontiguousarray(image.transpose(2, 0, 1)) for image in images])
-    values = torch.from_numpy(pixels)
-    print_ = _fingerprint(source.keys, source.sizes, source.labels, pixels)
-    return replace(source, pixels=values, read=partial(_read_pixels, values), fingerprint=print_)
+    images, broken = [], {}
+    for i in range(len(source)):
+        try:
+            images.append(pixels_of(source, i).reshape(height, width, source.channels).transpose(2, 0, 1))
+        except InputError as error:
+            if on_broken == "fatal":
+                raise
+            broken[i] = f"{source.keys[i]} ({error.__cause__})"
+    if broken:
+        source = subset(source, [i for i in range(len(source)) if i not in broken])
+    pixels = torch.from_numpy(np.stack(images))
+    print_ = _fingerprint(source.keys, source.sizes, source.labels, pixels.numpy())
+    read, gone = partial(_read_pixels, pixels), (*source.broken, *broken.values())
+    return replace(source, pixels=pixels, read=read, fingerprint=print_, broken=gone)
 
 
 def hold_out(labels: NDArray[np.integer[Any]], keys: Sequence[str], share: float) -> NDArray[np.bool_]:
@@ -218,29 +234,45 @@ def _names(folder: Path) -> list[str]:
 
 
 def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
-    labels, note = listing.labels, listing.note
+    labels, note = listing.labels, ""
     keep = np.arange(len(listing.keys))
     if listing.unsplit and labels is not None:
         if split == "test":
-            raise InputError(f"{spec} has no test/ folder, and only train and val are split off; use --split val")
+            raise MissingSplitError(f"{spec} has no test/ folder; train and val are made from it, use --split val")
         held = hold_out(labels, listing.keys, 0.2)
         keep = np.flatnonzero(held if split == "val" else ~held)
-        note = f"{note}train and val are 80% and 20% of each class, by a hash of the file names. "
-    keys = tuple(listing.keys[i] for i in keep)
-    if not keys:
-        raise InputError(f"{spec} leaves no images for {split}: each class has one; make a val/ folder")
-    channels = channels or (1 if all(listing.headers[i].grey for i in keep) else 3)
-    sizes = torch.tensor([(listing.headers[i].height, listing.headers[i].width) for i in keep], dtype=torch.int32)
+        note = "train and val are 80% and 20% of each class, by a hash of the file names."
+    if not len(keep):
+        raise InputError(f"{spec} leaves no images for {split}, as each class has one; make a val/ folder")
+    keys, headers = tuple(listing.keys[i] for i in keep), [listing.headers[i] for i in keep]
+    channels = channels or (1 if all(header.grey for header in headers) else 3)
+    sizes = torch.tensor([(header.height, header.width) for header in headers], dtype=torch.int32)
     own = None if labels is None else torch.from_numpy(labels[keep])
-    print_ = _fingerprint(keys, sizes, own, np.array([listing.lengths[i] for i in keep], dtype=np.int64))
-    read = partial(_read_file, listing.root, keys, channels)
-    source = Source(spec, split, listing.classes, own, keys, channels, sizes, read, None, print_, note.strip())
-    return _packed(source)
+    return Source(
+        spec=spec,
+        split=split,
+        classes=listing.classes,
+        labels=own,
+        keys=keys,
+        channels=channels,
+        sizes=sizes,
+        read=partial(_read_file, listing.root, keys, channels),
+        pixels=None,
+        fingerprint=_fingerprint(keys, sizes, own, np.array([header.length for header in headers])),
+        note=note,
+        modes=_counted(header.mode for header in headers),
+        broken=listing.broken,
+    )
+
+
+def _counted(modes: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(Counter(modes).items()))
 
 
 # ---- IDX and the built-in digits --------------------------------------------------------------------------
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_FASHION_LABELS = (0x2ED6E46A, 0x242BC73F)  # crc32 of its train and test labels
 _DIGITS = {"mnist": 500, "mfeat": 300, "optdigits": 300}  # images in val, and again in test
 _HELD_OUT_NOTE = "val is 10% of each class of the training images, by a hash of their places."
 
@@ -259,19 +291,21 @@ def _idx(spec: str, split: Split, channels: int | None) -> Source:
     paths = [find_idx(root, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     if paths[0] is None or paths[1] is None:
         missing = f"{prefix}-{'images-idx3' if paths[0] is None else 'labels-idx1'}-ubyte[.gz]"
-        raise InputError(f"{spec} holds no {missing}; put it beside the other IDX files")
+        raise MissingSplitError(f"{spec} holds no {missing}; put it beside the other IDX files")
     pixels, labels = read_idx_pair(paths[0], paths[1])
     keys = tuple(f"{prefix}/{i:06d}" for i in range(len(pixels)))
-    classes = _idx_classes(spec, pixels, labels)
+    classes = _idx_classes(spec, labels, paths[1])
     return in_memory(pixels[:, None], labels, classes, spec=spec, split=split, keys=keys, channels=channels, note=note)
 
 
-def _idx_classes(spec: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[str, ...]:
-    number = int(labels.max()) + 1
+def _idx_classes(spec: str, labels: NDArray[np.uint8], path: Path) -> tuple[str, ...]:
+    if zlib.crc32(labels.tobytes()) in _FASHION_LABELS:
+        return _FASHION
+    train = find_idx(path.parent, "train-labels-idx1-ubyte") or path
+    number = 1 + max(int(labels.max()), int(read_idx(train, 1).max(initial=0)))
     if number < 2:
         raise InputError(f"{spec} has one class only; a classifier needs two")
-    fashion = "fashion" in spec.lower() and number == 10 and pixels.shape[1:] == (28, 28)
-    return _FASHION if fashion else tuple(str(i) for i in range(number))
+    return tuple(str(i) for i in range(number))
 
 
 def _digits(spec: str, name: str, split: str, channels: int | None) -> Source:
@@ -307,19 +341,40 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
 
 
-def _image_of(item: Any, channels: int | None = None) -> Image.Image:  # noqa: ANN401 - what a foreign set gives
-    """Return the Pillow image of an item that is one, a file of one, or an array."""
-    image = item[0]
+def _header_of(image: Any) -> Header:  # noqa: ANN401 - a Pillow image, an open file, or an array
+    if isinstance(image, Image.Image):
+        return Header(image.height, image.width, image.mode, 0)
+    if isinstance(image, np.ndarray):
+        return Header(image.shape[0], image.shape[1], "L" if image.ndim == 2 else "RGB", 0)
+    with image:
+        return look(image)
+
+
+def _image_of(image: Any, channels: int) -> Image.Image:  # noqa: ANN401 - as above
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        with image:
-            return open_image(image.read(), channels or 3)
-    return to_channels(image, channels) if channels else image
+    if isinstance(image, Image.Image):
+        return to_channels(image, channels)
+    with image:
+        return open_image(image.read(), channels)
 
 
 def _read_item(items: MapStyle, channels: int, places: NDArray[np.int64], i: int) -> Image.Image:
-    return _image_of(items[int(places[i])], channels)
+    return _image_of(items[int(places[i])][0], channels)
+
+
+def _look_at(items: MapStyle, spec: str) -> tuple[list[Header], NDArray[np.int64]]:
+    """Return all items' headers and labels int64 [N]; each item is opened once."""
+    looks, labels = [], []
+    for i in range(len(items)):
+        with bombs_raise(), decoding(f"{spec}: image {i}"):
+            image, label = items[i]
+            looks.append(_header_of(image))
+        labels.append(label)
+    try:
+        return looks, np.array([operator.index(label) for label in labels], dtype=np.int64)
+    except TypeError as error:
+        raise InputError(f"{spec} gives labels that aren't class numbers; it is no classification set") from error
 
 
 def from_items(
@@ -332,34 +387,27 @@ def from_items(
     channels: int | None = None,
     note: str = "",
 ) -> Source:
-    """Return a source of (image, label) items with random access; each is opened once for its size and label.
+    """Return a source of (image, label) items with random access; an image is a Pillow image, a file or an array.
 
-    `held_out` is the share of each class that val takes and train leaves. The fingerprint knows the sizes and the
-    labels, not the pixels, unless they are small enough to be kept in memory.
+    `held_out` is the share of each class that val takes and train leaves. The fingerprint knows sizes and labels,
+    not pixels, unless they are small enough to be kept in memory.
     """
     if not len(items):
         raise InputError(f"{spec} ({split}) has no images")
-    looks = []
-    for i in range(len(items)):
-        with decoding(f"{spec}: image {i}"):
-            image = _image_of(items[i])
-            looks.append((image.height, image.width, image.mode in ("1", "L", "LA"), int(items[i][1])))
-    labels = np.array([look[3] for look in looks])
+    looks, labels = _look_at(items, spec)
     keys = tuple(f"{i:07d}" for i in range(len(items)))
-    keep = np.arange(len(items))
-    if held_out:
-        held = hold_out(labels, keys, held_out)
-        keep = np.flatnonzero(held if split == "val" else ~held)
+    held = hold_out(labels, keys, held_out) if held_out else np.zeros(len(items), dtype=bool)
+    keep = np.flatnonzero(held if held_out and split == "val" else ~held)
     classes = classes or tuple(str(i) for i in range(int(labels.max()) + 1))
     if len(classes) < 2:
         raise InputError(f"{spec} has one class only; a classifier needs two")
-    channels = channels or (1 if all(look[2] for look in looks) else 3)
-    sizes = torch.tensor([look[:2] for look in looks], dtype=torch.int32)[keep]
-    own = torch.from_numpy(labels[keep].astype(np.int64))
-    chosen = tuple(keys[i] for i in keep)
+    channels = channels or (1 if all(look.grey for look in looks) else 3)
+    sizes = torch.tensor([(look.height, look.width) for look in looks], dtype=torch.int32)[keep]
+    own, chosen = torch.from_numpy(labels[keep]), tuple(keys[i] for i in keep)
     read = partial(_read_item, items, channels, keep)
-    print_ = _fingerprint(chosen, sizes, own)
-    return _packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, print_, note))
+    print_ = _fingerprint(chosen, sizes, own, np.array([looks[i].length for i in keep]))
+    modes = _counted(looks[i].mode for i in keep)
+    return _packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, print_, note, modes))
 
 
 def _torchvision(spec: str, name: str, split: Split, channels: int | None, download: bool) -> Source:
@@ -380,37 +428,37 @@ def _torchvision(spec: str, name: str, split: Split, channels: int | None, downl
 def _torchvision_items(
     kind: Callable[..., Any], root: str, split: Split, download: bool, spec: str
 ) -> tuple[Any, bool]:
-    """Return the set, and whether val must be held out of it."""
+    """Return the set that has the split, and whether val is to be held out of it."""
     known = inspect.signature(kind).parameters
     more = {"download": download} if "download" in known else {}
 
     def opened(**choice: Any) -> Any:  # noqa: ANN401 - torchvision's own names of splits
         try:
             return kind(root=root, **choice, **more)
-        except (RuntimeError, FileNotFoundError) as error:
+        except ImportError as error:
+            raise InputError(f"{spec} needs a package that is missing: {error}") from error
+        except (RuntimeError, OSError) as error:
             remedy = "check the network" if download else "pass --download, or SET@ROOT for where it is"
             raise InputError(f"{spec} is not under {root}; {remedy}") from error
+
+    def first(*names: str) -> Any:  # noqa: ANN401
+        for name in names:
+            with contextlib.suppress(ValueError):  # torchvision's way to say that it has no such split
+                return opened(split=name)
+        return None
 
     if "train" in known:
         return opened(train=split != "test"), split != "test"
     if "split" not in known:
-        if split == "test":
-            raise InputError(f"{spec} has no test split; use --split val")
-        return opened(), True
-    for choice in {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}[split]:
-        with contextlib.suppress(ValueError):  # torchvision's way to say that it has no such split
-            return opened(split=choice), split == "train" and not _has_split(opened, "val")
-    if split == "test":
-        raise InputError(f"{spec} has no test split; use --split val")
-    return opened(split="train"), True
-
-
-def _has_split(opened: Callable[..., Any], split: str) -> bool:
-    try:
-        opened(split=split)
-    except ValueError:
-        return False
-    return True
+        found = {"train": opened(), "val": None, "test": None}
+    else:
+        train = first("train", "trainval") if split != "test" else None
+        found = {"train": train, "val": None, "test": None}
+        found |= {"test": first("test")} if split == "test" else {"val": first("val", "valid")}
+    if split == "test" and found["test"] is None:
+        raise MissingSplitError(f"{spec} has no test split; use --split val")
+    own = found[split]
+    return (found["train"], True) if own is None or (found["val"] is None and split == "train") else (own, False)
 
 
 def _timm(spec: str, reader: str, split: Split, channels: int | None, download: bool) -> Source:
@@ -421,7 +469,7 @@ def _timm(spec: str, reader: str, split: Split, channels: int | None, download: 
     for own in names:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # timm prints when a package is missing
-                from timm.data.readers import create_reader
+                from timm.data.readers.reader_factory import create_reader
 
                 opened = create_reader(f"{reader}/{name}", root, split=own, **_reader_options(reader, download))
             return from_reader(opened, spec=spec, split=split, channels=channels)
@@ -433,7 +481,8 @@ def _timm(spec: str, reader: str, split: Split, channels: int | None, download: 
             if "install webdataset" in str(error):
                 raise InputError(f"{spec} needs a package that is missing; {_READERS[reader]}") from error
             problems.append(f"{own}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    raise InputError(f"{spec} can't be opened ({'; '.join(problems)}); check the name, the split and the network")
+    wrong = InputError if split == "train" else MissingSplitError
+    raise wrong(f"{spec} can't be opened ({'; '.join(problems)}); check the name, the split and the network")
 
 
 def _reader_options(reader: str, download: bool) -> dict[str, Any]:
@@ -451,13 +500,13 @@ def from_reader(reader: Any, *, spec: str, split: str, channels: int | None = No
     return from_items(items, classes, spec=spec, split=split, channels=channels, note=note)
 
 
-def _materialised(reader: Iterable[tuple[Any, Any]], spec: str) -> list[tuple[Image.Image, int]]:
+def _materialised(reader: Iterable[tuple[Any, Any]], spec: str) -> list[tuple[Image.Image, Any]]:
     items, size = [], 0
-    for item in reader:
-        image = _image_of(item)
-        image.load()
-        size += image.width * image.height * len(image.getbands())
+    for image, label in reader:
+        copy = image if isinstance(image, Image.Image) else _image_of(image, 3)
+        copy.load()
+        size += copy.width * copy.height * len(copy.getbands())
         if size > MATERIALISE_BYTES:
             raise InputError(f"{spec} takes over {MATERIALISE_BYTES} bytes in memory; use hfds/ or a folder instead")
-        items.append((image, int(item[1])))
+        items.append((copy, label))
     return items
