@@ -149,9 +149,9 @@ def numbered(count: int) -> tuple[str, ...]:
 
 def imagenet_1k() -> tuple[str, ...]:
     """Return ImageNet-1k's classes as synsets ("n01440764", ...), in the order that all its weights use."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return tuple(ImageNetInfo("imagenet-1k").label_names())
+    return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
 
 
 def check_classes(classifier: Classifier, classes: tuple[str, ...]) -> str:
@@ -193,8 +193,8 @@ def freeze(
     device = next(classifier.net.parameters()).device
     half = dtype == "bfloat16" or (dtype == "auto" and _computes_bfloat16(device))
     classifier.eval().requires_grad_(False)
-    # the buffers of `prepare` stay in float32
-    classifier.net.to(dtype=torch.bfloat16 if half else torch.float32, memory_format=torch.channels_last)
+    net = classifier.net.to(memory_format=torch.channels_last)
+    net.to(torch.bfloat16 if half else torch.float32)  # the buffers of `prepare` stay in float32
     if compile:
         classifier.net = cast(nn.Module, torch.compile(classifier.net, options={"freezing": True}))
     return classifier
@@ -202,6 +202,6 @@ def freeze(
 
 def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -159,6 +159,8 @@ def _check_arguments(base: str, arguments: dict[str, Any]) -> None:
         values = value if isinstance(value, list | tuple) else [value]
         if not all(_is_plain(one) for one in values):
             raise InputError(f"{base}: {key} must be a number, a word or a list of these, not {value!r}")
+        if key.startswith("drop_") and (type(value) not in (int, float) or not 0 <= value < 1):
+            raise InputError(f"{base}: {key} is {value!r}; it must be a number from 0 to below 1")
 
 
 def _is_plain(value: object) -> bool:
