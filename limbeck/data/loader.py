@@ -73,9 +73,9 @@ def batches(
     ranks, and a rank may get fewer batches than another. A source in memory is rendered on `device`, without
     workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch.
     """
-    steps = steps_per_epoch(len(source), batch=batch, ranks=ranks, drop_last=drop_last)
     if batch < 1 or not 0 <= rank < ranks:
         raise InputError(f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more")
+    steps = steps_per_epoch(len(source), batch=batch, ranks=ranks, drop_last=drop_last)
     if not steps:
         raise InputError(
             f"{source.spec} ({source.split}) has {len(source)} images, fewer than one step takes "

@@ -144,7 +144,8 @@ def _nearest_ratio(size: NDArray[np.int64], ratio: tuple[float, float]) -> NDArr
 
 # ---- rendering --------------------------------------------------------------------------------------------
 #
-# Both renderers resize with the same antialiased kernels. They are equal where nothing is resized (shifts,
+# Both renderers resize with the same antialiased kernels, which see the pixels around a box inside the image, and
+# nothing around one that leaves it. They are equal where nothing is resized (shifts,
 # flips, crops of `size`); elsewhere they differ by rounding alone: Pillow rounds to 8 bits between
 # its two passes, render_tensor rounds once. JPEG files decoded at a reduced scale differ more.
 
@@ -188,8 +189,13 @@ def render_tensor(pixels: Tensor, views: Views, size: int, interpolation: Interp
     if bool((views.boxes[:, 2:] == size).all()):
         return _windows(pixels, views, size)
     boxes = views.boxes.to(pixels.device, torch.float32)
-    rows = _resize_matrix(boxes[:, 0], boxes[:, 2], pixels.shape[2], size, interpolation)
-    columns = _resize_matrix(boxes[:, 1], boxes[:, 3], pixels.shape[3], size, interpolation)
+    start, length, sides = boxes[:, :2], boxes[:, 2:], torch.tensor(pixels.shape[2:], device=pixels.device)
+    inside = ((start >= 0) & (start + length <= sides)).all(dim=1, keepdim=True)
+    seen = torch.stack([start * ~inside, torch.where(inside, sides, start + length)])
+    rows, columns = (
+        _resize_matrix(start[:, axis], length[:, axis], seen[:, :, axis], pixels.shape[2 + axis], size, interpolation)
+        for axis in (0, 1)
+    )
     columns = torch.where(views.flips.to(pixels.device)[:, None, None], columns.flip(1), columns)
     resized = rows[:, None] @ (pixels.float() @ columns.mT[:, None])
     return resized.round_().clamp_(0, 255).to(torch.uint8)
@@ -210,23 +216,24 @@ def _windows(pixels: Tensor, views: Views, size: int) -> Tensor:
     return torch.where(flips, windows.flip(3), windows)
 
 
-def _resize_matrix(start: Tensor, length: Tensor, side: int, size: int, interpolation: Interpolation) -> Tensor:
+def _resize_matrix(
+    start: Tensor, length: Tensor, seen: Tensor, side: int, size: int, interpolation: Interpolation
+) -> Tensor:
     """Return float32 [N, size, side]: what takes pixels start..start+length of `side` to `size` pixels.
 
-    Each row is the kernel stretched by max(1, length / size), cut at the box's edges and normalised; a box
-    that leaves the image sees zeros there.
+    Each row is the kernel stretched by max(1, length / size), cut to the pixels seen[0]..seen[1] [2, N] and
+    normalised; pixels outside the image are zeros.
     """
     device = start.device
     scale = (length / size)[:, None, None]
-    stretch = scale.clamp(min=1)
     centre = start[:, None, None] + (torch.arange(size, device=device)[:, None] + 0.5) * scale
-    first = min(0, int(start.min()))
-    last = max(side, int((start + length).max()))
-    pixel = torch.arange(first, last, device=device, dtype=torch.float32)
-    weights = _kernel((pixel + 0.5 - centre) / stretch, interpolation)
-    begin = start[:, None, None]
-    weights = weights * ((pixel >= begin) & (pixel < begin + length[:, None, None]))
-    return (weights / weights.sum(2, keepdim=True))[:, :, -first : side - first]
+    first, last = int(seen[0].min()), int(seen[1].max())
+    pixel = torch.arange(min(first, 0), max(last, side), device=device, dtype=torch.float32)
+    weights = _kernel((pixel + 0.5 - centre) / scale.clamp(min=1), interpolation)
+    low, high = seen[:, :, None, None]
+    weights = weights * ((pixel >= low) & (pixel < high))
+    matrix: Tensor = weights / weights.sum(2, keepdim=True)
+    return matrix[:, :, max(-first, 0) :][:, :, :side]
 
 
 def _kernel(x: Tensor, interpolation: Interpolation) -> Tensor:
