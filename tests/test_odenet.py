@@ -148,9 +148,10 @@ def test_memory_formats_agree():
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("stem", ["3x3", "3x3/2", "7x7"])
 @pytest.mark.parametrize(("name", "size"), [("dsodenet20", 32), ("rodenet1_20", 32), ("dsodenet_l", 96)])
-def test_features_have_the_sizes_that_timm_is_told(name, size):
-    net = timm.create_model(name, features_only=True).eval()
+def test_features_have_the_sizes_that_timm_is_told(name, size, stem):
+    net = timm.create_model(name, features_only=True, stem=stem).eval()
     with torch.no_grad():
         maps = net(torch.randn(1, 3, size, size))
     sizes = [

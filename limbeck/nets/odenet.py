@@ -116,8 +116,10 @@ class Block(nn.Module):
 
 
 def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
-    """Return the pre-processing layer: 3x3 for about 32 pixels a side, 3x3/2 for twice as many or a quarter of the
-    work, 7x7/2 and a pool (1/4) for more."""
+    """Return the pre-processing layer: 3x3 for about 32 pixels a side, 7x7/2 and a pool (1/4) for 96 and more.
+
+    3x3/2 is for sizes between, or for a quarter of the work.
+    """
     side, stride = {"3x3": (3, 1), "3x3/2": (3, 2), "7x7": (7, 2)}[kind]
     conv = nn.Conv2d(channels, width, side, stride, side // 2, bias=False)
     act = nn.ReLU(inplace=True)
@@ -313,17 +315,6 @@ def _register(name: str, layout: tuple[Stage, Stage, Stage], size: int = 32, **p
 
 
 default_cfgs: dict[str, dict[str, object]] = {}  # timm looks for this name
-__all__ = [
-    "OdeBlock",
-    "OdeFunction",
-    "OdeNet",
-    "StepBatchNorm",
-    "TimedConv",
-    "layout_of",
-    "ode_blocks",
-    "with_steps",
-]
-
 for _depth in (8, 14, *DEPTHS):
     _register(f"resnet{_depth}", layout_of(f"resnet{_depth}"))
 for _depth in DEPTHS:
