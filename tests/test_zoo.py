@@ -1,10 +1,13 @@
 """Laws of classifiers: what they see, what they say, and that no weight is ever lost or made up on the way."""
 
+import inspect
 import json
 import pickle
+import tomllib
 import urllib.error
 import urllib.request
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -14,8 +17,12 @@ import torchvision
 from timm.models import save_for_hf
 from torch import nn
 
+import limbeck
+from limbeck import recipe
 from limbeck.errors import InputError
 from limbeck.nets import zoo
+from limbeck.verbs.distill import distill
+from limbeck.verbs.training import Training
 
 CLASSES = ("ant", "bee", "cow", "dog")
 
@@ -225,6 +232,13 @@ def test_equal_nets_have_equal_fingerprints_whatever_their_memory_format(tmp_pat
     first = zoo.save(made, tmp_path)
     made.net.to(memory_format=torch.channels_last)
     assert zoo.save(made, tmp_path) == first
+
+
+def test_a_compiled_net_is_saved_as_the_plain_one(tmp_path):
+    made = small()
+    plain = zoo.save(made, tmp_path)
+    made.net = torch.compile(made.net)
+    assert zoo.save(made, tmp_path) == plain
 
 
 def test_lineage_survives_with_its_teachers(tmp_path):
@@ -485,3 +499,22 @@ def test_a_frozen_teacher_answers_alike_and_takes_no_gradient(dtype, bound):
     assert (after - before).abs().max() <= bound * (before.max() - before.min())
     assert made.scale.dtype == torch.float32
     assert made.prepare(images()).is_contiguous(memory_format=torch.channels_last)
+
+
+# MEAL V2's recipes
+
+RECIPES = sorted((Path(limbeck.__file__).parent / "recipes").glob("mealv2_*.toml"))
+
+
+def test_there_is_a_recipe_for_each_row_of_meal_v2s_table():
+    assert len(RECIPES) == 8
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_what_distill_takes_and_pins_what_it_names(path):
+    known = {*inspect.signature(distill).parameters, *(field.name for field in fields(Training))}
+    recipe.flags(path, "distill", known)
+    settings = tomllib.loads(path.read_text())
+    assert zoo.ZOO[settings["student"]].role == "student"
+    assert {zoo.ZOO[teacher].role for teacher in settings["teachers"]} == {"teacher"}
+    assert (settings["weight_decay"], settings["hard_weight"], settings["temperature"]) == (0, 0, 1)
