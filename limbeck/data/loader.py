@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,6 +41,16 @@ class Batch:
     targets: Tensor | None = None  # float32 [N, classes]: stored soft labels, where a label store serves them
 
 
+class Stored(Protocol):
+    """A label store: it says which views an epoch shows, and what the teachers said of them."""
+
+    def views(self, epoch: int, indices: Tensor) -> Views:
+        """Return the views of images `indices` [N]."""
+
+    def targets(self, epoch: int, indices: Tensor) -> Tensor:
+        """Return distributions float32 [N, classes]."""
+
+
 def order(n: int, *, seed: int, epoch: int) -> Tensor:
     """Return int64 [n], the epoch's permutation of range(n): its places sorted by their 64-bit hashes."""
     return torch.from_numpy(np.argsort(counters(STREAM_ORDER, seed=seed, epoch=epoch, indices=np.arange(n))))
@@ -65,13 +78,15 @@ def batches(
     drop_last: bool = True,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    stored: Stored | None = None,
 ) -> Iterator[Batch]:
     """Return one rank's batches of an epoch from step `start`: what is skipped is never decoded.
 
     Step s takes places [(s ranks + rank) batch, + batch) of the order, so ranks together see what one rank
     with the whole batch would. With shuffle=False, drop_last=False each image comes exactly once over all
     ranks, and a rank may get fewer batches than another. A source in memory is rendered on `device`, without
-    workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch.
+    workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch. With `stored`, views are replayed
+    from it instead of drawn, and batches have its targets.
     """
     if batch < 1 or not 0 <= rank < ranks:
         raise InputError(f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more")
@@ -84,7 +99,7 @@ def batches(
     if (mixup > 0 or cutmix > 0) and batch % 2:
         raise InputError(f"mixup and cutmix mix pairs, and a batch of {batch} is odd; make --batch even")
     places = order(len(source), seed=seed, epoch=epoch) if shuffle else torch.arange(len(source))
-    plan = _Steps(source, augment, places, batch, seed, epoch, rank, ranks)
+    plan = _Steps(source, augment, places, batch, seed, epoch, rank, ranks, stored)
     own = [s for s in range(start, steps) if (s * ranks + rank) * batch < len(source)]
     rendered = _in_memory(plan, own, device) if source.pixels is not None else _decoded(plan, own, workers, device)
     return _finished(plan, own, rendered, device=device, mixup=mixup, cutmix=cutmix)
@@ -102,6 +117,7 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
     epoch: int
     rank: int
     ranks: int
+    stored: Stored | None = None
 
     def position(self, step: int) -> int:
         return (step * self.ranks + self.rank) * self.batch
@@ -112,6 +128,8 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
 
     def views(self, step: int) -> Views:
         indices = self.indices(step)
+        if self.stored is not None:
+            return self.stored.views(self.epoch, indices)
         sizes = self.source.sizes[indices]
         return draw(self.augment, sizes, seed=self.seed, epoch=self.epoch, indices=indices)
 
@@ -129,12 +147,33 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
         return torch.from_numpy(np.stack(images)), views.boxes, views.flips
 
 
+def render_views(source: Source, i: int, views: Views, augment: Augment) -> NDArray[np.uint8]:
+    """Return uint8 [N, C, size, size], several views of image i, decoded once; InputError names it where it can't be.
+
+    The pixels are those that `render_image` gives one view alone: a large JPEG's large boxes are decoded at a reduced
+    scale, each for itself.
+    """
+    rendered = []
+    whole: Image.Image | None = None
+    with decoding(f"{source.spec}: {source.keys[i]}"):
+        for box, flip in zip(views.boxes.numpy(), views.flips.tolist(), strict=True):
+            if min(box[2:]) >= 4 * augment.size:
+                image = source.read(i)
+            else:
+                if whole is None:
+                    whole = source.read(i)
+                    whole.load()
+                image = whole
+            rendered.append(render_image(image, box, flip, augment.size, augment.interpolation))
+    return np.stack(rendered)
+
+
 def _in_memory(plan: _Steps, steps: list[int], device: torch.device | str) -> Iterator[tuple[Tensor, Views]]:
     assert plan.source.pixels is not None
     pixels = plan.source.pixels.to(device)
     for step in steps:
         views = plan.views(step)
-        chosen = pixels[plan.indices(step).to(device)]
+        chosen = pixels.index_select(0, plan.indices(step).to(device))
         yield render_tensor(chosen, views, plan.augment.size, plan.augment.interpolation), views
 
 
@@ -177,4 +216,5 @@ def _finished(
                 images, seed=plan.seed, epoch=plan.epoch, positions=positions, mixup=mixup, cutmix=cutmix
             )
         own = None if labels is None else labels[indices.to(labels.device)]
-        yield Batch(images, own, indices, views, how)
+        targets = None if plan.stored is None else plan.stored.targets(plan.epoch, indices).to(device)
+        yield Batch(images, own, indices, views, how, targets)
