@@ -1,0 +1,298 @@
+"""Scales: what one unit of each integer map stands for, chosen from calibration images, and the tables that follow."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.errors import InputError
+from limbeck.integer.fixed import multipliers
+from limbeck.integer.graph import (
+    FloatConv,
+    FloatLayer,
+    FloatMean,
+    FloatNarrow,
+    FloatOde,
+    FloatPool,
+    FloatResidual,
+    evaluate,
+    walk,
+)
+from limbeck.integer.program import ZERO_POINT
+
+Ranges = Literal["minmax", "percentile", "mse"]
+Round = Callable[[Tensor], Tensor]
+
+SCORE_BITS = 16
+PERCENTILE = 99.99
+STATE_MARGIN = 1.25  # of the largest state seen: saturation there is felt in all later steps
+WIDE_MARGIN = 2.0  # of the largest value seen, for 16-bit maps: a bit is cheaper than saturation
+FLOOR = 2.0**-6  # of the largest channel's weight unit: below it a channel can't matter
+_SAMPLES = 1 << 17  # values kept a map
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Bits of weights, of activations and of states; layers named in `wide`, or inside of it, get 16 and 16."""
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    state_bits: int = 16
+    wide: tuple[str, ...] = ()
+
+    def weight(self, path: str) -> int:
+        return 16 if self.is_wide(path) else self.weight_bits
+
+    def input(self, path: str) -> int:
+        return 16 if self.is_wide(path) else self.activation_bits
+
+    def is_wide(self, path: str) -> bool:
+        return any(path == name or path.startswith(f"{name}.") for name in self.wide)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """By layer path, the bits of its map and what one unit of it stands for."""
+
+    formats: Formats
+    bits: dict[str, int]
+    scales: dict[str, float]
+    in_scales: dict[str, float]  # of the map that comes in
+
+
+@dataclass
+class _Seen:
+    """What was seen of a map: its largest magnitude, and values from all images."""
+
+    largest: float = 0.0
+    samples: list[Tensor] = field(default_factory=list)
+
+
+def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
+    """Raise InputError where the formats can't be, or name no layer."""
+    for name, bits, choices in (
+        ("weight bits", formats.weight_bits, (8, 16)),
+        ("activation bits", formats.activation_bits, (8, 16)),
+        ("state bits", formats.state_bits, (8, 16, 24)),
+    ):
+        if bits not in choices:
+            raise InputError(f"{name} is {bits}; it must be one of {', '.join(map(str, choices))}")
+    paths = [path for path, _ in walk(layers)]
+    if max([formats.activation_bits, *(16 for _ in formats.wide)]) > formats.state_bits:
+        raise InputError(f"states of {formats.state_bits} bits can't give wider activations; raise the state bits")
+    for name in formats.wide:
+        if not any(path == name or path.startswith(f"{name}.") for path in paths):
+            raise InputError(f"there is no layer {name} to make wide; there are {', '.join(paths)}")
+
+
+def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges: Ranges) -> Plan:
+    """Return the bits and scales for the layers, from uint8 calibration images as graph.pixels gives them."""
+    _check_formats(formats, layers)
+    with torch.no_grad():
+        seen = _observe(layers, images)
+    bits = _bits(layers, formats)
+    caps = {path: layer.cap for path, layer in walk(layers) if isinstance(layer, FloatConv)}
+    wanted = {path: _scale(seen[path], bits[path], ranges, caps.get(path)) for path, _ in walk(layers)}
+    scales = _shared(layers, wanted, seen, formats.state_bits, ranges)
+    return Plan(formats, bits, scales, _in_scales(layers, scales))
+
+
+def _in_scales(layers: Sequence[FloatLayer], scales: dict[str, float]) -> dict[str, float]:
+    """Return what one unit of each layer's input stands for."""
+    found: dict[str, float] = {}
+    last = 1.0  # pixels, whose scale is in the first weights
+    for layer in layers:
+        found[layer.name] = last
+        if isinstance(layer, FloatResidual | FloatOde):
+            inner = last
+            for part in layer.field:
+                path = f"{layer.name}.{part.name}"
+                found[path], inner = inner, scales[path]
+        last = scales[layer.name]
+    return found
+
+
+def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
+    if not len(images):
+        raise InputError("there are no images to calibrate with; give at least one")
+    seen: dict[str, _Seen] = {}
+    generator = torch.Generator().manual_seed(0)
+
+    def see(path: str, x: Tensor) -> None:
+        at = seen.setdefault(re.sub(r"\[\d+\]", "", path), _Seen())
+        at.largest = max(at.largest, float(x.abs().max()))
+        count = max(1, _SAMPLES * len(x) // len(images))
+        flat = x.flatten()
+        chosen = torch.randint(len(flat), (min(count, len(flat)),), generator=generator)
+        at.samples.append(flat[chosen.to(flat.device)].cpu())
+
+    for part in torch.split(images, _BATCH):
+        evaluate(layers, part.float() - ZERO_POINT, see)
+    return seen
+
+
+def _scale(seen: _Seen, bits: int, ranges: Ranges, cap: float | None) -> float:
+    """Return what one unit of a map of so many bits should stand for."""
+    high = (1 << (bits - 1)) - 1
+    if cap is not None:
+        return cap / high
+    if bits > 8 or ranges == "minmax":
+        clip = seen.largest * (WIDE_MARGIN if bits > 8 else 1)
+    else:
+        values = torch.cat(seen.samples).abs()
+        clip = float(np.percentile(values.numpy(), PERCENTILE)) if ranges == "percentile" else _best(values, high)
+    return clip / high if clip > 0 else 1.0
+
+
+def _best(values: Tensor, high: int) -> float:
+    """Return the clip of least mean squared error of rounding and clipping."""
+    largest = float(values.max())
+    clips = [largest * share / 40 for share in range(8, 41)]
+
+    def error(clip: float) -> float:
+        unit = clip / high or 1.0
+        rounded = (values / unit).add_(0.5).floor_().clamp_(max=high).mul_(unit)
+        return float((values - rounded).square_().mean())
+
+    return min(clips, key=error)
+
+
+def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
+    """Return the bits of each map: what its consumer takes, the state's bits on the way to and in blocks."""
+    bits: dict[str, int] = {}
+    after = SCORE_BITS
+    for layer in reversed(layers):
+        match layer:
+            case FloatResidual() | FloatOde():
+                inner = formats.state_bits
+                for part in reversed(layer.field):
+                    path = f"{layer.name}.{part.name}"
+                    bits[path] = inner
+                    inner = formats.input(path) if isinstance(part, FloatConv) else inner
+                bits[layer.name] = after = formats.state_bits
+            case FloatPool():
+                bits[layer.name] = after
+            case FloatConv():
+                bits[layer.name], after = after, formats.input(layer.name)
+            case FloatMean():
+                bits[layer.name], after = after, formats.activation_bits
+            case FloatNarrow():
+                bits[layer.name], after = after, formats.state_bits
+    return bits
+
+
+def _shared(
+    layers: Sequence[FloatLayer], wanted: dict[str, float], seen: dict[str, _Seen], state_bits: int, ranges: Ranges
+) -> dict[str, float]:
+    """Return the scales: one for all states of a chain of blocks, powers of two of it for their narrowings."""
+    scales = dict(wanted)
+    for states, narrows in _chains(layers):
+        high = (1 << (state_bits - 1)) - 1
+        least = STATE_MARGIN * max(seen[path].largest for path in states) / high or 1.0
+        unit, shifts = _fit(least, [wanted[path] for path in narrows], ranges)
+        scales |= dict.fromkeys(states, unit)
+        scales |= {path: unit * 2.0**shift for path, shift in zip(narrows, shifts, strict=True)}
+    last = None
+    for layer in layers:
+        if isinstance(layer, FloatPool):
+            assert last is not None
+            scales[layer.name] = scales[last]
+        last = layer.name
+    return scales
+
+
+def _chains(layers: Sequence[FloatLayer]) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the paths of the states and of the narrowings of each unbroken chain of blocks."""
+    states: list[str] = []
+    narrows: list[str] = []
+    blocks = False
+    for layer in (*layers, None):
+        match layer:
+            case FloatResidual() | FloatOde():
+                blocks = True
+                states += [layer.name, f"{layer.name}.{layer.field[-1].name}"]
+                narrows += [f"{layer.name}.{part.name}" for part in layer.field if isinstance(part, FloatNarrow)]
+            case FloatPool():
+                states.append(layer.name)
+            case FloatNarrow():
+                narrows.append(layer.name)
+            case _:
+                if blocks:
+                    yield states, narrows
+                states, narrows, blocks = [] if layer is None else [layer.name], [], False
+
+
+def _fit(least: float, wanted: list[float], ranges: Ranges) -> tuple[float, list[int]]:
+    """Return the state's scale, from `least` to twice that, whose powers of two come nearest to all wanted scales."""
+    whole = math.ceil if ranges == "minmax" else round
+
+    def shifts(unit: float) -> list[int]:
+        return [max(0, whole(math.log2(scale / unit) - 1e-9)) for scale in wanted]
+
+    def misfit(unit: float) -> float:
+        return sum((math.log2(s / unit) - shift) ** 2 for s, shift in zip(wanted, shifts(unit), strict=True))
+
+    best = min((least * 2.0 ** (i / 32) for i in range(32)), key=misfit)
+    return best, shifts(best)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A convolution's integers, as float64 tensors that a gradient may flow through."""
+
+    weight: Tensor  # [out, in / groups, kernel, kernel]
+    offset: Tensor  # [1 or evaluations, out]
+    mult: Tensor
+    shift: int
+    border: Tensor | None  # [out, row classes, column classes]
+
+
+def tables(conv: FloatConv, in_scale: float, out_scale: float, weight_bits: int, whole: Round) -> Tables:
+    """Return the convolution's integers (numerics.md §8); `whole` rounds, and decides what becomes of gradients."""
+    scale = conv.scale.double()
+    sign = torch.where(scale[0] < 0, -1.0, 1.0)
+    gain = scale.abs().amax(0)
+    # What is left of a channel's gain by evaluation: BatchNorm's statistics differ, its weight does not.
+    relative = torch.where(gain > 0, scale.abs() / gain, 1.0).detach()
+    effective = conv.weight.double() * (sign * gain)[:, None, None, None]
+    unit = _units(effective.detach(), weight_bits)
+    ratio = in_scale * unit * relative / out_scale
+    _, shift = multipliers(ratio.cpu().numpy())
+    return Tables(
+        weight=whole(effective / unit[:, None, None, None]),
+        offset=whole(conv.shift.double() / (in_scale * unit * relative)),
+        mult=torch.round(ratio * 2.0**shift),
+        shift=shift,
+        border=_border(conv, sign * gain / (in_scale * unit), whole),
+    )
+
+
+def _units(effective: Tensor, bits: int) -> Tensor:
+    """Return what one unit of each output channel's weights stands for."""
+    largest = effective.abs().amax((1, 2, 3)) / ((1 << (bits - 1)) - 1)
+    top = float(largest.max())
+    return largest.clamp(min=top * FLOOR) if top > 0 else torch.ones_like(largest)
+
+
+def _border(conv: FloatConv, factor: Tensor, whole: Round) -> Tensor | None:
+    constant = conv.constant
+    if constant is None:
+        return None
+    rows = [constant.rows.index(number) for number in range(max(constant.rows) + 1)]
+    columns = [constant.columns.index(number) for number in range(max(constant.columns) + 1)]
+    return whole(constant.map.double()[:, rows][:, :, columns] * factor[:, None, None])
+
+
+def mean_ratio(pixels: int, in_scale: float, out_scale: float) -> tuple[int, int]:
+    """Return (mult, shift) of a global average."""
+    mult, shift = multipliers(np.array([in_scale / (pixels * out_scale)]))
+    return int(mult[0]), shift
