@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -22,9 +22,11 @@ from limbeck.runs import Tell, to_toml
 VERBS = {
     "data": "look at a data set: counts, sizes, balance, duplicates, broken files",
     "teach": "train or fine-tune a classifier on labels",
+    "label": "store what teachers say of many views, to train students from",
     "distill": "distil teachers into a small student, without labels",
     "evaluate": "measure a classifier on a held-out split",
     "predict": "name what is in images",
+    "demo": "tell the whole story on the built-in digits",
     "info": "show a net layer by layer: parameters, MACs, bytes",
 }
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
@@ -45,50 +47,75 @@ Examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted."""
+    """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted, 141 the reader
+    of stdout or stderr has gone."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        print(HELP)
-        return 0
-    if arguments[0] == "--version":
-        print(limbeck.__version__)
-        return 0
-    verb = arguments[0]
     try:
-        return _run(verb, arguments[1:])
+        code = _answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # limbeck --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
+        return 141
+    return code
+
+
+def _answer(arguments: list[str]) -> int:
+    match arguments:
+        case [] | ["-h" | "--help" | "help", *_]:
+            print(HELP)
+        case ["--version", *_]:
+            print(limbeck.__version__)
+        case [verb, *rest]:
+            return _guarded(verb, rest)
+    return 0
+
+
+def _guarded(verb: str, arguments: list[str]) -> int:
+    """Run a verb; what the user can mend becomes one sentence and an exit code."""
+    try:
+        _run(verb, arguments)
+    except SystemExit as end:  # tyro has shown the help, or what does not fit
+        return end.code if isinstance(end.code, int) else 2
     except InputError as error:
         return _fail(verb, str(error), 2)
     except VerificationError as error:
         return _fail(verb, str(error), 3)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(verb, f"{error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
         return _fail(verb, "interrupted; a training goes on with the same command and --resume", 130)
+    return 0
 
 
 def _fail(verb: str, sentence: str, code: int) -> int:
-    print(f"limbeck {verb}: {sentence}", file=sys.stderr)
+    if _rank() == 0:
+        print(f"limbeck {verb}: {sentence}", file=sys.stderr)
+    elif code != 130:  # it may be this rank's trouble alone
+        print(f"limbeck {verb}, rank {_rank()}: {sentence}", file=sys.stderr)
     return code
 
 
-def _run(verb: str, arguments: list[str]) -> int:
+def _run(verb: str, arguments: list[str]) -> None:
     if verb not in VERBS:
         raise InputError(f"there is no such verb{recipe.nearest(verb, VERBS)}; limbeck --help lists them")
     function = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
     arguments, print_config = _without(arguments, "--print-config")
-    arguments = _with_recipe(function, verb, arguments)
-    values = parse(function, arguments)
+    arguments, given = _with_recipe(function, verb, arguments)
+    values = parse(function, arguments, given)
     if print_config:
         print(to_toml({"verb": verb, **_flattened(values)}), end="")
-        return 0
+        return
     from limbeck.progress import show
 
     with show(quiet=_rank() > 0) as tell, _interruptible(tell) as heard:
         result = function(**values, tell=heard)
     if _rank() == 0:
         _print(result)
-    return 0
+    if problem := getattr(result, "problem", ""):  # the rest was done, and shown
+        raise InputError(problem)
 
 
 @contextlib.contextmanager
@@ -114,6 +141,10 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield heard
+    except RuntimeError as error:
+        if asked:  # another rank heard of it first, and left
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -121,14 +152,24 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
 
 def _print(result: Any) -> None:  # noqa: ANN401 - whatever the verb returned
     """Print a table for people and, as the last line, JSON for programs."""
+    if hasattr(result, "rows"):
+        print(_table(result.rows()), end="")
+    else:
+        print(result)
+    print("--result " + json.dumps(result.to_json(), default=str))
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
-    for name, value in result.rows():
+    for name, value in rows:
         table.add_row(name, value)
-    Console().print(table)
-    print("--result " + json.dumps(result.to_json(), default=str))
+    console = Console()
+    with console.capture() as shown:
+        console.print(table, markup=False)
+    return shown.get()
 
 
 def _rank() -> int:
@@ -139,43 +180,58 @@ def _without(arguments: list[str], flag: str) -> tuple[list[str], bool]:
     return [argument for argument in arguments if argument != flag], flag in arguments
 
 
-def _with_recipe(function: Callable[..., Any], verb: str, arguments: list[str]) -> list[str]:
-    """Put the flags of `-c recipe.toml` in front, where the command line's own override them."""
+def _with_recipe(function: Callable[..., Any], verb: str, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Put the flags of `-c recipe.toml` in front, where the command line's own override them; return its words without
+    a flag apart, as the defaults of their parameters."""
     for i, argument in enumerate(arguments):
         if argument in {"-c", "--config"}:
             if i + 1 == len(arguments):
                 raise InputError(f"{argument} needs a recipe file")
-            known = set(_keywords(function))
-            return recipe.flags(Path(arguments[i + 1]), verb, known) + arguments[:i] + arguments[i + 2 :]
-    return arguments
+            said = recipe.read(Path(arguments[i + 1]), verb, _kinds(function))
+            given = {p.name: _tupled(said.pop(p.name)) for p in _words(function) if p.name in said}
+            return recipe.flags(said) + arguments[:i] + arguments[i + 2 :], given
+    return arguments, {}
 
 
-def _keywords(function: Callable[..., Any]) -> list[str]:
-    """Return a verb's keywords, those of its settings dataclass among them."""
-    hints = get_type_hints(function)
-    found: list[str] = []
+def _tupled(value: Any) -> Any:  # noqa: ANN401 - whatever the recipe has
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a verb's keywords, those of its settings dataclass among them."""
+    found: dict[str, Any] = {}
     for name in inspect.signature(function).parameters:
-        nested = hints[name]
-        found += [f.name for f in dataclasses.fields(nested)] if dataclasses.is_dataclass(nested) else [name]
-    return [name for name in found if name != "tell"]
+        kind = get_type_hints(function)[name]
+        found |= get_type_hints(kind) if dataclasses.is_dataclass(kind) else {name: kind}
+    found.pop("tell", None)
+    return found
 
 
-def parse(function: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
-    """Return the keywords that `arguments` give a verb. Its parameters before `*` are positional, the others flags;
-    the fields of a settings dataclass are flags of their own. Exits with 2 and a hint where they don't fit."""
+def _words(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters that take no flag: those before `*`."""
+    return [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the keywords that `arguments` give a verb. Its parameters before `*` are words without a flag, for which
+    `given` has other defaults; the fields of a settings dataclass are flags of their own. Exits with 2 and a hint
+    where they don't fit."""
     import tyro
 
-    signature = inspect.signature(function)
-    hints = get_type_hints(function)
+    signature, hints = inspect.signature(function), get_type_hints(function)
     shown = [p for p in signature.parameters.values() if p.name != "tell"]
-    for p in shown:
-        if p.kind is p.POSITIONAL_OR_KEYWORD:
-            hints[p.name] = Annotated[hints[p.name], tyro.conf.Positional]
+    for p in _words(function):
+        hints[p.name] = Annotated[hints[p.name], tyro.conf.Positional]
 
     def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
         return values
 
-    parameters = [p.replace(annotation=hints[p.name]) for p in shown]
+    parameters = [
+        p.replace(
+            annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY, default=(given or {}).get(p.name, p.default)
+        )
+        for p in shown
+    ]
     collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
     collect.__annotations__ = {p.name: hints[p.name] for p in shown}
     collect.__doc__ = function.__doc__

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from limbeck.runs import Tell, silent
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
-_COUNTED = {
-    "step": "steps",
-    "read": "images",
-    "evaluated": "images",
-}  # event -> the value that holds its total
-_SHOWN_BELOW = {"epoch", "epochs", "step", "steps", "image", "images", "lr", "images_per_second", "text"}
+
+
+class _Console(Console):
+    """rich's Console would exit with 1 by itself when its reader has gone; `cli` decides that."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def show(*, quiet: bool) -> Iterator[Tell]:
     if quiet:
         yield silent
         return
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     if not sys.stderr.isatty():
         yield _Lines(console)
         return
@@ -61,7 +62,8 @@ class _Bars:
             return
         if event not in self.bars:
             self.bars[event] = self.progress.add_task(event, total=None, text="")
-        done, total = values.get("step", values.get("image")), values.get(_COUNTED.get(event, "total"))
+        counted = "step" if event == "step" else "image"
+        done, total = values.get(counted), values.get(f"{counted}s")
         self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
 
 
@@ -75,9 +77,8 @@ def _sentence(event: str, values: dict[str, Any]) -> str:
 
 
 def _figures(values: dict[str, Any]) -> str:
-    shown = [
-        f"{name} {value:.4f}" for name, value in values.items() if name not in _SHOWN_BELOW and isinstance(value, float)
-    ]
+    apart = ("lr", "images_per_second")
+    shown = [f"{name} {v:.4f}" for name, v in values.items() if name not in apart and isinstance(v, float)]
     if "lr" in values:
         shown.append(f"lr {values['lr']:.4g}")
     if "images_per_second" in values:

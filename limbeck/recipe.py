@@ -1,7 +1,7 @@
-"""Recipes: a TOML file's keys become a verb's flags, so a typo in either gets the same answer."""
+"""Recipes: a TOML file's keys are a verb's keywords; what they hold becomes flags, so both get the same answers."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +9,42 @@ from limbeck.errors import InputError
 from limbeck.runs import read_toml
 
 
-def flags(path: Path, verb: str, known: Collection[str]) -> list[str]:
-    """Return the recipe's settings as command-line arguments of `verb`, whose keywords are `known`.
+def read(path: Path, verb: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's settings for `verb`, whose keywords have these types.
 
-    InputError for another verb's recipe, for an unknown key (with the nearest known one), for a nested table.
+    InputError for another verb's recipe, for an unknown key (with the nearest known one), for what no flag can say.
     """
-    recipe = read_toml(path)
-    meant = recipe.pop("verb", verb)
+    settings = read_toml(path)
+    meant = settings.pop("verb", verb)
     if meant != verb:
         raise InputError(f"{path} is a recipe for limbeck {meant}, not for limbeck {verb}")
-    found: list[str] = []
-    for key, value in recipe.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}{nearest(key, known)}; limbeck {verb} --help lists them")
-        found += _flag(path, key, value)
-    return found
+    for key, value in settings.items():
+        if key not in kinds:
+            raise InputError(f"{path}: unknown key {key!r}{nearest(key, kinds)}; limbeck {verb} --help lists them")
+        _check(path, key, value, kinds[key])
+    return settings
 
 
-def _flag(path: Path, key: str, value: Any) -> list[str]:  # noqa: ANN401 - whatever TOML has
-    name = key.replace("_", "-")
+def _check(path: Path, key: str, value: Any, kind: Any) -> None:  # noqa: ANN401 - whatever TOML has
+    if not all(isinstance(item, str | int | float) for item in (value if isinstance(value, list) else [value])):
+        raise InputError(f"{path}: {key} is neither a string, a number, a boolean nor a list of these")
+    if isinstance(value, bool) != (kind is bool):
+        raise InputError(f"{path}: {key} is {value!r}, but takes {'true or false' if kind is bool else 'no boolean'}")
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as command-line arguments."""
+    return [argument for key, value in settings.items() for argument in _flag(key.replace("_", "-"), value)]
+
+
+def _flag(name: str, value: Any) -> list[str]:  # noqa: ANN401 - a string, a number, a boolean or a list of these
     match value:
         case bool():
             return [f"--{name}" if value else f"--no-{name}"]
-        case str() | int() | float():
-            return [f"--{name}", str(value)]
-        case list() if all(isinstance(item, str | int | float) for item in value):
+        case list():
             return [f"--{name}", *map(str, value)]
         case _:
-            raise InputError(f"{path}: {key} is neither a string, a number, a boolean nor a list of these")
+            return [f"--{name}", str(value)]
 
 
 def nearest(word: str, known: Collection[str]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import tempfile
 import tomllib
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError
+
+_PARTIAL = ".partial-"  # begins the name of a file that is being written
 
 
 @contextlib.contextmanager
@@ -24,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL, suffix=path.suffix)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
     os.close(handle)
@@ -41,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -60,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return what the JSON file holds; InputError where it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except (OSError, ValueError) as error:
@@ -82,20 +85,31 @@ _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run
 def to_toml(settings: dict[str, Any], comment: str = "") -> str:
     """Return flat settings as TOML; None is left out, for it is a default. Values: str, bool, int, float, lists."""
     lines = [f"# {line}" for line in comment.splitlines()]
-    # JSON's strings, numbers, booleans and lists of these are TOML's too.
-    return "\n".join([*lines, *(f"{key} = {json.dumps(v)}" for key, v in settings.items() if v is not None)]) + "\n"
+    return "\n".join([*lines, *(f"{key} = {_toml(v)}" for key, v in settings.items() if v is not None)]) + "\n"
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401 - of the kinds that to_toml takes
+    match value:
+        case list() | tuple():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON's name for it is another
+        case str() if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise InputError(f"{value!r} is no Unicode text; choose another name for it")
+        case _:  # but for DEL, JSON's strings, numbers and booleans are TOML's too
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bool:
     """Make the run folder `out` with its recipe, or check that the run in it can go on.
 
     Returns whether there is a run to go on with. Raises InputError where the folder holds something else, or a run
-    of other settings, or a run although `resume` is false.
+    of other settings, or a run although `resume` is false. What a killed process left half-written is removed.
     """
     recipe = out / RECIPE
     plain = json.loads(json.dumps({"verb": verb, **settings}))  # tuples become lists
     if not recipe.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and not (out.is_dir() and all(path.name.startswith(_PARTIAL) for path in out.iterdir())):
             raise InputError(f"{out} exists and is not a run folder; choose another --out")
         write_text(recipe, to_toml(plain))
         return False
@@ -108,13 +122,15 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
                 f"{out} was begun with {key} = {saved.get(key)!r}, now it is {plain.get(key)!r}; "
                 "resume with the same settings or choose another --out"
             )
+    for left in out.glob(f"{_PARTIAL}*"):
+        left.unlink(missing_ok=True)
     return True
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what the TOML file holds; InputError where it is missing or broken."""
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except (OSError, ValueError) as error:

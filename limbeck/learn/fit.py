@@ -1,6 +1,7 @@
 """The one training loop: supervised, distilled, replayed and adapted training differ in the objective alone."""
 
 import contextlib
+import io
 import math
 import sys
 import time
@@ -11,14 +12,14 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from limbeck.data.loader import Batch
 from limbeck.errors import InputError
 from limbeck.learn.objectives import Objective
-from limbeck.runs import Tell, replacing, silent
+from limbeck.runs import Tell, silent, write_bytes
 
 SchedulePlan = Literal["step", "cosine", "constant"]
 STATE_FORMAT = 1
@@ -44,7 +45,7 @@ def learning_rate_factor(
     A linear warm-up over `warmup` epochs, then: constant; cosine to zero; or `gamma` per milestone passed.
     """
     if epoch < warmup:
-        return epoch / warmup if epoch else 1e-3 / warmup
+        return epoch / warmup
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1e-9)))
     if schedule == "step":
@@ -114,44 +115,55 @@ def fit(
     save = _Saver(state if loop.accelerator.is_main_process else None, whole, loop, progress)
     meter = _Meter(progress, tell, loop)
     last = min(loop.steps * loop.epochs, limit or sys.maxsize)
-    while progress.step < last:
-        epoch, start = divmod(progress.step, loop.steps)
-        stream = loop.batches(epoch, start * loop.accumulate)
-        for _ in range(min(loop.steps - start, last - progress.step)):
-            lr = _set_learning_rates(loop.optimizer, loop.factor(progress.step / loop.steps))
-            # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
-            torch.manual_seed(hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF)
-            metrics, images = _step(loop, stream)
-            progress.step += 1
-            if loop.ema is not None:
-                loop.ema.update(whole["student"])
-            meter.add(metrics, images * loop.accelerator.num_processes, lr)
-            try:
-                meter.maybe_tell()
-            except InputError:
-                raise
-            except BaseException:
-                meter.settle()
-                save()
-                raise
-            if time.monotonic() - save.last > SAVE_SECONDS:
-                meter.settle()
-                save()
-        if progress.step % loop.steps == 0:
+    while True:
+        if progress.step // loop.steps > len(progress.history):  # so too after an interruption by an epoch's last step
             progress.history.append(meter.end_epoch(validate))
             save()
             if record is not None and loop.accelerator.is_main_process:
                 record(progress.history)
             tell("epoch", {**progress.history[-1], "epochs": loop.epochs})
+        if progress.step >= last:
+            break
+        epoch, start = divmod(progress.step, loop.steps)
+        stream = loop.batches(epoch, start * loop.accumulate)
+        for _ in range(min(loop.steps - start, last - progress.step)):
+            _advance(loop, stream, whole["student"], progress, meter)
+            _report(meter, save)
     meter.settle()
     return progress
 
 
-def _set_learning_rates(optimizer: Optimizer, factor: float) -> float:
-    """Scale the scheduled groups' rates; return the first group's, which is the student's."""
+def _advance(loop: Loop, stream: Iterator[Batch], student: nn.Module, progress: Progress, meter: "_Meter") -> None:
+    """Make one optimiser step, with all that belongs to it."""
+    # The rate is the schedule's at the middle of the step: a warm-up does not begin with 0, nor the cosine end there.
+    _set_learning_rates(loop.optimizer, loop.factor((progress.step + 0.5) / loop.steps))
+    # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
+    torch.manual_seed(hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF)
+    metrics, images = _step(loop, stream)
+    progress.step += 1
+    if loop.ema is not None:
+        loop.ema.update(student, step=progress.step)  # the step, as its decay warms up
+    meter.add(metrics, images * loop.accelerator.num_processes)
+
+
+def _report(meter: "_Meter", save: "_Saver") -> None:
+    """Tell now and then, save now and then, and save when told to stop."""
+    try:
+        meter.maybe_tell()
+    except InputError:  # diverged: the last state saved is better
+        raise
+    except BaseException:
+        meter.settle()
+        save()
+        raise
+    if time.monotonic() - save.last > SAVE_SECONDS:
+        meter.settle()
+        save()
+
+
+def _set_learning_rates(optimizer: Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * (factor if group["scheduled"] else 1.0)
-    return float(optimizer.param_groups[0]["lr"])
 
 
 def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
@@ -183,13 +195,17 @@ class _Meter:
     def __init__(self, progress: Progress, tell: Tell, loop: Loop) -> None:
         self.progress, self.tell, self.loop = progress, tell, loop
         self.pending: list[dict[str, Tensor]] = []
-        self.images, self.lr = 0, 0.0
+        self.images = 0
         self.since = time.monotonic()
 
-    def add(self, metrics: dict[str, Tensor], images: int, lr: float) -> None:
+    @property
+    def lr(self) -> float:
+        """The student's learning rate at the last step, which a resumed optimiser still has."""
+        return float(self.loop.optimizer.param_groups[0]["lr"])
+
+    def add(self, metrics: dict[str, Tensor], images: int) -> None:
         self.pending.append(metrics)
         self.images += images
-        self.lr = lr
 
     def settle(self) -> dict[str, float]:
         """Move what is pending into the epoch's sums; return its means."""
@@ -219,13 +235,21 @@ class _Meter:
         self.tell("step", {**done, **epoch, "images_per_second": rate, **means})
 
     def end_epoch(self, validate: Callable[[], dict[str, float]] | None) -> dict[str, float]:
-        """Return the epoch's row and begin the next."""
+        """Return the epoch's row, the mean over ranks, and begin the next."""
         self.settle()
         means = {name: value / self.loop.steps for name, value in self.progress.sums.items()}
+        means = _over_ranks(means, self.loop.accelerator)
         self.progress.sums.clear()
         checked = validate() if validate else {}
         self.images, self.since = 0, time.monotonic()
         return {"epoch": self.progress.step // self.loop.steps, "lr": self.lr, **means, **checked}
+
+
+def _over_ranks(means: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
+    if accelerator.num_processes == 1:
+        return means
+    own = torch.tensor(list(means.values()), dtype=torch.float64, device=accelerator.device)
+    return dict(zip(means, accelerator.reduce(own, reduction="mean").tolist(), strict=True))
 
 
 class _Saver:
@@ -237,8 +261,9 @@ class _Saver:
 
     def __call__(self) -> None:
         if self.path is not None:
-            with replacing(self.path) as temporary:
-                torch.save(self._state(), temporary)
+            state = io.BytesIO()  # in memory first: torch reports a full disk in its own, wordy way
+            torch.save(self._state(), state)
+            write_bytes(self.path, state.getbuffer())
         self.last = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -267,7 +292,7 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         optimizer.load_state_dict(saved["optimizer"])
         if ema is not None:
             ema.load_state_dict(saved["ema"])
-        return Progress(saved["step"], saved["sums"], saved["history"])
+        return Progress(int(saved["step"]), dict(saved["sums"]), list(saved["history"]))
     except InputError:
         raise
     except Exception as error:

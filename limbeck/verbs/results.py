@@ -1,0 +1,65 @@
+"""What a training gives back, and what a dry run of one found."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.learn.evaluate import Evaluation
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    out: str
+    model: str
+    parameters: int
+    images: int  # that it was trained on
+    epochs: int
+    seconds: float  # of this call
+    evaluation: "Evaluation | None"  # None where there is no labelled held-out split
+    teachers: tuple[tuple[str, float | None], ...] = ()  # name, top-1
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        rows = [
+            ("model", f"{self.model}, {self.parameters:,} parameters"),
+            ("trained on", f"{self.images:,} images"),
+        ]
+        rows += [(f"teacher {name}", "" if top1 is None else f"{top1:.2%}") for name, top1 in self.teachers]
+        if self.evaluation is not None:
+            rows += [("top-1", f"{self.evaluation.top1:.2%} of {self.evaluation.images:,} held-out images")]
+        return [*rows, ("seconds", f"{self.seconds:.1f}"), ("run", self.out)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results as JSON values."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**plain, "evaluation": self.evaluation.to_json() if self.evaluation else None}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dry run found: everything was built and two real steps were made."""
+
+    model: str
+    parameters: int
+    steps: int  # of the whole run
+    seconds: float  # that the whole run will take, from the second step
+    gibibytes: float  # largest resident memory so far
+    disk: int  # bytes that the run folder will take
+    loss: float  # after two steps
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        return [
+            ("model", f"{self.model}, {self.parameters:,} parameters"),
+            ("steps", f"{self.steps:,}"),
+            ("estimated time", f"{self.seconds / 60:,.1f} minutes, evaluation left out"),
+            ("memory", f"{self.gibibytes:.2f} GiB"),
+            ("disk", f"{self.disk / 1e6:,.1f} MB"),
+            ("loss after two steps", f"{self.loss:.4f}"),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)

@@ -1,0 +1,130 @@
+"""The data of a run: its training and held-out images, and the views and batches that a net gets of them."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from limbeck.errors import InputError
+from limbeck.verbs.settings import Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from limbeck.data.labels import LabelStore
+    from limbeck.data.loader import Batch
+    from limbeck.data.sources import Source
+    from limbeck.data.views import Augment
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The data of a run."""
+
+    train: "Source"
+    held_out: "Source | None"
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), labelled: bool = True) -> Sets:
+    """Open the training and the held-out split; `classes` names them where the images have no labels."""
+    from limbeck.data.sources import moments, open_source
+
+    opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
+    train = opened("train") if labelled else _unlabelled(opened)
+    try:
+        held_out = opened("val")
+    except InputError:
+        if labelled:
+            raise
+        held_out = None  # a heap of unlabelled images has no split to measure on
+    if training.limit is not None:
+        train = _balanced(train, training.limit, training.seed)
+    mean, std = moments(train)
+    named = train.classes or (held_out.classes if held_out else ()) or classes
+    return Sets(train, held_out, named, tuple(mean), tuple(std))
+
+
+def _unlabelled(opened: "Callable[..., Source]") -> "Source":
+    """Open the training split and forget its labels. Where there are labels, they decide which images are held out."""
+    try:
+        found = opened("train")
+    except InputError:  # a heap of images
+        return opened("train", labelled=False)
+    return replace(found, labels=None, classes=())
+
+
+def _balanced(source: "Source", count: int, seed: int) -> "Source":
+    """Return `count` images of `source`, equally many of each class, drawn by `seed`."""
+    import torch
+
+    from limbeck.data.loader import order
+    from limbeck.data.sources import subset
+
+    if not 0 < count <= len(source):
+        raise InputError(f"--limit is {count}, but {source.spec} has {len(source)} training images")
+    drawn = order(len(source), seed=seed, epoch=0)
+    if source.labels is None:
+        return subset(source, drawn[:count].sort().values)
+    # Rank within its class: the first image of every class comes before the second of any.
+    labels = source.labels[drawn]
+    rank = torch.zeros(len(source), dtype=torch.int64)
+    for c in range(len(source.classes)):
+        rank[labels == c] = torch.arange(int((labels == c).sum()))
+    return subset(source, drawn[rank.argsort(stable=True)[:count]].sort().values)
+
+
+def net_size(source: "Source", training: Training) -> int | None:
+    """Return the side in pixels that a new net gets: as told, else that of small images; None: the net's own."""
+    if training.size is not None:
+        return training.size
+    return None if source.pixels is None else int(source.pixels.shape[-1])
+
+
+def augment_of(source: "Source", training: Training, size: int) -> "Augment":
+    """Return how training views are drawn, `size` pixels a side."""
+    from limbeck.data.views import Augment
+
+    kind = training.augment
+    if kind == "auto":
+        kind = "crop" if source.pixels is None else "shift"
+    flip = training.flip == "yes" or (training.flip == "auto" and not source.spec.startswith("digits:"))
+    return Augment(size, kind=kind, scale=training.crop_scale, shift=training.shift, flip=flip)
+
+
+def still(source: "Source", size: int, crop_pct: float) -> "Augment":
+    """Return the view of evaluation: small images whole, others by their centre."""
+    from limbeck.data.views import Augment
+
+    return Augment(size, kind="none", flip=False, crop_pct=1.0 if source.pixels is not None else crop_pct)
+
+
+def training_batches(
+    source: "Source",
+    training: Training,
+    size: int,
+    accelerator: "Accelerator",
+    labels: "LabelStore | None",
+    epoch: int,
+    start: int,
+) -> "Iterator[Batch]":
+    """Yield this rank's training batches of `epoch` from batch `start` on, with the views of `labels` if given."""
+    from limbeck.data.loader import batches
+
+    augment = augment_of(source, training, size) if labels is None else replace(labels.manifest.augment, size=size)
+    return batches(
+        source, augment, batch=training.batch, seed=training.seed, epoch=epoch,
+        start=start, rank=accelerator.process_index, ranks=accelerator.num_processes,
+        workers=workers_of(source, training.workers), device=accelerator.device, mixup=training.mixup,
+        cutmix=training.cutmix, stored=labels,
+    )  # fmt: skip
+
+
+def workers_of(source: "Source", workers: int | None) -> int:
+    """Return the number of decoding processes: as told, else none for small images, else one a core, 8 at most."""
+    if workers is not None:
+        return workers
+    return 0 if source.pixels is not None else min(os.cpu_count() or 1, 8)

@@ -1,0 +1,115 @@
+"""How to train: the settings that teach and distill share, with their limits."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from limbeck.errors import InputError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. Every field is a flag and a recipe key."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    batch: int = 128
+    """Images a step and process."""
+    accumulate: int = 1
+    """Batches whose gradients make one optimiser step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    """Learning rate; a tenth of it suits a net that is already trained."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    """Of weights; biases and norms are never decayed."""
+    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    """Step schedule: epochs at which the rate is multiplied by gamma."""
+    gamma: float = 0.1
+    warmup: float = 0.0
+    """Epochs of linear warm-up."""
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0: none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the trained net's arithmetic; bfloat16 helps dense nets on CPUs and GPUs that have it."""
+    size: int | None = None
+    """Side of the square that the net sees, in pixels; by default that of small images, else the net's own."""
+    augment: Literal["auto", "crop", "shift", "none"] = "auto"
+    """crop: random resized crops; shift: small shifts; auto: shift for small images of one size, else crop."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of a crop, as a share of the image's."""
+    shift: int = 2
+    """Pixels, each way."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror half of the views left-right; auto: yes, but not for the built-in digits."""
+    mixup: float = 0.0
+    """Alpha of mixup's Beta distribution; 0: off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix's Beta distribution; 0: off."""
+    limit: int | None = None
+    """Train on so many images only, as many of each class, drawn by the seed."""
+    workers: int | None = None
+    """Processes that decode images; by default one a core, none for small images held in memory."""
+    on_broken: Literal["fatal", "skip"] = "fatal"
+    """What to do about images that can't be read."""
+    download: bool = False
+    """Let torchvision and timm fetch a named data set."""
+    seed: int = 0
+    resume: bool = False
+    """Go on with the run in --out."""
+    track: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Also report to these services, which must be installed."""
+
+    def __post_init__(self) -> None:
+        for name, right, limit in self._limits():
+            if not right:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}, but must be {limit}")
+
+    def _limits(self) -> list[tuple[str, bool, str]]:
+        """Return each setting's name, whether it is right, and what would be."""
+        low, high = self.crop_scale
+        return [
+            ("epochs", self.epochs >= 1, "1 or more"),
+            ("batch", self.batch >= 1, "1 or more"),
+            ("accumulate", self.accumulate >= 1, "1 or more"),
+            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("momentum", 0 <= self.momentum < 1, "0 or more and less than 1"),
+            ("nesterov", not self.nesterov or self.momentum > 0, "off where --momentum is 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("milestones", all(0 < epoch < math.inf for epoch in self.milestones), "epochs after the first step"),
+            ("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1"),
+            ("warmup", 0 <= self.warmup < self.epochs, "0 or more and less than --epochs"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "0 or more and less than 1"),
+            ("ema", 0 <= self.ema < 1, "0 or more and less than 1"),
+            ("size", self.size is None or self.size >= 1, "1 or more"),
+            ("crop_scale", 0 < low <= high <= 1, "two shares of the image's area, the lower first"),
+            ("shift", self.shift >= 0, "0 or more"),
+            ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
+            ("cutmix", 0 <= self.cutmix < math.inf, "0 or more"),
+            ("limit", self.limit is None or self.limit >= 1, "1 or more"),
+            ("workers", self.workers is None or self.workers >= 0, "0 or more"),
+            ("seed", 0 <= self.seed < 2**32, "0 or more and less than 2^32"),
+        ]
+
+
+def flat(*, training: Training, **settings: Any) -> dict[str, Any]:  # noqa: ANN401 - a verb's values
+    """Return a verb's settings and those of its training in one dictionary: the keys of its recipe."""
+    return {**settings, **asdict(training)}
+
+
+def parsed(arguments: tuple[str, ...]) -> dict[str, Any]:
+    """Return width=8 and the like as a dictionary; what is not a JSON value is a string."""
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not key or not equals:
+            raise InputError(f"--arguments takes key=value, not {argument!r}")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
