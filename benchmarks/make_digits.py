@@ -18,25 +18,29 @@ HELD_OUT = {"mnist": 50, "mfeat": 30, "optdigits": 30}  # images a class for val
 
 def frame(image: np.ndarray) -> np.ndarray:
     """Return the digit (floats, 0 = paper) as MNIST frames it: uint8 [28, 28], its ink scaled to fit 20x20, its
-    centre of mass in the middle as far as a border of 4 pixels allows."""
+    centre of mass in the middle."""
     rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
     ink = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = 20 / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     digit = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
-    digit = digit.clip(0)
+    digit = digit.clip(0, ink.max())  # bicubic overshoots
     y, x = ((digit * axis).sum() / digit.sum() for axis in np.indices(digit.shape))
-    top = int(np.clip(round(13.5 - y), 4, 24 - height))
-    left = int(np.clip(round(13.5 - x), 4, 24 - width))
+    top = int(np.clip(round(14 - y), 0, 28 - height))  # MNIST's mean centre of mass is 14, not 13.5
+    left = int(np.clip(round(14 - x), 0, 28 - width))
     canvas = np.zeros((28, 28), np.uint8)
     canvas[top : top + height, left : left + width] = np.rint(255 * digit / digit.max())
     return canvas
 
 
-def split(labels: np.ndarray, held_out: int) -> np.ndarray:
-    """Return an order: train, then val, then test, the last two with `held_out` images a class, each shuffled."""
+def split(images: np.ndarray, labels: np.ndarray, held_out: int) -> np.ndarray:
+    """Return an order: train, then val, then test, the last two with `held_out` images a class, each shuffled.
+
+    Images that have a twin are all in train."""
     generator = np.random.Generator(np.random.PCG64(0))
+    _, twin_of, twins = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True, return_counts=True)
     by_class = [generator.permutation(np.flatnonzero(labels == c)) for c in range(10)]
+    by_class = [own[np.argsort(twins[twin_of[own]], kind="stable")] for own in by_class]
     parts = ([c[2 * held_out :] for c in by_class], [c[:held_out] for c in by_class])
     last = [c[held_out : 2 * held_out] for c in by_class]
     return np.concatenate([generator.permutation(np.concatenate(part)) for part in (*parts, last)])
@@ -57,7 +61,7 @@ def main(folder: Path, out: Path) -> None:
         "optdigits": (np.stack([frame(i) for i in optdigits.images]), optdigits.target),
     }
     for name, (images, labels) in sets.items():
-        order = split(labels, HELD_OUT[name])
+        order = split(images, labels, HELD_OUT[name])
         write(out / f"{name}-images-idx3-ubyte.gz", images[order])
         write(out / f"{name}-labels-idx1-ubyte.gz", labels[order].astype(np.uint8))
 

@@ -27,7 +27,8 @@ class Listing:
     labels: NDArray[np.int64] | None  # [N]
     keys: tuple[str, ...]  # with /, sorted
     headers: tuple[Header, ...]
-    unsplit: bool  # the folder has no train/, val/, test/: a labelled split is to be made
+    unsplit: bool  # the folder has train images only: a labelled val is to be held out of them
+    borrowed: bool  # val is test/, as there is no val/
     broken: tuple[str, ...]  # "key (reason)" of what was left out
 
 
@@ -35,7 +36,16 @@ def list_folder(
     root: Path, split: Literal["train", "val", "test"], labelled: bool, on_broken: Literal["fatal", "skip"]
 ) -> Listing:
     """Return the images of one split, checked (see `images.headers`); InputError where there is nothing to use."""
-    folder, unsplit = _split_folder(root, split, labelled)
+    present = {kind: path for kind in SPLITS if (path := _first_folder(root, SPLITS[kind]))}
+    unsplit, borrowed = (
+        not set(present) & {"val", "test"},
+        split == "val" and "val" not in present and "test" in present,
+    )
+    folder = present.get("test" if borrowed else "train" if unsplit and split == "val" else split)
+    if folder is None and present:
+        there = ", ".join(f"{path.name}/" for path in present.values())
+        raise MissingSplitError(f"{root} has no {split}/ folder, only {there}")
+    folder = folder or root
     keys = [path.relative_to(root).as_posix() for path in _walk(folder)]
     if not keys:
         raise InputError(f"{folder} holds no images ({' '.join(sorted(e[1:] for e in EXTENSIONS))})")
@@ -52,19 +62,7 @@ def list_folder(
         classes = _classes(root, folder, split)
         places = {name: i for i, name in enumerate(classes)}
         labels = np.array([places[key.split("/")[depth]] for key in keys], dtype=np.int64)
-    return _usable(root, keys, classes, labels, unsplit=unsplit, on_broken=on_broken)
-
-
-def _split_folder(root: Path, split: str, labelled: bool) -> tuple[Path, bool]:
-    """Return where the split's images are, and whether the folder has no splits."""
-    present = {kind: path for kind in SPLITS if (path := _first_folder(root, SPLITS[kind]))}
-    if split in present:
-        return present[split], split == "train" and "val" not in present
-    if not present:
-        return root, True
-    if split == "val" and "train" in present:
-        return present["train"], True
-    raise MissingSplitError(f"{root} has no {split}/ folder, only {', '.join(f'{p.name}/' for p in present.values())}")
+    return _usable(root, keys, classes, labels, unsplit=unsplit, borrowed=borrowed, on_broken=on_broken)
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -110,6 +108,7 @@ def _usable(
     labels: NDArray[np.int64] | None,
     *,
     unsplit: bool,
+    borrowed: bool,
     on_broken: Literal["fatal", "skip"],
 ) -> Listing:
     looks = list(headers([root / key for key in keys]))
@@ -135,5 +134,6 @@ def _usable(
         keys=tuple(keys[i] for i in good),
         headers=tuple(look for look in looks if isinstance(look, Header)),
         unsplit=unsplit,
+        borrowed=borrowed,
         broken=tuple(broken),
     )

@@ -30,6 +30,7 @@ OnBroken = Literal["fatal", "skip"]
 
 MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
+VAL_IS_TEST = "val is the test set: choose nothing by it"
 FORMS = "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME or digits:mnist|mfeat|optdigits"
 
 
@@ -67,7 +68,8 @@ def open_source(
     """Return one split of what `spec` names.
 
     DIR                      train/, val/, test/ with a directory a class, or class directories alone (train and
-                             val are then split 80/20), or images alone (train only, no labels), or IDX files
+                             val are then split 80/20), or images alone (train only, no labels), or IDX files;
+                             test is val too where there is no val
     torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)
     hfds/, hfids/, wds/, tfds/NAME   as timm's --dataset
     digits:NAME              built in: mnist, mfeat, optdigits, 28x28
@@ -234,14 +236,14 @@ def _names(folder: Path) -> list[str]:
 
 
 def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
-    labels, note = listing.labels, ""
+    labels, note = listing.labels, VAL_IS_TEST if listing.borrowed else ""
     keep = np.arange(len(listing.keys))
     if listing.unsplit and labels is not None:
         if split == "test":
             raise MissingSplitError(f"{spec} has no test/ folder; train and val are made from it, use --split val")
         held = hold_out(labels, listing.keys, 0.2)
         keep = np.flatnonzero(held if split == "val" else ~held)
-        note = "train and val are 80% and 20% of each class, by a hash of the file names."
+        note = "train and val are 80% and 20% of each class, by a hash of the file names"
     if not len(keep):
         raise InputError(f"{spec} leaves no images for {split}, as each class has one; make a val/ folder")
     keys, headers = tuple(listing.keys[i] for i in keep), [listing.headers[i] for i in keep]
@@ -274,7 +276,7 @@ def _counted(modes: Iterable[str]) -> tuple[tuple[str, int], ...]:
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _FASHION_LABELS = (0x2ED6E46A, 0x242BC73F)  # crc32 of its train and test labels
 _DIGITS = {"mnist": 500, "mfeat": 300, "optdigits": 300}  # images in val, and again in test
-_HELD_OUT_NOTE = "val is 10% of each class of the training images, by a hash of their places."
+_HELD_OUT_NOTE = "train and val are 90% and 10% of each class, by a hash of their places"
 
 
 def _idx_stem(root: Path) -> str | None:
@@ -287,7 +289,7 @@ def _idx(spec: str, split: Split, channels: int | None) -> Source:
     root, note = Path(spec), ""
     prefix = {"train": "train", "val": "val", "test": "t10k"}[split]
     if split == "val" and not find_idx(root, "val-images-idx3-ubyte"):
-        prefix, note = "t10k", "val is the test set: choose nothing by it"
+        prefix, note = "t10k", VAL_IS_TEST
     paths = [find_idx(root, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     if paths[0] is None or paths[1] is None:
         missing = f"{prefix}-{'images-idx3' if paths[0] is None else 'labels-idx1'}-ubyte[.gz]"
@@ -418,47 +420,39 @@ def _torchvision(spec: str, name: str, split: Split, channels: int | None, downl
     if name not in known:
         near = difflib.get_close_matches(name, known, 1, 0.0)
         raise InputError(f"torchvision has no image set {name}; did you mean torchvision:{near[0]}?")
-    items, made = _torchvision_items(getattr(datasets, name), root or "./data", split, download, spec)
-    held_out = 0.1 if made else 0.0
+    get = partial(_torchvision_split, getattr(datasets, name), root or "./data", download, spec)
+    items, held_out, note = get(split), 0.0, ""
+    if items is None and split == "val" and (items := get("test")) is not None:
+        note = VAL_IS_TEST
+    elif (items is None and split == "val") or (split == "train" and get("val") is None and get("test") is None):
+        items, held_out, note = get("train"), 0.1, _HELD_OUT_NOTE
+    if items is None:
+        raise MissingSplitError(f"{spec} has no {split} split")
     classes = tuple(str(c) for c in getattr(items, "classes", ()))
-    note = _HELD_OUT_NOTE if made else ""
     return from_items(items, classes, spec=spec, split=split, held_out=held_out, channels=channels, note=note)
 
 
-def _torchvision_items(
-    kind: Callable[..., Any], root: str, split: Split, download: bool, spec: str
-) -> tuple[Any, bool]:
-    """Return the set that has the split, and whether val is to be held out of it."""
+def _torchvision_split(kind: Callable[..., Any], root: str, download: bool, spec: str, split: Split) -> Any:  # noqa: ANN401
+    """Return torchvision's set of a split, or None where it has no such split."""
     known = inspect.signature(kind).parameters
     more = {"download": download} if "download" in known else {}
-
-    def opened(**choice: Any) -> Any:  # noqa: ANN401 - torchvision's own names of splits
+    choices: list[dict[str, Any]] = [{}] if split == "train" else []
+    if "train" in known:
+        choices = [] if split == "val" else [{"train": split == "train"}]
+    elif "split" in known:
+        names = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}[split]
+        choices = [{"split": own} for own in names]
+    for choice in choices:
         try:
             return kind(root=root, **choice, **more)
+        except ValueError:  # torchvision's way to say that it has no such split
+            continue
         except ImportError as error:
             raise InputError(f"{spec} needs a package that is missing: {error}") from error
         except (RuntimeError, OSError) as error:
             remedy = "check the network" if download else "pass --download, or SET@ROOT for where it is"
             raise InputError(f"{spec} is not under {root}; {remedy}") from error
-
-    def first(*names: str) -> Any:  # noqa: ANN401
-        for name in names:
-            with contextlib.suppress(ValueError):  # torchvision's way to say that it has no such split
-                return opened(split=name)
-        return None
-
-    if "train" in known:
-        return opened(train=split != "test"), split != "test"
-    if "split" not in known:
-        found = {"train": opened(), "val": None, "test": None}
-    else:
-        train = first("train", "trainval") if split != "test" else None
-        found = {"train": train, "val": None, "test": None}
-        found |= {"test": first("test")} if split == "test" else {"val": first("val", "valid")}
-    if split == "test" and found["test"] is None:
-        raise MissingSplitError(f"{spec} has no test split; use --split val")
-    own = found[split]
-    return (found["train"], True) if own is None or (found["val"] is None and split == "train") else (own, False)
+    return None
 
 
 def _timm(spec: str, reader: str, split: Split, channels: int | None, download: bool) -> Source:
@@ -472,7 +466,8 @@ def _timm(spec: str, reader: str, split: Split, channels: int | None, download: 
                 from timm.data.readers.reader_factory import create_reader
 
                 opened = create_reader(f"{reader}/{name}", root, split=own, **_reader_options(reader, download))
-            return from_reader(opened, spec=spec, split=split, channels=channels)
+            source = from_reader(opened, spec=spec, split=split, channels=channels)
+            return replace(source, note=VAL_IS_TEST) if own == "test" != split else source
         except ImportError as error:
             raise InputError(f"{spec} needs a package that is missing; {_READERS[reader]}") from error
         except InputError:
@@ -496,7 +491,7 @@ def from_reader(reader: Any, *, spec: str, split: str, channels: int | None = No
     if hasattr(reader, "__getitem__"):
         return from_items(reader, classes, spec=spec, split=split, channels=channels)
     items = _materialised(reader, spec)
-    note = f"read once into memory ({len(items)} images), as an exact order needs random access."
+    note = f"read once into memory ({len(items)} images), as an exact order needs random access"
     return from_items(items, classes, spec=spec, split=split, channels=channels, note=note)
 
 

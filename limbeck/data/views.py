@@ -212,8 +212,8 @@ def _windows(pixels: Tensor, views: Views, size: int) -> Tensor:
     y, x = (corners + before).to(pixels.device).unbind(1)
     every = torch.arange(len(pixels), device=pixels.device)
     windows: Tensor = padded.unfold(2, size, 1).unfold(3, size, 1)[every, :, y, x]
-    flips = views.flips.to(pixels.device)[:, None, None, None]
-    return torch.where(flips, windows.flip(3), windows)
+    flipped = views.flips.nonzero()[:, 0].to(pixels.device)
+    return windows.index_copy_(0, flipped, windows.index_select(0, flipped).flip(3))
 
 
 def _resize_matrix(
@@ -269,14 +269,16 @@ def mix(
     partner = np.arange(len(position)) ^ 1
     alone = partner >= len(position)
     partner[alone], share[alone] = len(position) - 1, 1.0
-    height, width = images.shape[2:]
-    inside = _cut_boxes(share, u[:, 1:], height, width) & cut[:, None, None]
-    share = np.where(cut, 1 - inside.mean(axis=(1, 2)), share).astype(np.float32)
-    how = Mix(torch.from_numpy(partner).to(images.device), torch.from_numpy(share).to(images.device))
-    weight = torch.from_numpy(np.where(cut, 1.0, share).astype(np.float32)).to(images.device)[:, None, None, None]
-    others = images[how.partner]
+    own = np.where(cut, 1.0, share).astype(np.float32)  # what blending leaves of an image; cutting comes after
+    partners = torch.from_numpy(partner).to(images.device)
+    others = images.index_select(0, partners)
+    weight = torch.from_numpy(own).to(images.device)[:, None, None, None]
     blended = torch.lerp(others.float(), images.float(), weight).round_().to(torch.uint8)
-    return torch.where(torch.from_numpy(inside).to(images.device)[:, None], others, blended), how
+    if cut.any():
+        inside = _cut_boxes(share, u[:, 1:], *images.shape[2:]) & cut[:, None, None]
+        share = np.where(cut, 1 - inside.mean(axis=(1, 2)), share)
+        blended = torch.where(torch.from_numpy(inside).to(images.device)[:, None], others, blended)
+    return blended, Mix(partners, torch.from_numpy(share.astype(np.float32)).to(images.device))
 
 
 def _cut_boxes(share: NDArray[np.float64], centre: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:

@@ -1,0 +1,668 @@
+"""Sources: what they read, how they split, and that every bad input is named."""
+
+import gzip
+import importlib.util
+import io
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limbeck.data.folder import MissingSplitError
+from limbeck.data.images import open_image
+from limbeck.data.sources import Source, from_reader, hold_out, moments, open_source, pixels_of, subset
+from limbeck.errors import InputError
+
+
+def noise(height=20, width=30, channels=3, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return values[..., 0] if channels == 1 else values
+
+
+def save(path, values=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (values if isinstance(values, Image.Image) else Image.fromarray(noise() if values is None else values)).save(
+        path, **options
+    )
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """2 classes; 3 + 2 images in train, 1 + 1 in val."""
+    for i, name in enumerate(["train/cat/a", "train/cat/b", "train/cat/deep/er/c", "train/dog/a", "train/dog/b"]):
+        save(tmp_path / f"photos/{name}.png", noise(20 + i, 120, seed=i))
+    save(tmp_path / "photos/val/cat/d.jpg", noise(120, 99, seed=8))
+    save(tmp_path / "photos/val/dog/e.jpg", noise(120, 99, seed=9))
+    return tmp_path / "photos"
+
+
+def refusal(*args, **options):
+    with pytest.raises(InputError) as caught:
+        open_source(*args, **options)
+    return str(caught.value)
+
+
+# ---- folders
+
+
+def test_a_folder_gives_its_images_with_sorted_names_and_classes(photos):
+    source = open_source(str(photos))
+    assert source.keys == tuple(f"train/{k}.png" for k in ("cat/a", "cat/b", "cat/deep/er/c", "dog/a", "dog/b"))
+    assert source.classes == ("cat", "dog")
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.sizes.tolist() == [[20 + i, 120] for i in range(5)]
+    assert (source.channels, source.pixels, source.note, len(source)) == (3, None, "", 5)
+    for i in range(5):
+        assert np.array_equal(pixels_of(source, i), noise(20 + i, 120, seed=i))
+
+
+def test_val_has_its_own_images(photos):
+    assert open_source(str(photos), "val").keys == ("val/cat/d.jpg", "val/dog/e.jpg")
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_val_are_known(photos, name):
+    (photos / "val").rename(photos / name)
+    assert len(open_source(str(photos), "val")) == 2
+
+
+def test_a_source_can_be_sent_to_a_worker(photos):
+    for source in (open_source(str(photos)), subset(open_source("digits:"), [3, 1])):
+        copy = pickle.loads(pickle.dumps(source))
+        assert np.array_equal(pixels_of(copy, 1), pixels_of(source, 1))
+
+
+def test_hidden_files_and_other_files_are_left_out(photos):
+    save(photos / "train/cat/._a.png")
+    save(photos / "train/.thumbs/cat/x.png")
+    (photos / "train/cat/notes.txt").write_text("not an image")
+    assert len(open_source(str(photos))) == 5
+
+
+def test_a_link_to_a_parent_does_not_loop(photos):
+    (photos / "train/cat/loop").symlink_to(photos / "train/cat")
+    assert len(open_source(str(photos))) == 5
+
+
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif", "ppm", "JPG"])
+def test_every_extension_is_read(tmp_path, extension):
+    for name in "ab":
+        save(tmp_path / name / f"1.{extension}", noise(100, 110))
+        save(tmp_path / name / f"2.{extension}", noise(100, 110))
+    assert [pixels_of(open_source(str(tmp_path), channels=3), i).shape for i in (0, 1)] == [(100, 110, 3)] * 2
+
+
+def test_class_folders_alone_are_split_by_name_the_same_each_time(tmp_path):
+    for i in range(20):
+        save(tmp_path / f"{'ab'[i % 2]}/{i}.png", noise(seed=i))
+    train, val = (open_source(str(tmp_path), split) for split in ("train", "val"))
+    assert sorted(train.keys + val.keys) == sorted(f"{'ab'[i % 2]}/{i}.png" for i in range(20))
+    assert torch.bincount(train.labels).tolist() == [8, 8]
+    assert torch.bincount(val.labels).tolist() == [2, 2]
+    assert train.note == val.note == "train and val are 80% and 20% of each class, by a hash of the file names"
+    assert open_source(str(tmp_path), "val").keys == val.keys
+    with pytest.raises(MissingSplitError, match="has no test/ folder"):
+        open_source(str(tmp_path), "test")
+
+
+def test_test_is_val_too_where_there_is_no_val(photos):
+    (photos / "val").rename(photos / "test")
+    train, val, test = (open_source(str(photos), split) for split in ("train", "val", "test"))
+    assert len(train) == 5
+    assert val.keys == test.keys == ("test/cat/d.jpg", "test/dog/e.jpg")
+    assert (val.note, test.note) == ("val is the test set: choose nothing by it", "")
+
+
+def test_val_is_made_from_train_where_only_train_is_there(photos):
+    (photos / "val").rename(photos.parent / "away")
+    train, val = (open_source(str(photos), split) for split in ("train", "val"))
+    assert len(train) + len(val) == 5
+    assert not set(train.keys) & set(val.keys)
+
+
+def test_holding_out_never_takes_a_class_whole():
+    labels = np.array([0, 0, 1] + [2] * 10)
+    held = hold_out(labels, [str(i) for i in range(13)], 0.2)
+    assert [int(held[labels == c].sum()) for c in range(3)] == [1, 0, 2]
+
+
+def test_images_alone_have_no_labels(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"{i}.png", noise(100, 100 + i))
+    source = open_source(str(tmp_path))
+    assert (len(source), source.labels, source.classes) == (3, None, ())
+    with pytest.raises(MissingSplitError, match="without class folders, so it has no labelled val split"):
+        open_source(str(tmp_path), "val")
+
+
+def test_unlabelled_takes_all_images_below_and_shows_no_labels(photos):
+    (photos / "val").rename(photos.parent / "heap")
+    save(photos.parent / "heap/top.jpg")
+    source = open_source(str(photos.parent / "heap"), labelled=False)
+    assert len(source) == 3
+    for spec in (str(photos), "digits:mfeat"):
+        source = open_source(spec, labelled=False)
+        assert (source.labels, source.classes) == (None, ())
+
+
+def test_small_images_of_one_size_are_kept_in_memory(tmp_path):
+    for i in range(6):
+        save(tmp_path / f"train/{'ab'[i % 2]}/{i}.png", noise(24, 32, seed=i))
+    source = open_source(str(tmp_path / "train"), labelled=False)
+    assert source.pixels.shape == (6, 3, 24, 32)
+    assert np.array_equal(pixels_of(source, 2), noise(24, 32, seed=4))  # a/0 a/2 a/4 b/1 ...
+    save(tmp_path / "train/a/8.png", noise(24, 33))
+    assert open_source(str(tmp_path / "train"), labelled=False).pixels is None
+
+
+# ---- modes
+
+
+MODES = {
+    "1": Image.fromarray(noise(channels=1)).convert("1"),
+    "L": Image.fromarray(noise(channels=1)),
+    "LA": Image.fromarray(noise(channels=2)),
+    "RGB": Image.fromarray(noise()),
+    "RGBA": Image.fromarray(noise(channels=4)),
+    "P": Image.fromarray(noise()).quantize(16),
+    "CMYK": Image.fromarray(noise()).convert("CMYK"),
+    "I;16": Image.fromarray(noise(channels=1).astype(np.uint16) * 257),
+}
+
+
+def stored(image, kind="TIFF", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_grey_or_colour(mode, channels):
+    image = open_image(stored(MODES[mode]), channels)
+    assert image.mode == ("L" if channels == 1 else "RGB")
+    assert np.asarray(image).std() > 40
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_are_scaled_to_8_with_rounding(kind):
+    values = np.array([[0, 128, 129, 257, 32768, 65535 - 129, 65535 - 128, 65535]], dtype=np.uint16)
+    image = open_image(stored(Image.fromarray(values), kind), 1)
+    assert np.asarray(image).tolist() == np.round(values / 257).astype(int).tolist()
+
+
+def test_alpha_is_dropped_and_a_palette_with_transparency_keeps_its_colours():
+    values = noise(channels=4)
+    assert np.array_equal(np.asarray(open_image(stored(Image.fromarray(values), "PNG"), 3)), values[..., :3])
+    palette = MODES["P"].copy()
+    data = stored(palette, "PNG", transparency=bytes(range(16)))
+    assert np.array_equal(np.asarray(open_image(data, 3)), np.asarray(palette.convert("RGB")))
+
+
+def test_the_first_frame_of_a_gif_counts():
+    frames = [Image.fromarray(np.full((8, 8), v, dtype=np.uint8)) for v in (40, 200)]
+    data = stored(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (np.asarray(open_image(data, 1)) == 40).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_exif_orientation_is_applied_to_pixels_and_sizes(tmp_path, kind, orientation):
+    upright = np.zeros((100, 160, 3), dtype=np.uint8)
+    upright[:30, :30] = 255  # top left
+    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the Transpose that stores it so
+    image = Image.fromarray(upright)
+    turn = turns[orientation]
+    kept = image if turn is None else image.transpose(Image.Transpose(turn))
+    exif = Image.Exif()
+    exif[274] = orientation
+    for name in "ab":
+        save(tmp_path / f"train/{name}/x.{kind}", kept, exif=exif)
+    source = open_source(str(tmp_path / "train"), labelled=False)
+    pixels = pixels_of(source, 0)
+    assert source.sizes[0].tolist() == list(pixels.shape[:2]) == [100, 160]
+    assert pixels[5:25, 5:25].min() > 200
+    assert pixels[40:, 40:].max() < 50
+
+
+def test_channels_follow_the_images_unless_given(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"{name}/1.png", noise(100, 100, 1))
+        save(tmp_path / f"{name}/2.png", MODES["I;16"])
+    assert open_source(str(tmp_path), labelled=False).channels == 1
+    assert open_source(str(tmp_path), labelled=False, channels=3).channels == 3
+    save(tmp_path / "a/3.png", noise(100, 100))
+    colour = open_source(str(tmp_path), labelled=False)
+    assert colour.channels == 3
+    assert dict(colour.modes) == {"I;16": 2, "L": 2, "RGB": 1}
+    assert refusal(str(tmp_path), channels=2) == "--channels 2 is neither 1 nor 3"
+
+
+# ---- broken files
+
+
+def bomb():
+    """A PNG of 10^10 pixels in under 100 bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def large_jpeg():
+    return stored(Image.fromarray(noise(200, 300)), "JPEG")
+
+
+def large(kind):
+    return stored(Image.fromarray(noise(200, 300)), kind)
+
+
+BROKEN = {
+    "empty.jpg": (b"", "empty"),
+    "words.jpg": (b"these are words", "not an image"),
+    "cut.jpg": (large("JPEG")[:9000], "truncated"),
+    "cut.png": (large("PNG")[:9000], "truncated"),
+    "cut.webp": (large("WEBP")[:9000], ""),
+    "cut.bmp": (large("BMP")[:9000], "truncated"),
+    "cut.tif": (large("TIFF")[:9000], ""),
+    "bomb.png": (bomb(), "over the limit of 89478485 pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named_with_the_reason_and_the_remedy(photos, name):
+    data, reason = BROKEN[name]
+    (photos / "train/dog" / name).write_bytes(data)
+    said = refusal(str(photos))
+    assert said.startswith(f"1 of 6 images in {photos} can't be used: train/dog/{name} ({reason}")
+    assert said.endswith("; remove them or pass --on-broken skip")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_skipping_leaves_broken_files_out_and_says_so(photos, name):
+    data, reason = BROKEN[name]
+    (photos / "train/dog" / name).write_bytes(data)
+    source = open_source(str(photos), on_broken="skip")
+    assert len(source) == 5
+    assert len(source.broken) == 1
+    assert source.broken[0].startswith(f"train/dog/{name} ({reason}")
+
+
+def test_of_many_broken_files_the_first_few_are_named(photos):
+    for i in range(7):
+        (photos / f"train/dog/x{i}.png").write_bytes(b"")
+    said = refusal(str(photos))
+    assert said.startswith("7 of 12 images")
+    assert "x4.png (empty), ...; remove" in said
+    assert "x5" not in said
+
+
+def test_nothing_left_after_skipping_is_an_error(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"")
+    assert refusal(str(tmp_path), on_broken="skip").startswith("none of the 1 images in")
+
+
+def test_a_whole_file_with_damaged_pixels_is_named_when_read(photos):
+    path = photos / "train/cat/a.png"
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
+    source = open_source(str(photos))
+    with pytest.raises(InputError, match=r"train/cat/a\.png can't be decoded: .+; list all broken files with"):
+        pixels_of(source, 0)
+
+
+def test_damaged_small_images_are_found_when_they_are_taken_into_memory(tmp_path):
+    for i in range(4):
+        save(tmp_path / f"{i}.png", noise(40, 40, seed=i))
+    data = bytearray((tmp_path / "2.png").read_bytes())
+    data[60:200] = bytes(140)
+    (tmp_path / "2.png").write_bytes(data)
+    assert "2.png can't be decoded" in refusal(str(tmp_path))
+    source = open_source(str(tmp_path), on_broken="skip")
+    assert source.keys == ("0.png", "1.png", "3.png")
+    assert source.pixels.shape[0] == len(source.sizes) == 3
+    assert source.broken[0].startswith("2.png (")
+
+
+def test_a_file_that_went_away_is_named(photos):
+    source = open_source(str(photos))
+    (photos / "train/cat/b.png").unlink()
+    with pytest.raises(InputError, match=r"train/cat/b\.png can't be decoded: no such file"):
+        pixels_of(source, 1)
+
+
+# ---- what can't be a data set
+
+
+def test_a_folder_that_is_not_there_gets_a_suggestion(photos):
+    assert refusal(str(photos.parent / "photso")) == f"{photos.parent / 'photso'} is not there; did you mean {photos}?"
+    assert refusal("digit:mnist") == "digit:mnist is not there; did you mean digits:mnist?"
+    assert "give a folder, torchvision:NAME" in refusal("nothing/like/that")
+
+
+def test_a_file_is_not_a_data_set(photos):
+    assert "is a file, not a folder" in refusal(str(photos / "train/cat/a.png"))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    assert "holds no images (bmp gif jpeg jpg" in refusal(str(tmp_path))
+
+
+def test_one_class_is_refused(tmp_path):
+    save(tmp_path / "only/a.png")
+    assert "has one class only (only)" in refusal(str(tmp_path))
+
+
+def test_unlike_classes_of_train_and_val_are_refused(photos):
+    (photos / "val/dog").rename(photos / "val/dgo")
+    assert refusal(str(photos), "val").endswith("differ from those of train: it lacks dog and adds dgo")
+
+
+def test_a_class_without_images_is_refused(photos):
+    (photos / "train/fox").mkdir()
+    assert "classes without images: fox" in refusal(str(photos))
+
+
+def test_images_beside_class_folders_are_refused(photos):
+    save(photos / "train/stray.png")
+    assert "images beside them (train/stray.png)" in refusal(str(photos))
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(photos):
+    assert refusal(str(photos), "test").endswith("has no test/ folder, only train/, val/")
+
+
+def test_a_class_of_one_image_leaves_none_for_val(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"{name}/1.png")
+    assert len(open_source(str(tmp_path))) == 2
+    assert "leaves no images for val" in refusal(str(tmp_path), "val")
+
+
+# ---- fingerprints and subsets
+
+
+def test_a_fingerprint_changes_with_names_lengths_and_labels_alone(photos):
+    before = open_source(str(photos)).fingerprint
+    assert open_source(str(photos)).fingerprint == before
+    save(photos / "train/cat/a.png", np.zeros((20, 120, 3), dtype=np.uint8))
+    longer = open_source(str(photos)).fingerprint
+    (photos / "train/cat/b.png").rename(photos / "train/cat/z.png")
+    renamed = open_source(str(photos)).fingerprint
+    (photos / "train/cat/z.png").rename(photos / "train/dog/z.png")
+    assert len({before, longer, renamed, open_source(str(photos)).fingerprint}) == 4
+
+
+def test_a_fingerprint_in_memory_sees_a_single_pixel(tmp_path):
+    write_idx(tmp_path, images=noise(12, 8, 6).transpose(2, 0, 1).copy())
+    before = open_source(str(tmp_path), "test").fingerprint
+    changed = noise(12, 8, 6).transpose(2, 0, 1).copy()
+    changed[3, 4, 5] ^= 1
+    write_idx(tmp_path, images=changed)
+    assert open_source(str(tmp_path), "test").fingerprint != before
+
+
+@pytest.mark.parametrize("spec", ["digits:", "photos"])
+def test_a_subset_has_the_chosen_images(photos, spec):
+    source = open_source(str(photos) if spec == "photos" else spec)
+    chosen = subset(source, [4, 0, 2])
+    assert chosen.keys == tuple(source.keys[i] for i in (4, 0, 2))
+    assert torch.equal(chosen.labels, source.labels[[4, 0, 2]])
+    assert torch.equal(chosen.sizes, source.sizes[[4, 0, 2]])
+    assert np.array_equal(pixels_of(chosen, 0), pixels_of(source, 4))
+    assert chosen.pixels is None or torch.equal(chosen.pixels, source.pixels[[4, 0, 2]])
+    assert chosen.fingerprint == subset(source, torch.tensor([4, 0, 2])).fingerprint
+    assert chosen.fingerprint != subset(source, [0, 4, 2]).fingerprint
+
+
+def test_moments_are_those_of_the_pixels():
+    source = open_source("digits:mfeat", "val")
+    values = source.pixels.double() / 255
+    mean, deviation = moments(source)
+    assert mean == pytest.approx((values.mean().item(),))
+    assert deviation == pytest.approx((values.std(correction=0).item(),))
+    assert len(moments(open_source("digits:mfeat", "val", channels=3), 10)[0]) == 3
+
+
+# ---- IDX files
+
+
+def idx(values):
+    values = np.asarray(values, dtype=np.uint8)
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def write_idx(folder, images=None, labels=None, prefix="t10k", end=""):
+    images = noise(12, 8, 6).transpose(2, 0, 1) if images is None else images
+    labels = np.arange(len(images)) % 3 if labels is None else labels
+    pack = gzip.compress if end else bytes
+    (folder / f"{prefix}-images-idx3-ubyte{end}").write_bytes(pack(idx(images)))
+    (folder / f"{prefix}-labels-idx1-ubyte{end}").write_bytes(pack(idx(labels)))
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_idx_files_give_their_images_and_labels(tmp_path, end):
+    images = noise(12, 8, 30).transpose(2, 0, 1)
+    write_idx(tmp_path, images, end=end)
+    write_idx(tmp_path, images, prefix="train", end=end)
+    test, train, val = (open_source(str(tmp_path), split) for split in ("test", "train", "val"))
+    assert np.array_equal(test.pixels[:, 0].numpy(), images)
+    assert test.labels.tolist() == [i % 3 for i in range(30)]
+    assert test.classes == ("0", "1", "2")
+    assert len(train) == 30
+    assert val.keys == test.keys
+    assert val.note == "val is the test set: choose nothing by it"
+    write_idx(tmp_path, images[:12], prefix="val", end=end)
+    assert len(open_source(str(tmp_path), "val")) == 12
+    assert open_source(str(tmp_path), "test", channels=3).pixels.shape == (30, 3, 12, 8)
+
+
+HOSTILE = {
+    "no IDX file": (b"\x00\x00\x08\x01" + bytes(12), "is not an IDX file of unsigned bytes with 3 axes"),
+    "floats": (b"\x00\x00\x0d\x03" + bytes(12), "is not an IDX file of unsigned bytes with 3 axes"),
+    "no header": (b"\x00\x00\x08", "is not an IDX file"),
+    "huge": (b"\x00\x00\x08\x03" + b"\xff" * 12, "says that it holds 79228162458924105385300197375 bytes; the limit"),
+    "too short": (idx(np.zeros((6, 12, 8)))[:-1], "should hold 576 values and holds 575; fetch it again"),
+    "too long": (idx(np.zeros((6, 12, 8))) + b"\0", "should hold 576 values and holds more"),
+    "five images": (idx(np.zeros((5, 12, 8))), "holds 5 images and"),
+    "no images": (idx(np.zeros((0, 12, 8))), "holds 0 images and"),
+}
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_wrong_idx_file_is_refused(tmp_path, case, end):
+    write_idx(tmp_path, end=end)
+    data, words = HOSTILE[case]
+    path = tmp_path / f"t10k-images-idx3-ubyte{end}"
+    path.write_bytes(gzip.compress(data) if end else data)
+    said = refusal(str(tmp_path), "test")
+    assert said.startswith(str(path))
+    assert words in said
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"no gzip", lambda data: data[:30] + data])
+def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
+    write_idx(tmp_path, end=".gz")
+    path = tmp_path / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    assert "can't be read: " in refusal(str(tmp_path), "test")
+
+
+def test_a_missing_idx_file_is_named(tmp_path):
+    write_idx(tmp_path)
+    assert "holds no train-images-idx3-ubyte[.gz]" in refusal(str(tmp_path))
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    assert "holds no t10k-labels-idx1-ubyte[.gz]" in refusal(str(tmp_path), "test")
+
+
+def test_idx_files_of_one_class_are_refused(tmp_path):
+    write_idx(tmp_path, labels=[0] * 6)
+    assert "has one class only" in refusal(str(tmp_path), "test")
+
+
+# ---- built-in digits
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("mnist", (4000, 500, 500)), ("mfeat", (1400, 300, 300)), ("optdigits", (1197, 300, 300))]
+)
+def test_built_in_digits_are_balanced_and_no_image_is_in_two_splits(name, counts):
+    sources = [open_source(f"digits:{name}", split) for split in ("train", "val", "test")]
+    assert tuple(map(len, sources)) == counts
+    for source in sources:
+        assert source.pixels.shape[1:] == (1, 28, 28)
+        per_class = torch.bincount(source.labels)
+        assert per_class.max() - per_class.min() <= 9
+    images = [[image.numpy().tobytes() for image in source.pixels] for source in sources]
+    assert sum(len(set(part)) for part in images) == len(set().union(*images))
+
+
+@pytest.mark.parametrize("name", ["mnist", "mfeat", "optdigits"])
+def test_built_in_digits_are_framed_as_mnist_frames_them(name):
+    pixels = open_source(f"digits:{name}").pixels[:, 0].double()
+    ink = pixels > 0
+    extent = torch.maximum(ink.any(2).sum(1), ink.any(1).sum(1))
+    assert extent.max() == 20
+    assert (extent == 20).double().mean() > 0.99  # the faintest edges of a few of MNIST's own fell away
+    for axis in (1, 2):
+        place = torch.arange(28.0, dtype=torch.float64)
+        centre = (pixels.sum(axis) * place).sum(1) / pixels.sum((1, 2))
+        assert (centre - 14).abs().max() < 1
+    assert (pixels.amax((1, 2)) >= 250).double().mean() > 0.99
+
+
+def test_the_empty_name_is_mnist_and_others_get_a_suggestion():
+    assert open_source("digits:").fingerprint == open_source("digits:mnist").fingerprint
+    assert "did you mean digits:optdigits?" in refusal("digits:optdigit")
+
+
+# ---- torchvision and timm
+
+
+def test_a_torchvision_set_is_read_where_it_lies(tmp_path):
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    images = noise(28, 28, 40).transpose(2, 0, 1)
+    for prefix in ("train", "t10k"):
+        write_idx(raw, images, np.arange(40) % 10, prefix)
+    train, val, test = (open_source(f"torchvision:MNIST@{tmp_path}", s) for s in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (40, 40, 40)
+    assert test.classes[3] == "3 - three"
+    assert np.array_equal(test.pixels[:, 0].numpy(), images)
+    assert val.note == "val is the test set: choose nothing by it"
+
+
+def test_a_torchvision_set_without_splits_is_split(tmp_path):
+    for name in "ab":
+        for i in range(10):
+            save(tmp_path / f"eurosat/2750/{name}/{i}.jpg", noise(64, 64, seed=i))
+    train, val = (open_source(f"torchvision:EuroSAT@{tmp_path}", split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (18, 2)
+    assert not set(train.keys) & set(val.keys)
+    assert train.note == "train and val are 90% and 10% of each class, by a hash of their places"
+    assert "has no test split" in refusal(f"torchvision:EuroSAT@{tmp_path}", "test")
+
+
+def test_a_torchvision_set_that_is_not_there_names_the_remedy(tmp_path):
+    said = refusal(f"torchvision:CIFAR10@{tmp_path}")
+    assert (
+        said == f"torchvision:CIFAR10@{tmp_path} is not under {tmp_path}; pass --download, or SET@ROOT for where it is"
+    )
+    assert "did you mean torchvision:CIFAR10?" in refusal("torchvision:CIFAR11")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_torchvision_set_with_named_splits_is_read(tmp_path, split):
+    # Imagenette has train and val folders, named splits, and no check of the files beyond their being there
+    for name in ("train", "val"):
+        for wnid in ("n01440764", "n02102040", "n02979186"):
+            save(tmp_path / f"imagenette2/{name}/{wnid}/1.JPEG", noise(30, 40))
+    if split == "test":
+        assert "has no test split" in refusal(f"torchvision:Imagenette@{tmp_path}", split)
+    else:
+        assert len(open_source(f"torchvision:Imagenette@{tmp_path}", split)) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("hfds/x", "pip install datasets"),
+        ("hfids/x", "pip install datasets"),
+        ("wds/x", "pip install webdataset"),
+        ("tfds/x", "pip install tensorflow tensorflow-datasets"),
+    ],
+)
+def test_a_missing_package_is_one_sentence_with_the_command(spec, remedy, capsys):
+    package = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow"}[spec.split("/")[0]]
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    assert refusal(spec) == f"{spec} needs a package that is missing; {remedy}"
+    assert capsys.readouterr().out == ""
+
+
+class MapReader:
+    """As timm's hfds reader: files by index."""
+
+    def __init__(self, mode="RGB", label=lambda i: i % 2):
+        self.class_to_idx = {"zebra": 0, "ape": 1}
+        self.mode, self.label = mode, label
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        image = Image.fromarray(noise(100, 110 + i, seed=i)).convert(self.mode)
+        return io.BytesIO(stored(image, "PNG")), self.label(i)
+
+
+class IterableReader:
+    """As timm's wds reader: Pillow images in a stream."""
+
+    def __iter__(self):
+        for i in range(4):
+            yield Image.fromarray(noise(100, 110 + i, seed=i)), i % 2
+
+
+@pytest.mark.parametrize("reader", [MapReader, IterableReader])
+def test_a_timm_reader_gives_its_images_in_order(reader):
+    source = from_reader(reader(), spec="hfds/x", split="train")
+    assert source.labels.tolist() == [0, 1, 0, 1]
+    assert source.sizes.tolist() == [[100, 110 + i] for i in range(4)]
+    assert source.classes == (("zebra", "ape") if reader is MapReader else ("0", "1"))
+    for i in (3, 0):
+        assert np.array_equal(pixels_of(source, i), noise(100, 110 + i, seed=i))
+    assert source.note == (
+        "" if reader is MapReader else "read once into memory (4 images), as an exact order needs random access"
+    )
+
+
+def test_a_timm_reader_of_grey_images_has_one_channel():
+    assert from_reader(MapReader("L"), spec="hfds/x", split="train").channels == 1
+
+
+def test_a_reader_whose_labels_are_no_classes_is_refused():
+    with pytest.raises(InputError, match="it is no classification set"):
+        from_reader(MapReader(label=lambda i: [1.5]), spec="hfds/x", split="train")
+
+
+def test_a_broken_image_of_a_reader_is_named():
+    class Broken(MapReader):
+        def __getitem__(self, i):
+            return io.BytesIO(b"" if i == 2 else stored(Image.fromarray(noise()))), i % 2
+
+    with pytest.raises(InputError, match="hfds/x: image 2 can't be decoded: empty"):
+        from_reader(Broken(), spec="hfds/x", split="train")
+
+
+def test_len_is_the_number_of_images():
+    source = Source("x", "train", (), None, ("a", "b"), 1, torch.zeros(2, 2), lambda i: None, None, "")
+    assert len(source) == 2
