@@ -437,6 +437,19 @@ def _in_memory(manifest: Manifest, pixels: Tensor, first: int, drawn: Records, b
         yield render_tensor(chosen, views_of(drawn[view, image]), augment.size, augment.interpolation)
 
 
+def samples(
+    store: LabelStore, source: Source, drawn: NDArray[np.int64], *, batch: int
+) -> Iterator[tuple[Tensor, NDArray[np.int64], NDArray[np.int64], Records]]:
+    """Yield pixels, images, views and records of the pairs `drawn` (image x views + view), from the stored boxes."""
+    manifest = store.manifest
+    for first in range(0, len(drawn), batch):
+        indices, view = np.divmod(drawn[first : first + batch], manifest.views)
+        records = np.concatenate([store.records(int(v), torch.tensor([i])) for i, v in zip(indices, view, strict=True)])
+        boxes = [views_of(records[n : n + 1]) for n in range(len(records))]
+        pixels = [render_views(source, int(i), box, manifest.augment) for i, box in zip(indices, boxes, strict=True)]
+        yield torch.from_numpy(np.concatenate(pixels)), indices, view, records
+
+
 # ---- merging ----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.loader import Batch
@@ -20,6 +21,7 @@ class Answer:
 
     target: Tensor  # float32 [N, classes], sums to 1: what the student should say
     scores: Tensor  # float32 [N, classes]: what the discriminator compares with the student's scores
+    normalised: bool = False  # the scores are log-probabilities, so the student's must be too
 
 
 def supervised(student: nn.Module, *, label_smoothing: float = 0.0) -> Objective:
@@ -63,7 +65,7 @@ def recall(batch: Batch) -> Answer:
         share = batch.mix.share[:, None]
         target = share * target + (1 - share) * target[batch.mix.partner]
     # Logits are known from probabilities up to a constant an image; half precision has zeros, hence the floor.
-    return Answer(target, target.clamp_min(1e-6).log())
+    return Answer(target, target.clamp_min(1e-6).log(), normalised=True)
 
 
 def distill(
@@ -87,7 +89,8 @@ def distill(
         similarity = soft_cross_entropy(logits, said.target, temperature)
         loss, metrics = similarity, {"similarity": similarity.detach()}
         if discriminator is not None and mode != "off":
-            told_apart = discriminator_loss(discriminator, logits, said.scores, mode)
+            scores = F.log_softmax(logits / temperature, dim=1) if said.normalised else logits
+            told_apart = discriminator_loss(discriminator, scores, said.scores, mode)
             loss, metrics["discriminator"] = loss + told_apart, told_apart.detach()
         if hard_weight:
             hard = _hard(logits, batch, label_smoothing)

@@ -1,7 +1,8 @@
 """limbeck distill: a student learns the averaged answer of its teachers (MEAL V2)."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
 from limbeck.errors import InputError
@@ -24,16 +25,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
+    from limbeck.data.labels import LabelStore
     from limbeck.learn.objectives import Objective
-    from limbeck.nets.zoo import Classifier
+    from limbeck.nets.zoo import Classifier, Lineage
 
 
 def distill(
     *,
     data: str,
     student: str,
-    teachers: tuple[str, ...],
     out: str,
+    teachers: tuple[str, ...] = (),
+    labels: str | None = None,
     pretrained: bool = False,
     arguments: tuple[str, ...] = (),
     average: Literal["probabilities", "logits"] = "probabilities",
@@ -51,16 +54,19 @@ def distill(
     """Distil teachers into a small student, without labels (MEAL V2).
 
     The student learns the teachers' averaged softmax on the same views by soft cross-entropy. One-hot labels are
-    not used unless --hard-weight says so, so unlabelled images do.
+    not used unless --hard-weight says so, so unlabelled images do. With --labels no teacher runs: what `limbeck
+    label` stored is replayed, views included, and averaging and temperature are the store's.
 
     Examples:
         limbeck distill --data photos/ --student dsodenet20 --teachers runs/t1 runs/t2 --out runs/s
+        limbeck distill --data photos/ --student dsodenet20 --labels labels --out runs/s
 
     Args:
         data: As for teach; a folder of unlabelled images does too.
         student: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to go on from.
         teachers: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
         out: The run folder to write.
+        labels: A store that limbeck label wrote of the same data, in place of teachers.
         pretrained: Begin with the weights of the tag that --student names.
         arguments: What else the student takes, as width=8 steps=4.
         average: What of the teachers is averaged.
@@ -75,29 +81,45 @@ def distill(
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """
     settings = flat(
-        data=data, student=student, teachers=teachers, out=out, pretrained=pretrained, arguments=arguments,
-        average=average, weights=weights, temperature=temperature, hard_weight=hard_weight,
+        data=data, student=student, teachers=teachers, labels=labels, out=out, pretrained=pretrained,
+        arguments=arguments, average=average, weights=weights, temperature=temperature, hard_weight=hard_weight,
         discriminator=discriminator, discriminator_lr=discriminator_lr, teacher_dtype=teacher_dtype,
         compile_teachers=compile_teachers, training=training,
     )  # fmt: skip
-    if weights and len(weights) != len(teachers):
+    from limbeck.data.labels import LabelStore
+    from limbeck.learn import objectives
+
+    if bool(teachers) == bool(labels):
+        raise InputError("a student learns from --teachers or from --labels; give one of the two")
+    if weights and teachers and len(weights) != len(teachers):
         raise InputError(f"{len(weights)} weights for {len(teachers)} teachers; give one a teacher")
     accelerator = accelerator_for(training, out)
+    store = LabelStore.open(Path(labels)) if labels else None
     frozen = [load_teacher(spec, teacher_dtype, compile_teachers, accelerator) for spec in teachers]
-    sets = open_sets(data, training, classes=frozen[0].classes, labelled=hard_weight > 0)
+    known = store.manifest.classes if store else frozen[0].classes
+    sets = open_sets(data, training, classes=known, labelled=hard_weight > 0)
     net = new_net(student, sets, training, pretrained=pretrained, arguments=arguments)
-    view_size = max(n.input.size for n in [net, *frozen])  # a larger teacher sees real pixels, not enlarged ones
-    judged = tuple(zip(teachers, judge(frozen, sets, view_size, training, accelerator, dry_run=dry_run), strict=True))
-    for name, top1 in judged:
-        tell("note", {"text": f"teacher {name}: " + ("not measured" if top1 is None else f"top-1 {top1:.2%}")})
-    net.lineage = replace(net.lineage, teachers=tuple(teacher.lineage for teacher in frozen))
+    if store is None:
+        answer = objectives.ask(frozen, average=average, weights=weights, temperature=temperature)
+        view_size = max(n.input.size for n in [net, *frozen])  # a larger teacher sees real pixels, not enlarged ones
+        top1 = judge(frozen, sets, view_size, training, accelerator, dry_run=dry_run)
+        judged = tuple(zip(teachers, top1, strict=True))
+        lineages = tuple(teacher.lineage for teacher in frozen)
+    else:
+        check_labels(store, sets, training, average=average, weights=weights, temperature=temperature, tell=tell)
+        answer, temperature = objectives.recall, store.manifest.temperature
+        view_size = net.input.size  # a stored box is drawn at any size
+        judged = tuple((teacher.spec, teacher.top1) for teacher in store.manifest.teachers)
+        lineages = tuple(lineage_of(teacher.lineage) for teacher in store.manifest.teachers)
+    for name, top1_of in judged:
+        tell("note", {"text": f"teacher {name}: " + ("not measured" if top1_of is None else f"top-1 {top1_of:.2%}")})
+    net.lineage = replace(net.lineage, teachers=lineages)
     if not dry_run:
         begin_run(out, "distill", settings, sets, training, accelerator)
+        if store is not None and accelerator.is_main_process:
+            record_labels(Path(out), store)
 
     def objective(prepared: "nn.Module", critic: "nn.Module | None") -> "Objective":
-        from limbeck.learn import objectives
-
-        answer = objectives.ask(frozen, average=average, weights=weights, temperature=temperature)
         return objectives.distill(
             prepared, answer, temperature=temperature, hard_weight=hard_weight,
             label_smoothing=training.label_smoothing, discriminator=critic, mode=discriminator,
@@ -106,8 +128,67 @@ def distill(
     return train(
         net, objective, sets, training, out=out, view_size=view_size, accelerator=accelerator,
         discriminator=new_discriminator(discriminator, len(sets.classes)), discriminator_lr=discriminator_lr,
-        teachers=judged, dry_run=dry_run, tell=tell,
+        teachers=judged, labels=store, dry_run=dry_run, tell=tell,
     )  # fmt: skip
+
+
+def check_labels(
+    store: "LabelStore",
+    sets: Sets,
+    training: Training,
+    *,
+    average: str,
+    weights: tuple[float, ...],
+    temperature: float,
+    tell: Tell,
+) -> None:
+    """Refuse a store of other data, and flags that contradict it; a flag that is left at its default does not."""
+    from limbeck.data.labels import check_source
+
+    manifest, default = store.manifest, Training()
+    check_source(store.folder, manifest, sets.train, sets.classes)
+    augment = manifest.augment
+    asked = {
+        "average": (average, "probabilities", manifest.average),
+        "temperature": (temperature, 1.0, manifest.temperature),
+        "weights": (tuple(w / sum(weights) for w in weights), (), manifest.weights),
+        "augment": (training.augment, default.augment, augment.kind),
+        "flip": (training.flip, default.flip, "yes" if augment.flip else "no"),
+        "crop-scale": (training.crop_scale, default.crop_scale, augment.scale),
+        "shift": (training.shift, default.shift, augment.shift),
+    }
+    for flag, (given, usual, stored) in asked.items():
+        if given not in (usual, stored):
+            raise InputError(
+                f"--{flag} is {given}, but the labels in {store.folder} were made with {stored}; leave the flag out or "
+                "label anew"
+            )
+    if training.epochs > manifest.views:
+        text = (
+            f"{training.epochs} epochs replay {manifest.views} views an image: epoch {manifest.views + 1} shows those"
+        )
+        tell("note", {"text": f"{text} of epoch 1 again"})
+    if training.mixup or training.cutmix:
+        tell(
+            "note", {"text": "mixed images get the mix of their stored labels; live teachers would see the mixed image"}
+        )
+
+
+def record_labels(out: Path, store: "LabelStore") -> None:
+    """Keep the store's manifest in the run; InputError where the run was begun with another store."""
+    from limbeck.data.labels import MANIFEST
+
+    path, document = out / MANIFEST, store.manifest.to_json()
+    if path.exists() and runs.read_json(path) != document:
+        raise InputError(f"{store.folder} is not the store that {out} was begun with; choose another --out")
+    runs.write_json(path, document)
+
+
+def lineage_of(document: dict[str, Any]) -> "Lineage":
+    """Return the lineage that a label store remembers."""
+    from limbeck.nets.zoo import Lineage
+
+    return Lineage(**{**document, "teachers": tuple(lineage_of(teacher) for teacher in document["teachers"])})
 
 
 def load_teacher(

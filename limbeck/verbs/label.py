@@ -1,0 +1,379 @@
+"""limbeck label: what teachers say of many views of every image, stored once, to train students from."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from limbeck import runs
+from limbeck.errors import InputError, VerificationError
+from limbeck.runs import Tell
+from limbeck.verbs.distill import judge, load_teacher
+from limbeck.verbs.training import Training, accelerator_for, augment_of, open_sets, workers_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from limbeck.data.labels import LabelStore, Manifest
+    from limbeck.data.sources import Source
+    from limbeck.data.views import Augment
+    from limbeck.nets.zoo import Classifier
+
+VERIFIED_VIEWS = 1024
+# How far a second answer may be. Batches of another size, threads or another machine change sums in the last bits:
+# of bfloat16's 8 in a logit, and float16's 11 are stored. Of sampled ids those change that lie at a border.
+LIMITS = {"float32": 0.002, "bfloat16": 0.05}
+LIMIT_SAMPLED = 0.02
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A finished store."""
+
+    out: str
+    manifest: "Manifest"
+    seconds: float = 0.0  # of this call
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        m = self.manifest
+        rest = "" if m.kind == "sampled" else f" of {m.dtype}, tail {m.tail}"
+        view = m.augment
+        shown = {"crop": f"area {view.scale[0]:g} to {view.scale[1]:g}", "shift": f"{view.shift} px", "none": "centre"}
+        rows = [
+            ("store", f"{self.out}, {m.bytes:,} bytes in {m.shards} files"),
+            ("data", f"{m.data}, {m.images:,} images, {len(m.classes)} classes, fingerprint {m.fingerprint[:12]}"),
+            ("views", f"{m.views} an image, {view.kind} ({shown[view.kind]}), flip {view.flip}, seed {m.seed}"),
+            ("record", f"{m.record.itemsize} bytes: {m.kind} {m.count}{rest}"),
+            ("answer", f"mean of {m.average} at temperature {m.temperature:g}, computed in {m.teacher_dtype}"),
+        ]
+        for teacher, weight in zip(m.teachers, m.weights, strict=True):
+            rows += [(f"teacher {teacher.spec}", _teacher_row(teacher.top1, teacher.lineage, weight))]
+        if m.merged:
+            rows += [("merged from", ", ".join(digest[:12] for digest in m.merged))]
+        return [*rows, ("digest", m.digest)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest and the sizes as JSON values; classes by their number."""
+        m = self.manifest
+        sizes = {"bytes": m.bytes, "shards": m.shards, "record_bytes": m.record.itemsize}
+        about = {**m.to_json(), "classes": len(m.classes), "digest": m.digest}
+        return {"out": self.out, "seconds": self.seconds, **sizes, **about}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a second answer of the teachers says of a store."""
+
+    store: str
+    views: int  # that were asked again
+    difference: float  # largest, of a stored probability; of sampled ids: the share that changed
+    limit: float
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        return [
+            ("store", self.store),
+            ("views asked again", f"{self.views:,}"),
+            ("largest difference", f"{self.difference:.6f} (limit {self.limit:g})"),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def label(
+    *,
+    data: str = "",
+    teachers: tuple[str, ...] = (),
+    out: str = "",
+    views: int | None = None,
+    top: int | None = None,
+    sampled: int = 0,
+    tail: Literal["spread", "renormalise", "hard"] | None = None,
+    dtype: Literal["float16", "float32"] | None = None,
+    average: Literal["probabilities", "logits"] = "probabilities",
+    weights: tuple[float, ...] = (),
+    temperature: float = 1.0,
+    teacher_dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile_teachers: bool = False,
+    size: int | None = None,
+    augment: Literal["auto", "crop", "shift", "none"] = "auto",
+    crop_scale: tuple[float, float] = (0.08, 1.0),
+    shift: int = 2,
+    flip: Literal["auto", "yes", "no"] = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    batch: int = 128,
+    workers: int | None = None,
+    on_broken: Literal["fatal", "skip"] = "fatal",
+    download: bool = False,
+    merge: tuple[str, ...] = (),
+    verify: str | None = None,
+    info: str | None = None,
+    tell: Tell = runs.silent,
+) -> Labels | Verified:
+    """Store what teachers say of many views of every image, to train students from with distill --labels.
+
+    The same command again goes on where it was killed; finished shards are not computed again. torchrun shares the
+    shards among ranks.
+
+    Examples:
+        limbeck label --data photos/ --teachers runs/t1 runs/t2 --views 50 --out labels
+        limbeck label --info labels
+        limbeck label --verify labels
+        limbeck label --merge labels1 labels2 --out both
+
+    Args:
+        data: As for teach; labels are not read. With --verify: where the images are now.
+        teachers: As for distill. With --verify: where the teachers are now.
+        out: The store to write.
+        views: Views of each image; epoch e of a training replays view e mod VIEWS. 50 by default.
+        top: Classes whose probability is stored; 0: all. By default 5, or all where there are up to 64.
+        sampled: Store so many class numbers drawn from the teachers' answer instead, which is unbiased.
+        tail: Of a top-k: spread the rest over the other classes, scale to sum to 1, or take the first one-hot.
+        dtype: Of the stored probabilities; float16 by default.
+        average: What of the teachers is averaged.
+        weights: One a teacher; by default all count the same.
+        temperature: Of the softmax.
+        teacher_dtype: Of the teachers' arithmetic; auto is bfloat16 where the machine has it in hardware.
+        compile_teachers: Compile the teachers (torch.compile): minutes to begin with, then faster.
+        size: Side of the view that teachers get, in pixels; by default that of the largest teacher.
+        augment: crop: random resized crops; shift: small shifts; auto: shift for small images of one size, else crop.
+        crop_scale: Area of a crop, as a share of the image's.
+        shift: Pixels, each way.
+        flip: Mirror half of the views left-right; auto: yes, but not for the built-in digits.
+        seed: Of the views. A training with this seed and live teachers sees the same ones.
+        limit: Label so many images only; as for teach.
+        batch: Views that the teachers get at once.
+        workers: Processes that decode images; by default one a core, none for small images held in memory.
+        on_broken: What to do about images that can't be read.
+        download: Let torchvision and timm fetch a named data set.
+        merge: Make one store of several with the same views, without the teachers; one alone can be cut to fewer
+            views or classes. Whole distributions merge exactly; of a top-k what is known is averaged and cut anew.
+        verify: Ask the teachers again about a random sample of this store.
+        info: Print what this store is.
+    """
+    begun = time.monotonic()
+    modes = [name for name, given in (("--merge", merge), ("--verify", verify), ("--info", info)) if given]
+    if len(modes) > 1:
+        raise InputError(f"{' and '.join(modes)} are different things to do; give one")
+    training = Training(
+        batch=batch, size=size, augment=augment, crop_scale=crop_scale, shift=shift, flip=flip, limit=limit, seed=seed,
+        workers=workers, on_broken=on_broken, download=download,
+    )  # fmt: skip
+    if info:
+        return Labels(info, _open(info).manifest)
+    if verify:
+        return _verify(verify, data, teachers, training, compile_teachers, tell)
+    if not out:
+        raise InputError("--out is missing: the store to write")
+    if merge:
+        found = _merge(
+            tuple(merge), Path(out), views=views, top=top, sampled=sampled, tail=tail, dtype=dtype, tell=tell
+        )
+        return Labels(out, found, time.monotonic() - begun)
+    if not data or not teachers:
+        raise InputError("--data and --teachers are missing; limbeck label --help shows how")
+    if weights and len(weights) != len(teachers):
+        raise InputError(f"{len(weights)} weights for {len(teachers)} teachers; give one a teacher")
+    if views is not None and views < 1:
+        raise InputError(f"--views is {views}; give 1 or more")
+
+    from limbeck.data import labels
+    from limbeck.learn import objectives
+
+    accelerator = accelerator_for(training, out)
+    frozen = [load_teacher(spec, teacher_dtype, compile_teachers, accelerator) for spec in teachers]
+    sets = open_sets(data, training, classes=frozen[0].classes, labelled=False)
+    view_size = size or max(teacher.input.size for teacher in frozen)
+    kind, count = labels.record_kind(len(sets.classes), top, sampled)
+    share = weights or (1.0,) * len(teachers)
+    number = 50 if views is None else views
+    answer = _answer(frozen, objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
+    drawn = augment_of(sets.train, training, view_size)
+    known = (Path(out) / labels.MANIFEST).exists()
+    top1 = judge(frozen, sets, view_size, training, accelerator, dry_run=known)
+    rate = _rate(sets.train, drawn, answer, batch, accelerator)
+    manifest = labels.Manifest(
+        data=data, fingerprint=sets.train.fingerprint, images=len(sets.train), classes=sets.classes, views=number,
+        seed=seed, augment=drawn, kind=kind, count=count, dtype=dtype or "float16", tail=tail or "spread",
+        average=average, weights=tuple(w / sum(share) for w in share), temperature=temperature,
+        teacher_dtype=_dtype_of(frozen), teachers=tuple(map(_remembered, teachers, frozen, top1)),
+        shard_images=labels.shard_images(len(sets.train), number, rate, accelerator.num_processes),
+    )  # fmt: skip
+    if accelerator.is_main_process:
+        with contextlib.suppress(InputError):  # every rank raises it below
+            labels.begin(Path(out), manifest)
+    accelerator.wait_for_everyone()
+    manifest = labels.begin(Path(out), manifest)  # as it was begun, perhaps by an earlier call
+    todo = labels.unfinished(Path(out), manifest)
+    accelerator.wait_for_everyone()
+    _say(manifest, todo, rate * accelerator.num_processes, tell)
+    own = todo[accelerator.process_index :: accelerator.num_processes]
+    progress = _Progress(sum(len(manifest.range(shard)) for shard in own) * number, tell)
+    for shard in own:
+        labels.write_shard(
+            Path(out), manifest, shard, sets.train, answer, batch=batch,
+            workers=workers_of(sets.train, workers), device=accelerator.device, heard=progress,
+        )  # fmt: skip
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _open(out)
+    return Labels(out, manifest, time.monotonic() - begun)
+
+
+class _Progress:
+    """Tells of views done, at most twice a second."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self.total, self.tell = total, tell
+        self.done, self.begun = 0, time.monotonic()
+        self.told = self.begun
+
+    def __call__(self, views: int) -> None:
+        self.done += views
+        now = time.monotonic()
+        if now - self.told > 0.5:
+            self.told = now
+            rate = self.done / (now - self.begun)
+            self.tell("step", {"step": self.done, "steps": self.total, "images_per_second": rate})
+
+
+def _answer(frozen: "list[Classifier]", ask: "Callable[[Any], Any]") -> "Callable[[Tensor], Tensor]":
+    """Return what the ensemble says of pixels alone."""
+    import torch
+
+    from limbeck.data.loader import Batch
+    from limbeck.data.views import Views
+
+    none = torch.empty(0, dtype=torch.int64)
+    nowhere = Views(torch.empty(0, 4, dtype=torch.int16), torch.empty(0, dtype=torch.bool))
+
+    def answer(images: "Tensor") -> "Tensor":
+        said: Tensor = ask(Batch(images, None, none, nowhere)).target
+        return said
+
+    return answer
+
+
+def _rate(
+    source: "Source", augment: "Augment", answer: "Callable[[Tensor], Tensor]", batch: int, accelerator: "Accelerator"
+) -> float:
+    """Return views a second that the ensemble answers: two batches, of which the first warms up."""
+    import torch
+
+    channels, size = source.channels, augment.size
+    images = torch.zeros(batch, channels, size, size, dtype=torch.uint8, device=accelerator.device)
+    float(answer(images).sum())
+    begun = time.perf_counter()
+    float(answer(images).sum())  # a number of Python's waits for the device
+    return batch / (time.perf_counter() - begun)
+
+
+def _say(manifest: "Manifest", todo: list[int], rate: float, tell: Tell) -> None:
+    """Tell of the teachers, the store's size and the time to come."""
+    for teacher in manifest.teachers:
+        top1 = "not measured" if teacher.top1 is None else f"top-1 {teacher.top1:.2%}"
+        tell("note", {"text": f"teacher {teacher.spec}: {top1}"})
+    views = sum(len(manifest.range(shard)) for shard in todo) * manifest.views
+    done = manifest.shards - len(todo)
+    left = f"{views:,} views to go" + (f", {done} of {manifest.shards} shards are there" if done else "")
+    size = f"{manifest.bytes:,} bytes, {manifest.record.itemsize} a view"
+    tell("note", {"text": f"{size}; {left}: about {views / rate / 60:,.1f} minutes at {rate:,.0f} views/s"})
+
+
+def _dtype_of(frozen: "list[Classifier]") -> str:
+    kinds = dict.fromkeys(str(next(t.net.parameters()).dtype).removeprefix("torch.") for t in frozen)
+    return "/".join(kinds)
+
+
+def _remembered(spec: str, teacher: "Classifier", top1: float | None) -> Any:  # noqa: ANN401 - labels.Teacher
+    from limbeck.data.labels import Teacher
+
+    return Teacher(spec, top1, asdict(teacher.lineage))
+
+
+def _teacher_row(top1: float | None, lineage: dict[str, Any], weight: float) -> str:
+    measured = "not measured" if top1 is None else f"top-1 {top1:.2%}"
+    data = f", saw {lineage['data']}" if lineage["data"] else ""
+    return f"{measured}, weight {weight:.3g}, {lineage['tag']}{data}, sha256 {lineage['sha256'][:12]}"
+
+
+def _open(folder: str) -> "LabelStore":
+    from limbeck.data.labels import LabelStore
+
+    return LabelStore.open(Path(folder))
+
+
+def _merge(
+    folders: tuple[str, ...],
+    out: Path,
+    *,
+    views: int | None,
+    top: int | None,
+    sampled: int,
+    tail: Literal["spread", "renormalise", "hard"] | None,
+    dtype: Literal["float16", "float32"] | None,
+    tell: Tell,
+) -> "Manifest":
+    """Write the merged store, shard by shard; go on where it was killed."""
+    from limbeck.data import labels
+
+    stores = [_open(folder) for folder in folders]
+    first = stores[0].manifest
+    kind, count = first.kind, first.count
+    if sampled or top is not None:
+        kind, count = labels.record_kind(len(first.classes), top, sampled)
+    wanted = labels.merged_manifest(stores, views=views, kind=kind, count=count, dtype=dtype, tail=tail)
+    manifest = labels.begin(out, wanted)
+    todo = labels.unfinished(out, manifest)
+    for done, shard in enumerate(todo):
+        labels.merge_shard(out, manifest, shard, stores)
+        tell("step", {"step": done + 1, "steps": len(todo)})
+    return _open(str(out)).manifest
+
+
+def _verify(
+    folder: str, data: str, teachers: tuple[str, ...], training: Training, compiled: bool, tell: Tell
+) -> Verified:
+    """Ask the teachers again about a random sample of a store's views; VerificationError where they differ."""
+    import numpy as np
+
+    from limbeck.data import labels
+    from limbeck.learn import objectives
+
+    store = _open(folder)
+    manifest = store.manifest
+    specs = teachers or tuple(teacher.spec for teacher in manifest.teachers)
+    accelerator = accelerator_for(training, folder)
+    dtypes = manifest.teacher_dtype.split("/")
+    dtype: Any = dtypes[0] if len(dtypes) == 1 else "auto"
+    frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in specs]
+    for spec, teacher, known in zip(specs, frozen, manifest.teachers, strict=True):
+        if teacher.lineage.sha256 != known.lineage["sha256"]:
+            raise VerificationError(
+                f"{spec} has other weights than the teacher {known.spec} that {folder} was made with"
+            )
+    sets = open_sets(data or manifest.data, training, classes=manifest.classes, labelled=False)
+    labels.check_source(store.folder, manifest, sets.train, sets.classes)
+    judge(frozen, sets, manifest.augment.size, training, accelerator, dry_run=True)  # puts their classes in order
+    ask = objectives.ask(frozen, average=manifest.average, weights=manifest.weights, temperature=manifest.temperature)
+    answer = _answer(frozen, ask)
+    number = min(VERIFIED_VIEWS, manifest.images * manifest.views)
+    drawn = np.random.default_rng().choice(manifest.images * manifest.views, number, replace=False)
+    worst = 0.0
+    for images, indices, view, records in labels.samples(store, sets.train, drawn, batch=training.batch):
+        target = answer(images.to(accelerator.device)).cpu()
+        again = labels.pack(manifest, target, indices, view)
+        worst = max(worst, labels.difference(manifest, records, again, target))
+    limit = LIMIT_SAMPLED if manifest.kind == "sampled" else max(LIMITS[kind] for kind in dtypes)
+    if not worst <= limit:
+        raise VerificationError(
+            f"the teachers say otherwise than {folder}: a difference of {worst:.4f} in {number} views, limit {limit:g}"
+        )
+    return Verified(folder, number, worst, limit)
