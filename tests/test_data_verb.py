@@ -117,6 +117,7 @@ def test_rows_and_json_say_what_the_report_says(photos):
     rows = dict(report.rows())
     assert rows["train"] == "5 images, 2 classes"
     assert rows["train balance"] == "2 (dog) to 3 (cat) images a class"
+    assert rows["val balance"] == "1 images a class"
     assert rows["train sizes"] == "80x120 to 102x300"
     assert rows["train modes"] == "1 L, 4 RGB"
     assert rows["train broken"] == "1: train/dog/zero.png (empty)"

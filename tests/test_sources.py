@@ -401,6 +401,12 @@ def test_a_fingerprint_changes_with_names_lengths_and_labels_alone(photos):
     assert len({before, longer, renamed, open_source(str(photos)).fingerprint}) == 4
 
 
+@pytest.mark.parametrize("spec", ["photos", "digits:"])
+def test_a_fingerprint_is_the_same_with_and_without_labels(photos, spec):
+    spec = str(photos) if spec == "photos" else spec
+    assert open_source(spec).fingerprint == open_source(spec, labelled=False).fingerprint
+
+
 def test_a_fingerprint_in_memory_sees_a_single_pixel(tmp_path):
     write_idx(tmp_path, images=noise(12, 8, 6).transpose(2, 0, 1).copy())
     before = open_source(str(tmp_path), "test").fingerprint

@@ -47,7 +47,7 @@ class Source:
     sizes: Tensor  # int32 [N, 2], height and width in pixels
     read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
     pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
-    fingerprint: str  # hex sha256 of names, sizes, labels, and pixels in memory or else the files' lengths
+    fingerprint: str  # hex sha256: names, sizes, labels (a folder's names hold them), pixels or files' lengths
     note: str = ""  # what the user should know, as a split that was made here
     modes: tuple[tuple[str, int], ...] = ()  # Pillow's modes as stored, and how many images have each
     broken: tuple[str, ...] = ()  # "name (reason)" of the files that were left out
@@ -201,9 +201,9 @@ def _packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
     if broken:
         source = subset(source, [i for i in range(len(source)) if i not in broken])
     pixels = torch.from_numpy(np.stack(images))
-    print_ = _fingerprint(source.keys, source.sizes, source.labels, pixels.numpy())
+    digest = hashlib.sha256(source.fingerprint.encode() + pixels.numpy().tobytes()).hexdigest()
     read, gone = partial(_read_pixels, pixels), (*source.broken, *broken.values())
-    return replace(source, pixels=pixels, read=read, fingerprint=print_, broken=gone)
+    return replace(source, pixels=pixels, read=read, fingerprint=digest, broken=gone)
 
 
 def hold_out(labels: NDArray[np.integer[Any]], keys: Sequence[str], share: float) -> NDArray[np.bool_]:
@@ -260,7 +260,8 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
         sizes=sizes,
         read=partial(_read_file, listing.root, keys, channels),
         pixels=None,
-        fingerprint=_fingerprint(keys, sizes, own, np.array([header.length for header in headers])),
+        # the names hold the classes, so that an unlabelled look at the same files has the same fingerprint
+        fingerprint=_fingerprint(keys, sizes, None, np.array([header.length for header in headers])),
         note=note,
         modes=_counted(header.mode for header in headers),
         broken=listing.broken,

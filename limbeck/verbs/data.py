@@ -208,7 +208,8 @@ def _rows(split: SplitReport) -> Iterator[tuple[str, str]]:
     yield "", f"{split.images} images" + (f", {len(split.classes)} classes" if split.classes else ", no labels")
     if split.classes:
         (few, least), (many, most) = (f(split.classes.items(), key=lambda item: item[1]) for f in (min, max))
-        yield "balance", f"{least} ({few}) to {most} ({many}) images a class"
+        unlike = f"{least} ({few}) to {most} ({many})"
+        yield "balance", f"{least if least == most else unlike} images a class"
     low, high = (f"{height}x{width}" for height, width in (split.smallest, split.largest))
     yield "sizes", (low if low == high else f"{low} to {high}") + (", in memory" if split.in_memory else "")
     yield "modes", ", ".join(f"{count} {mode}" for mode, count in split.modes.items())
