@@ -86,6 +86,8 @@ def distill(
         discriminator=discriminator, discriminator_lr=discriminator_lr, teacher_dtype=teacher_dtype,
         compile_teachers=compile_teachers, training=training,
     )  # fmt: skip
+    import torch
+
     from limbeck.data.labels import LabelStore
     from limbeck.learn import objectives
 
@@ -98,6 +100,7 @@ def distill(
     frozen = [load_teacher(spec, teacher_dtype, compile_teachers, accelerator) for spec in teachers]
     known = store.manifest.classes if store else frozen[0].classes
     sets = open_sets(data, training, classes=known, labelled=hard_weight > 0)
+    torch.manual_seed(training.seed)  # a student begins alike, whatever its teachers drew when they were built
     net = new_net(student, sets, training, pretrained=pretrained, arguments=arguments)
     if store is None:
         answer = objectives.ask(frozen, average=average, weights=weights, temperature=temperature)
