@@ -1,0 +1,211 @@
+"""Run folders: a file is the old one or the new one; a run goes on only as it was begun."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.errors import InputError
+from limbeck.runs import begin, read_json, read_toml, replacing, to_toml, write_bytes, write_history, write_json
+
+FULL = OSError(28, os.strerror(28))  # ENOSPC
+
+
+class Unforeseen(Exception):
+    pass
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+# ---- atomic files -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    write_bytes(path, b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+        assert temporary.parent == path.parent  # so that a rename is all it takes
+        assert temporary.suffix == ".txt"
+    assert listing(path.parent) == {"file.txt": b"new"}
+
+
+@pytest.mark.parametrize("failure", [FULL, Unforeseen(), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old")
+
+    def write_and_fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise failure
+
+    with pytest.raises(InputError if failure is FULL else type(failure)):
+        write_and_fail()
+    assert listing(tmp_path) == {"file.txt": b"old"}
+
+
+def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
+    """A process may write 1000 bytes a file, which the system enforces as it does a full disk."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    code = "import sys; from limbeck import runs; runs.write_bytes(sys.argv[1], bytes(10**6))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert f"InputError: cannot write {path}: File too large; nothing was changed" in done.stderr
+    assert listing(tmp_path) == {"file.bin": b"old"}
+
+
+@pytest.mark.parametrize("place", ["file/deep.txt", "file/deeper/deep.txt"])
+def test_a_place_that_cannot_be_written_is_said(tmp_path, place):
+    (tmp_path / "file").write_bytes(b"a file, not a folder")
+    with pytest.raises(InputError, match=r"cannot write .*choose another --out"):
+        write_bytes(tmp_path / place, b"new")
+
+
+def test_a_folder_in_a_files_place_is_said(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*taken"):
+        write_bytes(tmp_path / "taken", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_json_comes_back_as_it_was_written(tmp_path):
+    value = {"ü": [1, 2.5, None, True], "nested": {"text": 'a "quoted" line\n'}}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"{'a': 1}"])
+@pytest.mark.parametrize(("read", "name"), [(read_json, "JSON"), (read_toml, "TOML")])
+def test_what_cannot_be_read_is_named(tmp_path, read, name, content):
+    path = tmp_path / "file"
+    with pytest.raises(InputError, match="file is missing"):
+        read(path)
+    if (read, content) == (read_toml, b""):
+        return  # an empty recipe is one
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"file is not readable {name}"):
+        read(path)
+
+
+# ---- TOML -------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.one_of(
+    TEXT,
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.lists(TEXT),
+    st.lists(st.floats(0)),
+)
+
+
+@given(settings=st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True), VALUES))
+def test_settings_come_back_from_toml_as_they_were(tmp_path_factory, settings):
+    path = tmp_path_factory.mktemp("toml") / "recipe.toml"
+    path.write_bytes(to_toml(settings, "a comment\nof two lines").encode())
+    found = read_toml(path)
+    assert found == settings
+    assert [type(value) for value in found.values()] == [type(value) for value in settings.values()]
+
+
+@pytest.mark.parametrize(
+    "text", ['a "quoted" one', "back\\slash", "two\nlines\r\n", "\x00\x1f\x7f", "naïve 😀", "'''", ""]
+)
+def test_awkward_strings_come_back_from_toml(tmp_path, text):
+    (tmp_path / "recipe.toml").write_bytes(to_toml({"data": text, "teachers": [text, text]}).encode())
+    assert read_toml(tmp_path / "recipe.toml") == {"data": text, "teachers": [text, text]}
+
+
+def test_defaults_that_are_none_are_left_out():
+    assert to_toml({"size": None, "seed": 0}) == "seed = 0\n"
+
+
+def test_a_name_that_is_no_unicode_is_refused():
+    with pytest.raises(InputError, match="no Unicode text"):
+        to_toml({"data": os.fsdecode(b"photos\xff")})
+
+
+# ---- run folders ------------------------------------------------------------------------------------------
+
+SETTINGS = {"data": "photos", "lr": 0.1, "milestones": (3, 6), "size": None, "out": "runs/a", "workers": 2}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_new_run_keeps_its_recipe(tmp_path, resume):
+    assert begin(tmp_path / "run", "teach", SETTINGS, resume=resume) is False
+    found = read_toml(tmp_path / "run" / "recipe.toml")
+    assert found == {"verb": "teach", "data": "photos", "lr": 0.1, "milestones": [3, 6], "out": "runs/a", "workers": 2}
+
+
+def test_a_run_goes_on_with_the_same_settings_only(tmp_path):
+    run = tmp_path / "run"
+    begin(run, "teach", SETTINGS, resume=False)
+    assert begin(run, "teach", SETTINGS, resume=True) is True
+    assert begin(run, "teach", {**SETTINGS, "workers": 0, "out": "elsewhere"}, resume=True) is True
+    before = listing(run)
+    for key, value in {"lr": 0.2, "milestones": (3,), "size": 32, "new": 1}.items():
+        with pytest.raises(InputError, match=f"was begun with {key} = .*, now it is .*; resume with the same"):
+            begin(run, "teach", {**SETTINGS, key: value}, resume=True)
+    with pytest.raises(InputError, match="begun with verb = 'teach', now it is 'distill'"):
+        begin(run, "distill", SETTINGS, resume=True)
+    assert listing(run) == before
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    begin(tmp_path / "run", "teach", SETTINGS, resume=False)
+    with pytest.raises(InputError, match="already holds a run; pass --resume"):
+        begin(tmp_path / "run", "teach", SETTINGS, resume=False)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError, match="is not a run folder; choose another --out"):
+            begin(place, "teach", SETTINGS, resume=True)
+    assert listing(tmp_path) == {"thesis.tex": b"precious", "file": b""}
+
+
+def test_an_empty_folder_will_do(tmp_path):
+    assert begin(tmp_path, "teach", SETTINGS, resume=False) is False
+
+
+def killed_while_writing(path: Path) -> None:
+    code = (
+        "import os, sys; from limbeck import runs\n"
+        "with runs.replacing(sys.argv[1]) as temporary: temporary.write_bytes(b'x'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+
+def test_what_a_killed_process_left_is_no_hindrance_and_is_swept(tmp_path):
+    killed_while_writing(tmp_path / "recipe.toml")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert begin(tmp_path, "teach", SETTINGS, resume=False) is False
+    killed_while_writing(tmp_path / "state.pt")
+    assert begin(tmp_path, "teach", SETTINGS, resume=True) is True
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
+
+
+def test_history_is_the_same_in_both_tables(tmp_path):
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1e-07, "val_top1": 0.25}]
+    write_history(tmp_path, history)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,val_top1\n1,0.5,\n2,1e-07,0.25\n"
