@@ -141,7 +141,7 @@ def _mean_requant(layer: FloatMean, plan: Plan) -> Requant:
 def _simple(layer: FloatSimple, path: str, plan: Plan) -> Simple:
     in_scale, scale, bits = plan.in_scales[path], plan.scales[path], plan.bits[path]
     if isinstance(layer, FloatNarrow):
-        return Narrow(layer.name, round(math.log2(scale / in_scale)), bits)
+        return Narrow(layer.name, round(math.log2(scale[0] / in_scale[0])), bits)
     weight_bits = plan.formats.weight(path)
     made = tables(layer, in_scale, scale, weight_bits, whole)
     offset, mult, weight = (_ints(table) for table in (made.offset, made.mult, made.weight))

@@ -25,6 +25,7 @@ from limbeck.integer.program import (
     trace,
 )
 from limbeck.integer.qat import QuantisedNet
+from limbeck.integer.scales import Scale
 from limbeck.integer.survey import Site, survey
 from limbeck.nets.zoo import Classifier
 
@@ -76,7 +77,7 @@ def _add(
     x = floats["input"]
     for name, ints in trace(program, images.cpu().numpy()):
         path, evaluation = _place(name)
-        y = torch.from_numpy(ints).to(x) * scales[path]
+        y = torch.from_numpy(ints).to(x) * x.new_tensor(scales[path])[:, None, None]
         layer = by_path.get(path)
         if isinstance(layer, FloatConv | FloatNarrow | FloatMean):
             own = apply(path, layer, x, evaluation)
@@ -84,9 +85,9 @@ def _add(
         x = y
 
 
-def _scales(program: Program) -> Iterator[tuple[str, float]]:
+def _scales(program: Program) -> Iterator[tuple[str, Scale]]:
     """Yield what one unit of each map stands for, by path."""
-    scale = 1.0
+    scale: Scale = (1.0,)
     yield "input", scale
     for layer in program.layers:
         match layer:
@@ -99,10 +100,10 @@ def _scales(program: Program) -> Iterator[tuple[str, float]]:
         yield layer.name, scale
 
 
-def _out_scale(layer: Simple | MaxPool | GlobalAverage, in_scale: float) -> float:
+def _out_scale(layer: Simple | MaxPool | GlobalAverage, in_scale: Scale) -> Scale:
     match layer:
         case Narrow():
-            return in_scale * 2.0**layer.shift
+            return (in_scale[0] * 2.0**layer.shift,)
         case MaxPool():
             return in_scale
         case _:

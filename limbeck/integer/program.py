@@ -48,7 +48,7 @@ class Requant:
     shift: int
     bits: int  # of the result, signed
     relu: bool
-    scale: float  # what one unit of the result stands for: for reports, no part of the arithmetic
+    scale: tuple[float, ...]  # what one unit of the result stands for, one or one a channel: no part of the arithmetic
     border: Border | None = None
 
 
@@ -159,12 +159,19 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A classifier in integers. Scores times the last layer's scale are nearly the float net's logits."""
+    """A classifier in integers. Scores times `scale` are nearly the float net's logits."""
 
     input: Input
     layers: tuple[Layer, ...]
     classes: tuple[str, ...]
     lineage: dict[str, Any] = field(default_factory=dict)  # where the weights come from, as JSON
+
+    @property
+    def scale(self) -> float:
+        """What one unit of a score stands for."""
+        last = self.layers[-1]
+        assert isinstance(last, Pointwise)
+        return last.requant.scale[0]
 
 
 def run(program: Program, images: NDArray[np.uint8]) -> Ints:

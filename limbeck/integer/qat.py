@@ -65,7 +65,7 @@ class QuantisedNet(nn.Module):
         made = {path: self._tables(path, layer) for path, layer in walk(layers) if isinstance(layer, FloatConv)}
 
         def apply(path: str, layer: FloatPlain, x: Tensor, evaluation: int) -> Tensor:
-            bits, ratio = plan.bits[path], plan.in_scales[path] / plan.scales[path]
+            bits, ratio = plan.bits[path], plan.in_scales[path][0] / plan.scales[path][0]
             match layer:
                 case FloatConv():
                     return _conv(layer, made[path], x, evaluation, bits)
@@ -84,7 +84,7 @@ class QuantisedNet(nn.Module):
 
         pixels = whole((x - self.inner.shift) / self.inner.scale).clamp(0, 255) - ZERO_POINT
         scores = evaluate(layers, pixels, lambda _path, _map: None, apply, add)
-        return scores * plan.scales[layers[-1].name]
+        return scores * plan.scales[layers[-1].name][0]
 
     def _tables(self, path: str, layer: FloatConv) -> Tables:
         plan = self.plan

@@ -27,6 +27,7 @@ from limbeck.integer.program import ZERO_POINT
 
 Ranges = Literal["minmax", "percentile", "mse"]
 Round = Callable[[Tensor], Tensor]
+Scale = tuple[float, ...]
 
 SCORE_BITS = 16
 PERCENTILE = 99.99
@@ -58,20 +59,20 @@ class Formats:
 
 @dataclass(frozen=True)
 class Plan:
-    """By layer path, the bits of its map and what one unit of it stands for."""
+    """By layer path, the bits of its map and what one unit of it stands for: one scale, or one a channel."""
 
     formats: Formats
     bits: dict[str, int]
-    scales: dict[str, float]
-    in_scales: dict[str, float]  # of the map that comes in
+    scales: dict[str, Scale]
+    in_scales: dict[str, Scale]  # of the map that comes in
 
 
 @dataclass
 class _Seen:
-    """What was seen of a map: its largest magnitude, and values from all images."""
+    """What was seen of a map: each channel's largest magnitude, and pixels from all images."""
 
-    largest: float = 0.0
-    samples: list[Tensor] = field(default_factory=list)
+    largest: Tensor  # [channels]
+    samples: list[Tensor] = field(default_factory=list)  # [pixels, channels] each
 
 
 def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
@@ -97,16 +98,27 @@ def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges:
     with torch.no_grad():
         seen = _observe(layers, images)
     bits = _bits(layers, formats)
-    caps = {path: layer.cap for path, layer in walk(layers) if isinstance(layer, FloatConv)}
-    wanted = {path: _scale(seen[path], bits[path], ranges, caps.get(path)) for path, _ in walk(layers)}
+    wanted = {
+        path: _scale(seen[path], bits[path], ranges, layer, path in set(_between(layers)))
+        for path, layer in walk(layers)
+    }
     scales = _shared(layers, wanted, seen, formats.state_bits, ranges)
     return Plan(formats, bits, scales, _in_scales(layers, scales))
 
 
-def _in_scales(layers: Sequence[FloatLayer], scales: dict[str, float]) -> dict[str, float]:
+def _between(layers: Sequence[FloatLayer]) -> Iterator[str]:
+    """Yield the paths of maps that only one convolution takes: its weights can take a scale a channel."""
+    previous: tuple[str, FloatLayer | None] = ("", None)
+    for path, layer in walk(layers):
+        if isinstance(layer, FloatConv) and isinstance(previous[1], FloatConv):
+            yield previous[0]
+        previous = path, layer
+
+
+def _in_scales(layers: Sequence[FloatLayer], scales: dict[str, Scale]) -> dict[str, Scale]:
     """Return what one unit of each layer's input stands for."""
-    found: dict[str, float] = {}
-    last = 1.0  # pixels, whose scale is in the first weights
+    found: dict[str, Scale] = {}
+    last: Scale = (1.0,)  # pixels, whose scale is in the first weights
     for layer in layers:
         found[layer.name] = last
         if isinstance(layer, FloatResidual | FloatOde):
@@ -125,11 +137,12 @@ def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
     generator = torch.Generator().manual_seed(0)
 
     def see(path: str, x: Tensor) -> None:
-        at = seen.setdefault(re.sub(r"\[\d+\]", "", path), _Seen())
-        at.largest = max(at.largest, float(x.abs().max()))
-        count = max(1, _SAMPLES * len(x) // len(images))
-        flat = x.flatten()
-        chosen = torch.randint(len(flat), (min(count, len(flat)),), generator=generator)
+        largest = x.abs().amax((0, 2, 3)).cpu()
+        at = seen.setdefault(re.sub(r"\[\d+\]", "", path), _Seen(largest))
+        at.largest = torch.maximum(at.largest, largest)
+        flat = x.movedim(1, -1).flatten(0, -2)
+        count = min(len(flat), max(1, _SAMPLES * len(x) // (len(images) * x.shape[1])))
+        chosen = torch.randint(len(flat), (count,), generator=generator)
         at.samples.append(flat[chosen.to(flat.device)].cpu())
 
     for part in torch.split(images, _BATCH):
@@ -137,30 +150,35 @@ def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
     return seen
 
 
-def _scale(seen: _Seen, bits: int, ranges: Ranges, cap: float | None) -> float:
+def _scale(seen: _Seen, bits: int, ranges: Ranges, layer: FloatLayer, by_channel: bool) -> Scale:
     """Return what one unit of a map of so many bits should stand for."""
     high = (1 << (bits - 1)) - 1
-    if cap is not None:
-        return cap / high
+    if isinstance(layer, FloatConv) and layer.cap is not None:
+        return (layer.cap / high,)  # then saturation is the cap
     if bits > 8 or ranges == "minmax":
-        clip = seen.largest * (WIDE_MARGIN if bits > 8 else 1)
+        clips = seen.largest * (WIDE_MARGIN if bits > 8 else 1)
+        clips = clips if by_channel else clips.amax(0, keepdim=True)
     else:
         values = torch.cat(seen.samples).abs()
-        clip = float(np.percentile(values.numpy(), PERCENTILE)) if ranges == "percentile" else _best(values, high)
-    return clip / high if clip > 0 else 1.0
+        values = values if by_channel else values.reshape(-1, 1)
+        clips = _percentile(values) if ranges == "percentile" else _best(values, high)
+    return tuple(torch.where(clips > 0, clips / high, clips.amax().clamp(min=1e-9)).tolist())
 
 
-def _best(values: Tensor, high: int) -> float:
-    """Return the clip of least mean squared error of rounding and clipping."""
-    largest = float(values.max())
-    clips = [largest * share / 40 for share in range(8, 41)]
+def _percentile(values: Tensor) -> Tensor:
+    return torch.from_numpy(np.percentile(values.numpy(), PERCENTILE, axis=0))
 
-    def error(clip: float) -> float:
-        unit = clip / high or 1.0
+
+def _best(values: Tensor, high: int) -> Tensor:
+    """Return the clips [channels] of least mean squared error of rounding and clipping, of values [N, channels]."""
+    largest = values.amax(0)
+    best, least = largest, torch.full_like(largest, math.inf)
+    for share in range(8, 41):
+        unit = (largest * (share / 40 / high)).clamp(min=1e-12)
         rounded = (values / unit).add_(0.5).floor_().clamp_(max=high).mul_(unit)
-        return float((values - rounded).square_().mean())
-
-    return min(clips, key=error)
+        error = (values - rounded).square_().mean(0)
+        best, least = torch.where(error < least, unit * high, best), torch.minimum(error, least)
+    return best
 
 
 def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
@@ -188,16 +206,16 @@ def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
 
 
 def _shared(
-    layers: Sequence[FloatLayer], wanted: dict[str, float], seen: dict[str, _Seen], state_bits: int, ranges: Ranges
-) -> dict[str, float]:
+    layers: Sequence[FloatLayer], wanted: dict[str, Scale], seen: dict[str, _Seen], state_bits: int, ranges: Ranges
+) -> dict[str, Scale]:
     """Return the scales: one for all states of a chain of blocks, powers of two of it for their narrowings."""
     scales = dict(wanted)
     for states, narrows in _chains(layers):
         high = (1 << (state_bits - 1)) - 1
-        least = STATE_MARGIN * max(seen[path].largest for path in states) / high or 1.0
-        unit, shifts = _fit(least, [wanted[path] for path in narrows], ranges)
-        scales |= dict.fromkeys(states, unit)
-        scales |= {path: unit * 2.0**shift for path, shift in zip(narrows, shifts, strict=True)}
+        least = STATE_MARGIN * max(float(seen[path].largest.max()) for path in states) / high or 1.0
+        unit, shifts = _fit(least, [wanted[path][0] for path in narrows], ranges)
+        scales |= dict.fromkeys(states, (unit,))
+        scales |= {path: (unit * 2.0**shift,) for path, shift in zip(narrows, shifts, strict=True)}
     last = None
     for layer in layers:
         if isinstance(layer, FloatPool):
@@ -256,31 +274,33 @@ class Tables:
     border: Tensor | None  # [out, row classes, column classes]
 
 
-def tables(conv: FloatConv, in_scale: float, out_scale: float, weight_bits: int, whole: Round) -> Tables:
+def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int, whole: Round) -> Tables:
     """Return the convolution's integers (numerics.md §8); `whole` rounds, and decides what becomes of gradients."""
     scale = conv.scale.double()
     sign = torch.where(scale[0] < 0, -1.0, 1.0)
     gain = scale.abs().amax(0)
     # What is left of a channel's gain by evaluation: BatchNorm's statistics differ, its weight does not.
     relative = torch.where(gain > 0, scale.abs() / gain, 1.0).detach()
-    effective = conv.weight.double() * (sign * gain)[:, None, None, None]
-    unit = _units(effective.detach(), weight_bits)
-    ratio = in_scale * unit * relative / out_scale
+    comes_in, goes_out = scale.new_tensor(in_scale), scale.new_tensor(out_scale)
+    comes_in = comes_in[:, None] if conv.groups > 1 else comes_in
+    effective = conv.weight.double() * (sign * gain)[:, None, None, None] * comes_in[..., None, None]
+    unit = _units(effective.detach(), goes_out, weight_bits)
+    ratio = unit * relative / goes_out
     _, shift = multipliers(ratio.cpu().numpy())
     return Tables(
         weight=whole(effective / unit[:, None, None, None]),
-        offset=whole(conv.shift.double() / (in_scale * unit * relative)),
+        offset=whole(conv.shift.double() / (unit * relative)),
         mult=torch.round(ratio * 2.0**shift),
         shift=shift,
-        border=_border(conv, sign * gain / (in_scale * unit), whole),
+        border=_border(conv, sign * gain / unit, whole),
     )
 
 
-def _units(effective: Tensor, bits: int) -> Tensor:
-    """Return what one unit of each output channel's weights stands for."""
+def _units(effective: Tensor, out_scale: Tensor, bits: int) -> Tensor:
+    """Return what one unit of each output channel's accumulator stands for."""
     largest = effective.abs().amax((1, 2, 3)) / ((1 << (bits - 1)) - 1)
-    top = float(largest.max())
-    return largest.clamp(min=top * FLOOR) if top > 0 else torch.ones_like(largest)
+    top = float((largest / out_scale).max()) or 1.0
+    return torch.maximum(largest, out_scale * (top * FLOOR))
 
 
 def _border(conv: FloatConv, factor: Tensor, whole: Round) -> Tensor | None:
@@ -292,7 +312,7 @@ def _border(conv: FloatConv, factor: Tensor, whole: Round) -> Tensor | None:
     return whole(constant.map.double()[:, rows][:, :, columns] * factor[:, None, None])
 
 
-def mean_ratio(pixels: int, in_scale: float, out_scale: float) -> tuple[int, int]:
+def mean_ratio(pixels: int, in_scale: Scale, out_scale: Scale) -> tuple[int, int]:
     """Return (mult, shift) of a global average."""
-    mult, shift = multipliers(np.array([in_scale / (pixels * out_scale)]))
+    mult, shift = multipliers(np.array([in_scale[0] / (pixels * out_scale[0])]))
     return int(mult[0]), shift

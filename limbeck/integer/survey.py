@@ -1,5 +1,6 @@
 """What is proved of a program before it runs: that its layers fit, and how large its numbers get."""
 
+import math
 from typing import NamedTuple, assert_never
 
 from limbeck.errors import InputError
@@ -68,6 +69,8 @@ def survey(program: Program) -> tuple[Site, ...]:
             f"the program ends with a map {shape}; it must end with a pointwise layer that gives "
             f"{len(program.classes)} scores, one a class"
         )
+    if len(sites[-1].layer.requant.scale) != 1:
+        raise InputError(f"{sites[-1].path}: scores have one scale, so that they can be compared")
     return tuple(sites)
 
 
@@ -179,8 +182,8 @@ def _check_requant(requant: Requant, path: str, out: Shape, evaluations: int) ->
     _table_within(f"{path}: multipliers", requant.mult, 0, (1 << MULTIPLIER_BITS) - 1)
     _one_of(f"{path}: bits", requant.bits, _BITS)
     _within(f"{path}: shift", requant.shift, 0, SHIFT_LIMIT)
-    if not 0 < requant.scale < float("inf"):
-        raise InputError(f"{path}: scale is {requant.scale}; it must be positive")
+    if len(requant.scale) not in (1, out[0]) or not all(0 < scale < math.inf for scale in requant.scale):
+        raise InputError(f"{path}: scales {str(requant.scale)[:40]} must be positive, one or {out[0]}")
     if requant.border is not None:
         _check_border(requant.border, path, out, evaluations)
 
