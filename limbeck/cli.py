@@ -152,21 +152,19 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
 
 def _print(result: Any) -> None:  # noqa: ANN401 - whatever the verb returned
     """Print a table for people and, as the last line, JSON for programs."""
-    if hasattr(result, "rows"):
-        print(_table(result.rows()), end="")
-    else:
-        print(result)
+    print(_table(result.rows()), end="")
     print("--result " + json.dumps(result.to_json(), default=str))
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def _table(rows: list[tuple[str, ...]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
-    for name, value in rows:
-        table.add_row(name, value)
+    for row in rows:
+        table.add_row(*row)
     console = Console()
+    console.width = max(console.width, console.measure(table).maximum)  # a cut figure is no figure
     with console.capture() as shown:
         console.print(table, markup=False)
     return shown.get()

@@ -85,7 +85,7 @@ def test_info_stands_the_net_beside_its_relatives():
     assert "54.2 to 79.8 %" in result.note
     assert "does not reproduce" in result.note
     assert json.loads(json.dumps(result.to_json()))["layers"][0]["name"] == "stem.conv"
-    assert "layer3_2.f.conv1.space.pointwise" in str(result)
+    assert ("layer3_2.f.conv1.space.pointwise", "64x7x7") in [row[:2] for row in info("dsodenet20", size=28).rows()]
 
 
 def test_info_on_the_wide_net_and_on_a_foreign_one():

@@ -3,6 +3,7 @@
 import difflib
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError
@@ -49,25 +50,34 @@ class Info:
         """Return the same as JSON takes it."""
         return asdict(self)
 
-    def __str__(self) -> str:
-        names = max(len(layer.name) for layer in self.layers)
-        heads = f"{'parameters':>11} {'MACs':>14} {'activations':>12}"
-        lines = [f"{'layer':{names}}  {'output':>12} {'runs':>4} {heads}"]
-        for layer in self.layers:
-            output = "x".join(map(str, layer.output)) or "-"
-            numbers = f"{layer.parameters:11,} {layer.macs:14,} {layer.activations:12,}"
-            lines.append(f"{layer.name:{names}}  {output:>12} {layer.executions:4} {numbers}")
-        total = f"{self.parameters:11,} {self.macs:14,} {self.activations:12,}"
-        lines.append(f"{'total':{names}}  {'':>12} {'':>4} {total}")
-        sizes = ", ".join(f"{size:,} as {kind}" for kind, size in self.bytes.items())
-        lines.append(f"parameters in bytes: {sizes}; largest map: {self.largest_map:,} values")
-        lines += [
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the layer table: a heading, a line a layer, the totals."""
+        from limbeck.nets.count import bytes_of
+
+        def line(name: str, output: str, runs: str, counts: tuple[int, int, int]) -> tuple[str, ...]:
+            return (name, output, runs, *(f"{count:,}" for count in (*counts, *bytes_of(counts[0]).values())))
+
+        heading = ("layer", "output", "runs", "parameters", "MACs", "activations", "B fp32", "B int16", "B int8")
+        lines = [
+            line(
+                layer.name,
+                "x".join(map(str, layer.output)) or "-",
+                str(layer.executions),
+                (layer.parameters, layer.macs, layer.activations),
+            )
+            for layer in self.layers
+        ]
+        return [heading, *lines, line("total", "", "", (self.parameters, self.macs, self.activations))]
+
+    def notes(self) -> list[str]:
+        """Return the comparisons, a sentence each."""
+        beside = [
             f"beside {other.model} ({other.parameters:,} parameters, {other.macs:,} MACs): "
             f"{other.fewer_parameters:.2f} % fewer parameters ({other.fewer_body_parameters:.2f} % without "
             f"stem and head), {other.fewer_macs:.2f} % fewer MACs"
             for other in self.beside
         ]
-        return "\n".join([*lines, self.note] if self.note else lines)
+        return [*beside, self.note] if self.note else beside
 
 
 def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, tell: Tell = silent) -> Info:
@@ -75,23 +85,32 @@ def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, te
 
     A net of the family stands beside the ResNet and the ODENet of its depth.
 
+    Examples:
         limbeck info dsodenet20 --size 28 --channels 1
+        limbeck info runs/student
 
     Args:
-        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100.
-        size: Side of the image, in pixels.
-        channels: 3 for colour, 1 for grey.
-        classes: Number of classes.
+        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, or a run folder.
+        size: Side of the image, in pixels; a run's own is known.
+        channels: 3 for colour, 1 for grey; a run's own is known.
+        classes: Number of classes; a run's own is known.
     """
-    from limbeck.nets.count import bytes_of
+    from limbeck.nets.count import bytes_of, count
 
-    table = _table(model, size, channels, classes)
-    tell("note", {"text": f"{model}: {table.parameters:,} parameters, {table.macs:,} multiply-accumulates"})
+    if (Path(model) / "model.json").is_file():
+        from limbeck.nets import zoo
+
+        run = zoo.load(model)
+        size, channels, classes = run.input.size, run.input.channels, len(run.classes)
+        table = count(run.net, (channels, size, size))
+        model = run.name
+    else:
+        table = _table(model, size, channels, classes)
     beside = tuple(
         _beside(label, table, _table(name, size, channels, classes, dense=dense))
         for label, name, dense in _relatives(model)
     )
-    return Info(
+    found = Info(
         model,
         (channels, size, size),
         table.layers,
@@ -103,6 +122,9 @@ def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, te
         beside,
         _PUBLISHED if model.startswith("dsodenet") else "",
     )
+    for text in found.notes():
+        tell("note", {"text": text})
+    return found
 
 
 def _table(name: str, size: int, channels: int, classes: int, *, dense: bool = False) -> "Table":
