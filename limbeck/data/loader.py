@@ -44,16 +44,32 @@ class Batch:
 class Stored(Protocol):
     """A label store: it says which views an epoch shows, and what the teachers said of them."""
 
-    def views(self, epoch: int, indices: Tensor) -> Views:
-        """Return the views of images `indices` [N]."""
+    def views(self, epochs: Tensor, indices: Tensor) -> Views:
+        """Return the views that epochs `epochs` [N] show of images `indices` [N]."""
 
-    def targets(self, epoch: int, indices: Tensor) -> Tensor:
-        """Return distributions float32 [N, classes]."""
+    def targets(self, epochs: Tensor, indices: Tensor) -> Tensor:
+        """Return the distributions float32 [N, classes] of these views."""
 
 
 def order(n: int, *, seed: int, epoch: int) -> Tensor:
     """Return int64 [n], the epoch's permutation of range(n): its places sorted by their 64-bit hashes."""
     return torch.from_numpy(np.argsort(counters(STREAM_ORDER, seed=seed, epoch=epoch, indices=np.arange(n))))
+
+
+def repeated(n: int, *, seed: int, epoch: int, repeats: int) -> tuple[Tensor, Tensor]:
+    """Return int64 [n] twice: an epoch's images, and the epochs whose views they show, `repeats` views together.
+
+    `repeats` epochs are walked as one: each image comes `repeats` times in a row, so that a batch decodes it once
+    (FKD). After them every image was seen with every one of their views, as without repeats. Images take turns in
+    pairs, so that neighbours, which mixup mixes, are different images.
+    """
+    group, part = divmod(epoch, repeats)
+    block, within = np.divmod(np.arange(part * n, (part + 1) * n), 2 * repeats)
+    alone = 2 * block + 1 == n  # an odd image at the end has no partner
+    image = np.where(alone, n - 1, 2 * block + within % 2)
+    view = np.where(alone, within, within // 2)
+    places = order(n, seed=seed, epoch=group * repeats)
+    return places[torch.from_numpy(image)], torch.from_numpy(group * repeats + view)
 
 
 def steps_per_epoch(n: int, *, batch: int, ranks: int = 1, drop_last: bool = True) -> int:
@@ -79,6 +95,7 @@ def batches(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     stored: Stored | None = None,
+    repeats: int = 1,
 ) -> Iterator[Batch]:
     """Return one rank's batches of an epoch from step `start`: what is skipped is never decoded.
 
@@ -86,7 +103,7 @@ def batches(
     with the whole batch would. With shuffle=False, drop_last=False each image comes exactly once over all
     ranks, and a rank may get fewer batches than another. A source in memory is rendered on `device`, without
     workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch. With `stored`, views are replayed
-    from it instead of drawn, and batches have its targets.
+    from it instead of drawn, and batches have its targets. `repeats` views of an image come together (see `repeated`).
     """
     if batch < 1 or not 0 <= rank < ranks:
         raise InputError(f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more")
@@ -98,8 +115,14 @@ def batches(
         )
     if (mixup > 0 or cutmix > 0) and batch % 2:
         raise InputError(f"mixup and cutmix mix pairs, and a batch of {batch} is odd; make --batch even")
-    places = order(len(source), seed=seed, epoch=epoch) if shuffle else torch.arange(len(source))
-    plan = _Steps(source, augment, places, batch, seed, epoch, rank, ranks, stored)
+    if batch % (2 * repeats) and repeats > 1:
+        raise InputError(
+            f"{repeats} views of an image come in pairs of images; make --batch a multiple of {2 * repeats}"
+        )
+    places, epochs = torch.arange(len(source)), torch.full((len(source),), epoch)
+    if shuffle:
+        places, epochs = repeated(len(source), seed=seed, epoch=epoch, repeats=repeats)
+    plan = _Steps(source, augment, places, epochs, batch, seed, epoch, rank, ranks, stored)
     own = [s for s in range(start, steps) if (s * ranks + rank) * batch < len(source)]
     rendered = _in_memory(plan, own, device) if source.pixels is not None else _decoded(plan, own, workers, device)
     return _finished(plan, own, rendered, device=device, mixup=mixup, cutmix=cutmix)
@@ -111,7 +134,8 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
 
     source: Source
     augment: Augment
-    places: Tensor
+    places: Tensor  # int64 [n]: the epoch's images
+    epochs: Tensor  # int64 [n]: the epochs whose views they show
     batch: int
     seed: int
     epoch: int
@@ -126,25 +150,34 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
         first = self.position(step)
         return self.places[first : first + self.batch]
 
+    def shown(self, step: int) -> Tensor:
+        first = self.position(step)
+        return self.epochs[first : first + self.batch]
+
     def views(self, step: int) -> Views:
-        indices = self.indices(step)
+        indices, shown = self.indices(step), self.shown(step)
         if self.stored is not None:
-            return self.stored.views(self.epoch, indices)
-        sizes = self.source.sizes[indices]
-        return draw(self.augment, sizes, seed=self.seed, epoch=self.epoch, indices=indices)
+            return self.stored.views(shown, indices)
+        boxes = torch.empty(len(indices), 4, dtype=torch.int16)
+        flips = torch.empty(len(indices), dtype=torch.bool)
+        for epoch in set(shown.tolist()):
+            own = shown == epoch
+            chosen = indices[own]
+            drawn = draw(self.augment, self.source.sizes[chosen], seed=self.seed, epoch=epoch, indices=chosen)
+            boxes[own], flips[own] = drawn.boxes, drawn.flips
+        return Views(boxes, flips)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor] | str:
-        views, augment = self.views(step), self.augment
-        drawn = zip(self.indices(step).tolist(), views.boxes.numpy(), views.flips.tolist(), strict=True)
-        images = []
+        views, indices, size = self.views(step), self.indices(step), self.augment.size
+        images = torch.empty(len(indices), self.source.channels, size, size, dtype=torch.uint8)
         try:
-            for i, box, flip in drawn:
-                with decoding(f"{self.source.spec}: {self.source.keys[i]}"):
-                    image = self.source.read(i)
-                    images.append(render_image(image, box, flip, augment.size, augment.interpolation))
+            for i in dict.fromkeys(indices.tolist()):
+                own = indices == i
+                chosen = Views(views.boxes[own], views.flips[own])
+                images[own] = torch.from_numpy(render_views(self.source, i, chosen, self.augment))
         except InputError as error:  # as a value: a worker's exception would arrive with its traceback as its text
             return str(error)
-        return torch.from_numpy(np.stack(images)), views.boxes, views.flips
+        return images, views.boxes, views.flips
 
 
 def render_views(source: Source, i: int, views: Views, augment: Augment) -> NDArray[np.uint8]:
@@ -216,5 +249,5 @@ def _finished(
                 images, seed=plan.seed, epoch=plan.epoch, positions=positions, mixup=mixup, cutmix=cutmix
             )
         own = None if labels is None else labels[indices.to(labels.device)]
-        targets = None if plan.stored is None else plan.stored.targets(plan.epoch, indices).to(device)
+        targets = None if plan.stored is None else plan.stored.targets(plan.shown(step), indices).to(device)
         yield Batch(images, own, indices, views, how, targets)

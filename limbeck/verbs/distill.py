@@ -179,7 +179,7 @@ def check_labels(
 
 def record_labels(out: Path, store: "LabelStore") -> None:
     """Keep the store's manifest in the run; InputError where the run was begun with another store."""
-    from limbeck.data.labels import MANIFEST
+    from limbeck.data.manifest import MANIFEST
 
     path, document = out / MANIFEST, store.manifest.to_json()
     if path.exists() and runs.read_json(path) != document:

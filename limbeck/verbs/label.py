@@ -1,6 +1,7 @@
 """limbeck label: what teachers say of many views of every image, stored once, to train students from."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from limbeck.data.labels import LabelStore, Manifest
-    from limbeck.data.sources import Source
-    from limbeck.data.views import Augment
+    from limbeck.data.labels import LabelStore
+    from limbeck.data.loader import Batch
+    from limbeck.data.manifest import Manifest
+    from limbeck.learn.objectives import Answer as AnswerOfBatch
     from limbeck.nets.zoo import Classifier
 
 VERIFIED_VIEWS = 1024
@@ -159,72 +161,115 @@ def label(
         info: Print what this store is.
     """
     begun = time.monotonic()
-    modes = [name for name, given in (("--merge", merge), ("--verify", verify), ("--info", info)) if given]
-    if len(modes) > 1:
-        raise InputError(f"{' and '.join(modes)} are different things to do; give one")
     training = Training(
         batch=batch, size=size, augment=augment, crop_scale=crop_scale, shift=shift, flip=flip, limit=limit, seed=seed,
         workers=workers, on_broken=on_broken, download=download,
     )  # fmt: skip
-    if info:
-        return Labels(info, _open(info).manifest)
-    if verify:
-        return _verify(verify, data, teachers, training, compile_teachers, tell)
-    if not out:
-        raise InputError("--out is missing: the store to write")
-    if merge:
-        found = _merge(
-            tuple(merge), Path(out), views=views, top=top, sampled=sampled, tail=tail, dtype=dtype, tell=tell
-        )
-        return Labels(out, found, time.monotonic() - begun)
-    if not data or not teachers:
-        raise InputError("--data and --teachers are missing; limbeck label --help shows how")
-    if weights and len(weights) != len(teachers):
-        raise InputError(f"{len(weights)} weights for {len(teachers)} teachers; give one a teacher")
-    if views is not None and views < 1:
-        raise InputError(f"--views is {views}; give 1 or more")
+    match _mode(merge, verify, info, out):
+        case "info":
+            return Labels(str(info), _open(str(info)).manifest)
+        case "verify":
+            return _verify(str(verify), data, teachers, training, compile_teachers)
+        case "merge":
+            made = _merge(merge, out, views=views, top=top, sampled=sampled, tail=tail, dtype=dtype, tell=tell)
+        case "label":
+            made = _label(
+                data, teachers, out, training, views=50 if views is None else views, top=top, sampled=sampled,
+                tail=tail or "spread", dtype=dtype or "float16", average=average, weights=weights,
+                temperature=temperature, teacher_dtype=teacher_dtype, compiled=compile_teachers, tell=tell,
+            )  # fmt: skip
+    return Labels(out, made, time.monotonic() - begun)
 
-    from limbeck.data import labels
+
+def _mode(
+    merge: tuple[str, ...], verify: str | None, info: str | None, out: str
+) -> Literal["merge", "verify", "info", "label"]:
+    """Return what is to be done; InputError where that is not clear."""
+    given: dict[Literal["merge", "verify", "info"], bool] = {
+        "merge": bool(merge), "verify": bool(verify), "info": bool(info)
+    }  # fmt: skip
+    modes = [mode for mode, is_given in given.items() if is_given]
+    if len(modes) > 1:
+        raise InputError(f"--{modes[0]} and --{modes[1]} are different things to do; give one")
+    if bool(out) == (modes in (["verify"], ["info"])):
+        raise InputError("--out names the store to write; give it, but not with --verify or --info")
+    return modes[0] if modes else "label"
+
+
+def _label(
+    data: str,
+    teachers: tuple[str, ...],
+    out: str,
+    training: Training,
+    *,
+    views: int,
+    top: int | None,
+    sampled: int,
+    tail: Literal["spread", "renormalise", "hard"],
+    dtype: Literal["float16", "float32"],
+    average: Literal["probabilities", "logits"],
+    weights: tuple[float, ...],
+    temperature: float,
+    teacher_dtype: Literal["auto", "float32", "bfloat16"],
+    compiled: bool,
+    tell: Tell,
+) -> "Manifest":
+    """Write the store, this rank's share of the shards; go on where it was killed."""
+    from limbeck.data import labelling, manifest
+    from limbeck.data.labels import unfinished
     from limbeck.learn import objectives
 
-    accelerator = accelerator_for(training, out)
-    frozen = [load_teacher(spec, teacher_dtype, compile_teachers, accelerator) for spec in teachers]
+    _check(data, teachers, views, weights, temperature)
+    accelerator, folder = accelerator_for(training, out), Path(out)
+    ranks, batch = accelerator.num_processes, training.batch
+    frozen = [load_teacher(spec, teacher_dtype, compiled, accelerator) for spec in teachers]
     sets = open_sets(data, training, classes=frozen[0].classes, labelled=False)
-    view_size = size or max(teacher.input.size for teacher in frozen)
-    kind, count = labels.record_kind(len(sets.classes), top, sampled)
+    kind, count = manifest.record_kind(len(sets.classes), top, sampled)
+    drawn = augment_of(sets.train, training, training.size or max(teacher.input.size for teacher in frozen))
+    begun_before = (folder / manifest.MANIFEST).exists()
+    top1 = judge(frozen, sets, drawn.size, training, accelerator, dry_run=begun_before)
+    answer = _pixels(objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
+    rate = _rate(sets.train.channels, drawn.size, answer, batch, accelerator)
     share = weights or (1.0,) * len(teachers)
-    number = 50 if views is None else views
-    answer = _answer(frozen, objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
-    drawn = augment_of(sets.train, training, view_size)
-    known = (Path(out) / labels.MANIFEST).exists()
-    top1 = judge(frozen, sets, view_size, training, accelerator, dry_run=known)
-    rate = _rate(sets.train, drawn, answer, batch, accelerator)
-    manifest = labels.Manifest(
-        data=data, fingerprint=sets.train.fingerprint, images=len(sets.train), classes=sets.classes, views=number,
-        seed=seed, augment=drawn, kind=kind, count=count, dtype=dtype or "float16", tail=tail or "spread",
-        average=average, weights=tuple(w / sum(share) for w in share), temperature=temperature,
-        teacher_dtype=_dtype_of(frozen), teachers=tuple(map(_remembered, teachers, frozen, top1)),
-        shard_images=labels.shard_images(len(sets.train), number, rate, accelerator.num_processes),
+    wanted = manifest.Manifest(
+        data=data, fingerprint=sets.train.fingerprint, images=len(sets.train), classes=sets.classes, views=views,
+        seed=training.seed, augment=drawn, kind=kind, count=count, dtype=dtype, tail=tail, average=average,
+        weights=tuple(w / sum(share) for w in share), temperature=temperature, teacher_dtype=_dtype_of(frozen),
+        teachers=tuple(
+            manifest.Teacher(spec, found, asdict(teacher.lineage))
+            for spec, teacher, found in zip(teachers, frozen, top1, strict=True)
+        ),
+        shard_images=manifest.images_a_shard(len(sets.train), views, rate, ranks),
     )  # fmt: skip
     if accelerator.is_main_process:
         with contextlib.suppress(InputError):  # every rank raises it below
-            labels.begin(Path(out), manifest)
+            manifest.begin(folder, wanted)
     accelerator.wait_for_everyone()
-    manifest = labels.begin(Path(out), manifest)  # as it was begun, perhaps by an earlier call
-    todo = labels.unfinished(Path(out), manifest)
-    accelerator.wait_for_everyone()
-    _say(manifest, todo, rate * accelerator.num_processes, tell)
-    own = todo[accelerator.process_index :: accelerator.num_processes]
-    progress = _Progress(sum(len(manifest.range(shard)) for shard in own) * number, tell)
+    begun = manifest.begin(folder, wanted)  # as it is, perhaps from an earlier call
+    todo = unfinished(folder, begun)
+    _say(begun, todo, rate * ranks, tell)
+    accelerator.wait_for_everyone()  # before the first new shard appears
+    own = todo[accelerator.process_index :: ranks]
+    progress = _Progress(sum(len(begun.range(shard)) for shard in own) * views, tell)
     for shard in own:
-        labels.write_shard(
-            Path(out), manifest, shard, sets.train, answer, batch=batch,
-            workers=workers_of(sets.train, workers), device=accelerator.device, heard=progress,
+        labelling.write_shard(
+            folder, begun, shard, sets.train, answer, batch=batch, workers=workers_of(sets.train, training.workers),
+            device=accelerator.device, heard=progress,
         )  # fmt: skip
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        _open(out)
-    return Labels(out, manifest, time.monotonic() - begun)
+    return _open(out).manifest
+
+
+def _check(data: str, teachers: tuple[str, ...], views: int, weights: tuple[float, ...], temperature: float) -> None:
+    """Refuse settings that make no store."""
+    if not data or not teachers:
+        raise InputError("--data and --teachers say what to label and by whom; give both")
+    if weights and (len(weights) != len(teachers) or not min(weights) > 0):
+        raise InputError(f"--weights are {weights} for {len(teachers)} teachers; give one above 0 a teacher")
+    if views < 1:
+        raise InputError(f"--views is {views}; give 1 or more")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"--temperature is {temperature}; give more than 0")
 
 
 class _Progress:
@@ -241,37 +286,36 @@ class _Progress:
         if now - self.told > 0.5:
             self.told = now
             rate = self.done / (now - self.begun)
-            self.tell("step", {"step": self.done, "steps": self.total, "images_per_second": rate})
+            left = (self.total - self.done) / rate / 60
+            done = {"step": self.done, "steps": self.total, "images_per_second": rate}
+            self.tell("step", {**done, "minutes_left": left})
 
 
-def _answer(frozen: "list[Classifier]", ask: "Callable[[Any], Any]") -> "Callable[[Tensor], Tensor]":
+def _pixels(ask: "Callable[[Batch], AnswerOfBatch]") -> "Callable[[Tensor], Tensor]":
     """Return what the ensemble says of pixels alone."""
     import torch
 
     from limbeck.data.loader import Batch
     from limbeck.data.views import Views
 
-    none = torch.empty(0, dtype=torch.int64)
     nowhere = Views(torch.empty(0, 4, dtype=torch.int16), torch.empty(0, dtype=torch.bool))
 
     def answer(images: "Tensor") -> "Tensor":
-        said: Tensor = ask(Batch(images, None, none, nowhere)).target
-        return said
+        return ask(Batch(images, None, torch.empty(0, dtype=torch.int64), nowhere)).target
 
     return answer
 
 
 def _rate(
-    source: "Source", augment: "Augment", answer: "Callable[[Tensor], Tensor]", batch: int, accelerator: "Accelerator"
+    channels: int, size: int, answer: "Callable[[Tensor], Tensor]", batch: int, accelerator: "Accelerator"
 ) -> float:
-    """Return views a second that the ensemble answers: two batches, of which the first warms up."""
+    """Return views a second that the ensemble answers, from a second batch; the first warms up."""
     import torch
 
-    channels, size = source.channels, augment.size
     images = torch.zeros(batch, channels, size, size, dtype=torch.uint8, device=accelerator.device)
-    float(answer(images).sum())
+    float(answer(images).sum())  # a number waits for the device
     begun = time.perf_counter()
-    float(answer(images).sum())  # a number of Python's waits for the device
+    float(answer(images).sum())
     return batch / (time.perf_counter() - begun)
 
 
@@ -292,12 +336,6 @@ def _dtype_of(frozen: "list[Classifier]") -> str:
     return "/".join(kinds)
 
 
-def _remembered(spec: str, teacher: "Classifier", top1: float | None) -> Any:  # noqa: ANN401 - labels.Teacher
-    from limbeck.data.labels import Teacher
-
-    return Teacher(spec, top1, asdict(teacher.lineage))
-
-
 def _teacher_row(top1: float | None, lineage: dict[str, Any], weight: float) -> str:
     measured = "not measured" if top1 is None else f"top-1 {top1:.2%}"
     data = f", saw {lineage['data']}" if lineage["data"] else ""
@@ -312,7 +350,7 @@ def _open(folder: str) -> "LabelStore":
 
 def _merge(
     folders: tuple[str, ...],
-    out: Path,
+    out: str,
     *,
     views: int | None,
     top: int | None,
@@ -322,58 +360,64 @@ def _merge(
     tell: Tell,
 ) -> "Manifest":
     """Write the merged store, shard by shard; go on where it was killed."""
-    from limbeck.data import labels
+    from limbeck.data import labelling, manifest
+    from limbeck.data.labels import unfinished
 
     stores = [_open(folder) for folder in folders]
-    first = stores[0].manifest
-    kind, count = first.kind, first.count
+    kind, count = stores[0].manifest.kind, stores[0].manifest.count
     if sampled or top is not None:
-        kind, count = labels.record_kind(len(first.classes), top, sampled)
-    wanted = labels.merged_manifest(stores, views=views, kind=kind, count=count, dtype=dtype, tail=tail)
-    manifest = labels.begin(out, wanted)
-    todo = labels.unfinished(out, manifest)
+        kind, count = manifest.record_kind(len(stores[0].manifest.classes), top, sampled)
+    wanted = labelling.merged_manifest(stores, views=views, kind=kind, count=count, dtype=dtype, tail=tail)
+    begun = manifest.begin(Path(out), wanted)
+    todo = unfinished(Path(out), begun)
     for done, shard in enumerate(todo):
-        labels.merge_shard(out, manifest, shard, stores)
+        labelling.merge_shard(Path(out), begun, shard, stores)
         tell("step", {"step": done + 1, "steps": len(todo)})
-    return _open(str(out)).manifest
+    return _open(out).manifest
 
 
-def _verify(
-    folder: str, data: str, teachers: tuple[str, ...], training: Training, compiled: bool, tell: Tell
-) -> Verified:
+def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Training, compiled: bool) -> Verified:
     """Ask the teachers again about a random sample of a store's views; VerificationError where they differ."""
     import numpy as np
 
-    from limbeck.data import labels
+    from limbeck.data.labelling import samples
+    from limbeck.data.labels import check_source, difference, pack
     from limbeck.learn import objectives
 
     store = _open(folder)
-    manifest = store.manifest
-    specs = teachers or tuple(teacher.spec for teacher in manifest.teachers)
+    known = store.manifest
     accelerator = accelerator_for(training, folder)
-    dtypes = manifest.teacher_dtype.split("/")
-    dtype: Any = dtypes[0] if len(dtypes) == 1 else "auto"
-    frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in specs]
-    for spec, teacher, known in zip(specs, frozen, manifest.teachers, strict=True):
-        if teacher.lineage.sha256 != known.lineage["sha256"]:
-            raise VerificationError(
-                f"{spec} has other weights than the teacher {known.spec} that {folder} was made with"
-            )
-    sets = open_sets(data or manifest.data, training, classes=manifest.classes, labelled=False)
-    labels.check_source(store.folder, manifest, sets.train, sets.classes)
-    judge(frozen, sets, manifest.augment.size, training, accelerator, dry_run=True)  # puts their classes in order
-    ask = objectives.ask(frozen, average=manifest.average, weights=manifest.weights, temperature=manifest.temperature)
-    answer = _answer(frozen, ask)
-    number = min(VERIFIED_VIEWS, manifest.images * manifest.views)
-    drawn = np.random.default_rng().choice(manifest.images * manifest.views, number, replace=False)
-    worst = 0.0
-    for images, indices, view, records in labels.samples(store, sets.train, drawn, batch=training.batch):
+    frozen = _same_teachers(store, teachers, compiled, accelerator)
+    sets = open_sets(data or known.data, training, classes=known.classes, labelled=False)
+    check_source(store.folder, known, sets.train, sets.classes)
+    judge(frozen, sets, known.augment.size, training, accelerator, dry_run=True)  # puts their classes in order
+    ask = objectives.ask(frozen, average=known.average, weights=known.weights, temperature=known.temperature)
+    answer, worst = _pixels(ask), 0.0
+    number = min(VERIFIED_VIEWS, known.images * known.views)
+    drawn = np.random.default_rng().choice(known.images * known.views, number, replace=False)
+    for images, indices, view, records in samples(store, sets.train, drawn, batch=training.batch):
         target = answer(images.to(accelerator.device)).cpu()
-        again = labels.pack(manifest, target, indices, view)
-        worst = max(worst, labels.difference(manifest, records, again, target))
-    limit = LIMIT_SAMPLED if manifest.kind == "sampled" else max(LIMITS[kind] for kind in dtypes)
+        worst = max(worst, difference(known, records, pack(known, target, indices, view), target))
+    limit = LIMIT_SAMPLED if known.kind == "sampled" else max(LIMITS[name] for name in known.teacher_dtype.split("/"))
     if not worst <= limit:
         raise VerificationError(
             f"the teachers say otherwise than {folder}: a difference of {worst:.4f} in {number} views, limit {limit:g}"
         )
     return Verified(folder, number, worst, limit)
+
+
+def _same_teachers(
+    store: "LabelStore", teachers: tuple[str, ...], compiled: bool, accelerator: "Accelerator"
+) -> "list[Classifier]":
+    """Load a store's teachers, from `teachers` where they have moved; VerificationError where weights differ."""
+    known = store.manifest.teachers
+    specs = teachers or tuple(teacher.spec for teacher in known)
+    if len(specs) != len(known):
+        raise InputError(f"{store.folder} has {len(known)} teachers; name all of them in their order, or none")
+    dtypes = store.manifest.teacher_dtype.split("/")
+    dtype: Any = dtypes[0] if len(dtypes) == 1 else "auto"
+    frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in specs]
+    for spec, teacher, remembered in zip(specs, frozen, known, strict=True):
+        if teacher.lineage.sha256 != remembered.lineage["sha256"]:
+            raise VerificationError(f"{spec} has other weights than {remembered.spec}, which {store.folder} is of")
+    return frozen

@@ -119,7 +119,7 @@ def training_batches(
         source, augment, batch=training.batch, seed=training.seed, epoch=epoch,
         start=start, rank=accelerator.process_index, ranks=accelerator.num_processes,
         workers=workers_of(source, training.workers), device=accelerator.device, mixup=training.mixup,
-        cutmix=training.cutmix, stored=labels,
+        cutmix=training.cutmix, stored=labels, repeats=training.repeats,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ class Training:
     """Passes over the training images."""
     batch: int = 128
     """Images a step and process."""
+    repeats: int = 1
+    """Views of an image that come together, so that it is decoded once; REPEATS epochs show what they would anyway."""
     accumulate: int = 1
     """Batches whose gradients make one optimiser step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -75,6 +77,8 @@ class Training:
         return [
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 1, "1 or more"),
+            ("repeats", self.repeats >= 1, "1 or more"),
+            ("batch", self.batch % 2 == 0 or not (self.mixup or self.cutmix), "even, as mixup and CutMix mix pairs"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("momentum", 0 <= self.momentum < 1, "0 or more and less than 1"),
