@@ -2,15 +2,17 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import gather, pad_across_processes
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from limbeck.data.loader import Batch
 from limbeck.runs import Tell, silent
@@ -24,7 +26,17 @@ class Answers:
 
     logits: Tensor  # float32 [N, classes], on the CPU
     labels: Tensor | None  # int64 [N]
-    images_per_second: float  # of the net alone, decoding left out
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images whose top probability lies in (low, high]; confidence and accuracy are means, nan without images."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -36,99 +48,187 @@ class Evaluation:
     top1: float
     top5: float | None  # None where there are fewer than 6 classes
     nll: float  # mean negative log-likelihood, nats
-    ece: float  # expected calibration error of the top class, 15 bins
+    bins: tuple[Bin, ...]  # the reliability curve
     confusion: Tensor  # int64 [classes, classes]: rows true, columns said
 
     @property
-    def per_class(self) -> list[float]:
-        """Share of each class's images that were named right (recall); nan where a class has no image."""
-        right, count = self.confusion.diag().double(), self.confusion.sum(dim=1).double()
-        return [float(share) for share in right / count]
+    def ece(self) -> float:
+        """Expected calibration error: the mean over images of |accuracy - confidence| in their bin."""
+        gaps = (b.images * abs(b.accuracy - b.confidence) for b in self.bins if b.images)
+        return sum(gaps) / self.images
+
+    @property
+    def recall(self) -> list[float]:
+        """Share of each class's images that were named right; nan where a class has no image."""
+        return _shares(self.confusion.diag(), self.confusion.sum(dim=1))
+
+    @property
+    def precision(self) -> list[float]:
+        """Share of the images called a class that are of it; nan where none was called so."""
+        return _shares(self.confusion.diag(), self.confusion.sum(dim=0))
+
+    def mistakes(self, count: int) -> list[tuple[str, str, int]]:
+        """Return the `count` most frequent mistakes, as (true class, said class, images)."""
+        wrong = self._wrong().flatten()
+        places = wrong.argsort(descending=True, stable=True)[:count].tolist()
+        pairs = [(*divmod(place, len(self.classes)), int(wrong[place])) for place in places]
+        return [(self.classes[true], self.classes[said], images) for true, said, images in pairs if images]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        figures = {
+        """Return the figures as JSON values; what is not a number is null."""
+        count = self.confusion.sum(dim=1).tolist()
+        rows = zip(count, self.recall, self.precision, strict=True)
+        per_class = [{"images": n, "recall": number(r), "precision": number(p)} for n, r, p in rows]
+        return {
             "images": self.images,
             "top1": self.top1,
             "top5": self.top5,
-            "nll": self.nll,
-            "ece": self.ece,
+            "nll": number(self.nll),
+            "ece": number(self.ece),
+            "per_class": dict(zip(self.classes, per_class, strict=True)),
         }
-        return {**figures, "per_class": dict(zip(self.classes, self.per_class, strict=True))}
 
     def to_csv(self) -> str:
         """Return one line a class: name, images, recall, precision, and the class it is most often mistaken for."""
-        text = io.StringIO()
-        write = csv.writer(text, lineterminator="\n").writerow
-        write(["class", "images", "recall", "precision", "most_often_mistaken_for", "mistaken"])
-        wrong = self.confusion - torch.diag(self.confusion.diag())
-        said = self.confusion.sum(dim=0)
-        for i, name in enumerate(self.classes):
-            worst = int(wrong[i].argmax())
-            precision = float(self.confusion[i, i] / said[i]) if said[i] else float("nan")
-            mistaken = int(wrong[i, worst])
-            other = self.classes[worst] if mistaken else ""
-            write([name, int(self.confusion[i].sum()), self.per_class[i], precision, other, mistaken])
-        return text.getvalue()
+        mistaken, other = self._wrong().max(dim=1)
+        rows = zip(
+            self.classes, self.confusion.sum(dim=1).tolist(), self.recall, self.precision,
+            [self.classes[said] if count else "" for said, count in zip(other, mistaken, strict=True)],
+            mistaken.tolist(), strict=True,
+        )  # fmt: skip
+        return csv_text([["class", "images", "recall", "precision", "most_often_mistaken_for", "mistaken"], *rows])
+
+    def confusion_csv(self) -> str:
+        """Return the confusion matrix: a line a true class, a column a said one."""
+        rows = zip(self.classes, self.confusion.tolist(), strict=True)
+        return csv_text([["true \\ said", *self.classes], *([name, *counts] for name, counts in rows)])
+
+    def _wrong(self) -> Tensor:
+        return self.confusion - torch.diag(self.confusion.diag())
+
+
+def _shares(part: Tensor, whole: Tensor) -> list[float]:
+    return [float(share) for share in part.double() / whole]
+
+
+def number(value: float) -> float | None:
+    """Return the value, or None where JSON can't say it."""
+    return value if math.isfinite(value) else None
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return the rows as CSV; floats have six digits, what is not a number is left empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def answers(
-    model: nn.Module, batches: Iterable[Batch], *, accelerator: Accelerator | None = None, tell: Tell = silent
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    accelerator: Accelerator | PartialState | None = None,
+    total: int | None = None,
+    tell: Tell = silent,
 ) -> Answers:
     """Return what `model` says of every image once, over all ranks, in the source's order. The model is put into
-    evaluation mode and back."""
+    evaluation mode and back. `total` images of this rank are only for telling."""
     was_training = model.training
     model.eval()
-    logits, labels, indices = [], [], []
-    seconds, images = 0.0, 0
+    logits, labels, indices, done = [], [], [], 0
     with torch.inference_mode():
         for batch in batches:
-            start = time.perf_counter()
             logits.append(model(batch.images).float().cpu())
-            seconds += time.perf_counter() - start
-            images += len(batch.images)
             indices.append(batch.indices.cpu())
             if batch.labels is not None:
                 labels.append(batch.labels.cpu())
-            tell("evaluated", {"images": images})
+            done += len(batch.images)
+            tell("evaluated", {"image": done, "images": total})
     model.train(was_training)
     joined = [torch.cat(parts) if parts else None for parts in (logits, indices, labels)]
     if accelerator is not None and accelerator.num_processes > 1:
-        joined = [_gather(part, accelerator) for part in joined]
+        types = (torch.float32, torch.int64, torch.int64)
+        joined = [_gather(part, kind, accelerator.device) for part, kind in zip(joined, types, strict=True)]
     logit, index, label = joined
-    assert logit is not None and index is not None
+    assert logit is not None, "no batches"
+    assert index is not None
     place = index.argsort()
-    ordered = label[place] if label is not None else None
-    return Answers(logit[place], ordered, images / max(seconds, 1e-9))
+    return Answers(logit[place], label[place] if label is not None else None)
 
 
-def _gather(part: Tensor | None, accelerator: Accelerator) -> Tensor | None:
-    """Concatenate the ranks' parts, whose lengths may differ, on the CPU."""
-    if part is None:
+def _gather(part: Tensor | None, kind: torch.dtype, device: torch.device) -> Tensor | None:
+    """Concatenate the ranks' parts, whose lengths may differ, on the CPU. A rank may have none, as it got no batch;
+    None where no rank has one."""
+    width = 0 if part is None or part.ndim == 1 else part.shape[1]
+    own = torch.tensor([[0 if part is None else len(part), width]], device=device)
+    lengths, widths = gather(own).cpu().unbind(1)
+    if not lengths.any():
         return None
-    length = torch.tensor([len(part)], device=accelerator.device)
-    lengths = accelerator.gather(length).tolist()
-    padded = accelerator.pad_across_processes(part.to(accelerator.device), dim=0)
-    every = accelerator.gather(padded).cpu().split(max(lengths))
-    return torch.cat([rows[:count] for rows, count in zip(every, lengths, strict=True)])
+    if part is None:
+        part = torch.zeros((0, int(widths.max())) if widths.any() else (0,), dtype=kind)
+    padded = pad_across_processes(part.to(device), dim=0)
+    every = gather(padded).cpu().split(int(lengths.max()))
+    return torch.cat([rows[:count] for rows, count in zip(every, lengths.tolist(), strict=True)])
 
 
 def figures(said: Answers, classes: Sequence[str]) -> Evaluation:
     """Return the figures of `said`, which must have labels."""
     assert said.labels is not None, "verbs check that a labelled split is labelled"
-    logits, labels, count = said.logits, said.labels, len(classes)
+    logits, labels, count = said.logits.double(), said.labels, len(classes)
     top = logits.topk(min(5, count), dim=1).indices == labels[:, None]
     return Evaluation(
         classes=tuple(classes),
         images=len(labels),
         top1=float(top[:, 0].double().mean()),
         top5=float(top.any(dim=1).double().mean()) if count > 5 else None,
-        nll=float(torch.nn.functional.cross_entropy(logits.double(), labels)),
-        ece=float(multiclass_calibration_error(logits.softmax(1), labels, count, n_bins=CALIBRATION_BINS)),
+        nll=float(torch.nn.functional.cross_entropy(logits, labels)),
+        bins=_reliability(logits.softmax(1).amax(1), top[:, 0]),
         confusion=multiclass_confusion_matrix(logits.argmax(1), labels, count),
+    )
+
+
+def _reliability(confidence: Tensor, right: Tensor) -> tuple[Bin, ...]:
+    """Return the bins of float64 confidences [N] and right answers bool [N].
+
+    Bins are closed above, as Guo et al. have it, so that a confidence of 1 is in the last.
+    """
+    place = (torch.ceil(confidence * CALIBRATION_BINS).long() - 1).clamp(0, CALIBRATION_BINS - 1)
+    values = torch.stack([torch.ones_like(confidence), confidence, right.double()])
+    sums = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64).index_add(1, place, values)
+    images = sums[0].tolist()
+    means = zip((sums[1] / sums[0]).tolist(), (sums[2] / sums[0]).tolist(), strict=True)
+    return tuple(
+        Bin(i / CALIBRATION_BINS, (i + 1) / CALIBRATION_BINS, int(images[i]), sure, hit)
+        for i, (sure, hit) in enumerate(means)
     )
 
 
 def agreement(one: Answers, other: Answers) -> float:
     """Return the share of images that both call the same."""
     return float((one.logits.argmax(1) == other.logits.argmax(1)).double().mean())
+
+
+def predictions_csv(said: Answers, classes: Sequence[str], keys: Sequence[str]) -> str:
+    """Return one line an image: its key, its true class, what it was called, and with which probability."""
+    assert said.labels is not None
+    sure, place = said.logits.double().softmax(1).max(dim=1)
+    named = ([classes[i] for i in places.tolist()] for places in (said.labels, place))
+    return csv_text([["key", "true", "said", "probability"], *zip(keys, *named, sure.tolist(), strict=True)])
+
+
+def speed(model: nn.Module, images: Tensor, *, seconds: float = 0.5) -> float:
+    """Return the images/s of `model` alone, the batch `images` being ready on its device: of the fastest batch in
+    `seconds`, as others on the machine only ever slow one down. A batch before these is not counted."""
+    with torch.inference_mode():
+        model(images).cpu()  # kernels are chosen and memory is taken here
+        begun, fastest = time.perf_counter(), math.inf
+        while (start := time.perf_counter()) < begun + seconds:
+            model(images).cpu()  # waits for the device
+            fastest = min(fastest, time.perf_counter() - start)
+    return len(images) / fastest

@@ -1,0 +1,274 @@
+"""limbeck evaluate: how good a classifier is, what it confuses, how sure it is, what it costs."""
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.verbs.training import workers_of
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from limbeck.data.sources import Source
+    from limbeck.data.views import Augment
+    from limbeck.learn.evaluate import Answers, Evaluation
+    from limbeck.nets.zoo import Classifier, Input
+
+FLOPS_RULE = "2 FLOPs per multiply-accumulate"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A teacher on the same images. Shares are in [0, 1]."""
+
+    name: str
+    top1: float
+    agreement: float  # share of images that it and the model call the same
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A classifier's figures on a labelled split, and what it costs for one image."""
+
+    model: str
+    net: str
+    data: str
+    split: str
+    evaluation: "Evaluation"
+    parameters: int
+    macs: int
+    images_per_second: float  # of the net alone
+    measured_on: str  # batch, device, threads
+    teachers: tuple[Beside, ...]
+    notes: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        found = self.evaluation
+        rows = [
+            ("model", f"{self.net} ({self.model})"),
+            ("data", f"{found.images:,} images of {self.data} {self.split}, {len(found.classes)} classes"),
+            ("top-1", f"{found.top1:.2%}"),
+            ("top-5", f"{found.top5:.2%}" if found.top5 is not None else ""),
+            ("NLL", f"{found.nll:.4f} nats"),
+            ("ECE", f"{found.ece:.2%} ({len(found.bins)} bins)"),
+            ("weakest classes", ", ".join(f"{name} ({share:.1%})" for name, share in _weakest(found))),
+            ("most confused", ", ".join(f"{true} as {said} ({n:,})" for true, said, n in found.mistakes(3))),
+            ("parameters", f"{self.parameters:,}"),
+            ("MACs", f"{self.macs:,} an image = {self.flops:,} FLOPs ({FLOPS_RULE})"),
+            ("images/s", f"{self.images_per_second:,.0f}, the net alone ({self.measured_on})"),
+            *((f"teacher {t.name}", f"top-1 {t.top1:.2%}, agrees on {t.agreement:.2%}") for t in self.teachers),
+            ("written", _gathered(self.files)),
+        ]
+        return [(name, value) for name, value in rows if value]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {
+            "model": self.model,
+            "net": self.net,
+            "data": self.data,
+            "split": self.split,
+            **self.evaluation.to_json(),
+            "reliability": [asdict(b) for b in self.evaluation.bins if b.images],
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "flops": self.flops,
+            "flops_rule": FLOPS_RULE,
+            "images_per_second": self.images_per_second,
+            "measured_on": self.measured_on,
+            "teachers": [asdict(teacher) for teacher in self.teachers],
+            "notes": list(self.notes),
+            "files": list(self.files),
+        }
+
+
+def _gathered(files: tuple[str, ...]) -> str:
+    """Return the files of one folder, which is named once."""
+    return f"{Path(files[0]).parent}: {', '.join(Path(file).name for file in files)}" if files else ""
+
+
+def _weakest(found: "Evaluation") -> list[tuple[str, float]]:
+    """Return the three classes that are recognised least, with their recall."""
+    named = zip(found.classes, found.recall, strict=True)
+    return sorted(((name, share) for name, share in named if share < 1), key=lambda pair: pair[1])[:3]
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str,
+    split: Literal["val", "test", "train"] = "val",
+    teachers: tuple[str, ...] = (),
+    batch: int = 256,
+    workers: int | None = None,
+    on_broken: Literal["fatal", "skip"] = "fatal",
+    download: bool = False,
+    out: str | None = None,
+    tell: Tell = runs.silent,
+) -> Evaluated:
+    """Measure a classifier on a held-out split: top-1, top-5, each class, calibration, cost, speed.
+
+    Images are resized and cropped as the net expects (its size, crop and interpolation); small images of one size
+    are taken whole. Arithmetic is float32.
+
+    Examples:
+        limbeck evaluate runs/s --data photos/ --teachers runs/t1 --out report/
+        limbeck evaluate resnet50.ram_in1k --data imagenet/
+
+    Args:
+        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
+        data: As for teach; its classes must be the model's.
+        split: Which images of it.
+        teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
+        batch: Images at once.
+        workers: Processes that decode images; by default one a core, none for small images held in memory.
+        on_broken: What to do about images that can't be read.
+        download: Let torchvision and timm fetch a named data set.
+        out: A folder for per_class.csv, confusion.csv, predictions.csv, evaluation.json and plots.
+    """
+    from accelerate import PartialState
+
+    from limbeck.data.sources import open_source
+    from limbeck.learn.evaluate import agreement, figures
+
+    source = open_source(data, split, on_broken=on_broken, download=download)
+    if source.labels is None:
+        raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
+    state = PartialState()
+    nets, notes = _loaded((model, *teachers), source, state)
+    for note in notes:
+        tell("note", {"text": note})
+    if out is not None:
+        make_folder(Path(out))
+
+    said, *others = [
+        _asked(net, spec, source, batch, workers, state, tell)
+        for spec, net in zip((model, *teachers), nets, strict=True)
+    ]
+    found = figures(said, source.classes)
+    beside = tuple(
+        Beside(spec, figures(other, source.classes).top1, agreement(said, other))
+        for spec, other in zip(teachers, others, strict=True)
+    )
+    parameters, macs = _costs(nets[0])
+    rate, measured_on = _rate(nets[0], min(batch, len(source)), state)
+    files: tuple[str, ...] = ()
+    if out is not None and state.is_main_process:
+        files = _write(Path(out), Path(model), said, found, source)
+    result = Evaluated(
+        model, nets[0].name, data, split, found, parameters, macs, rate, measured_on, beside, notes, files
+    )
+    if files:
+        runs.write_json(Path(files[-1]), result.to_json())
+    return result
+
+
+def _loaded(
+    specs: tuple[str, ...], source: "Source", state: "PartialState"
+) -> "tuple[list[Classifier], tuple[str, ...]]":
+    """Return the nets that `specs` name, ready to answer in the order of the data's classes, and what to know."""
+    from limbeck.nets import zoo
+
+    nets = [zoo.load(spec) for spec in specs]
+    notes = [source.note, *(zoo.check_classes(net, source.classes) for net in nets)]
+    ready = [zoo.freeze(net.to(state.device), dtype="float32") for net in nets]
+    return ready, tuple(note for note in notes if note)
+
+
+def _asked(
+    net: "Classifier", spec: str, source: "Source", batch: int, workers: int | None, state: "PartialState", tell: Tell
+) -> "Answers":
+    """Return what `net` says of all images, each as it expects to see them."""
+    from limbeck.data.loader import batches
+    from limbeck.learn.evaluate import answers
+
+    stream = batches(
+        source, centre(net.input, whole=source.pixels is not None), batch=batch, seed=0, epoch=0, shuffle=False,
+        drop_last=False, rank=state.process_index, ranks=state.num_processes,
+        workers=workers_of(source, workers), device=state.device,
+    )  # fmt: skip
+    said = answers(net, stream, accelerator=state, total=-(-len(source) // state.num_processes), tell=tell)
+    if not bool(said.logits.isfinite().all()):
+        raise InputError(f"{spec} answers with what is not a number; its weights are broken, train it again")
+    return said
+
+
+def centre(sight: "Input", *, whole: bool) -> "Augment":
+    """Return the view that a net is judged by: small images whole, others by their centre, resized as it expects."""
+    from limbeck.data.views import Augment, Interpolation
+
+    kind = cast(Interpolation, sight.interpolation)
+    return Augment(sight.size, kind="none", flip=False, crop_pct=1.0 if whole else sight.crop_pct, interpolation=kind)
+
+
+def _costs(net: "Classifier") -> tuple[int, int]:
+    """Return the net's parameters, and its multiply-accumulates for one image."""
+    from limbeck.nets.count import count
+
+    table = count(net.net, (net.input.channels, net.input.size, net.input.size))
+    return table.parameters, table.macs
+
+
+def _rate(net: "Classifier", batch: int, state: "PartialState") -> tuple[float, str]:
+    """Return images/s of the net alone on images of noise, and how that was measured."""
+    import torch
+
+    from limbeck.learn.evaluate import speed
+
+    shape = (batch, net.input.channels, net.input.size, net.input.size)
+    noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    threads = f", threads: {torch.get_num_threads()}" if state.device.type == "cpu" else ""
+    return speed(net, noise.to(state.device)), f"batch {batch}, {state.device}{threads}"
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder now, so that a long measurement does not find out at its end that it can't."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+
+
+def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source: "Source") -> tuple[str, ...]:
+    """Write tables and plots into `out`; return their names and, last, that of the figures, yet to be written."""
+    from limbeck.learn.evaluate import predictions_csv
+    from limbeck.report import plots
+
+    tables = {
+        "per_class.csv": found.to_csv(),
+        "confusion.csv": found.confusion_csv(),
+        "predictions.csv": predictions_csv(said, source.classes, source.keys),
+    }
+    for name, text in tables.items():
+        runs.write_text(out / name, text)
+    figures = {
+        "confusion": plots.confusion(found.confusion.numpy(), found.classes),
+        "reliability": plots.reliability(found.bins),
+    }
+    if (model / "metrics.csv").is_file():
+        figures["curves"] = plots.curves(read_history(model / "metrics.csv"))
+    pictures = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
+    for picture in pictures:
+        plots.save(figures[Path(picture).stem], out / picture)
+    return tuple(str(out / name) for name in (*tables, *pictures, "evaluation.json"))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a run's metrics.csv; InputError where it is broken."""
+    try:
+        with path.open(newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} is not a run's table of epochs: {error}; remove it or choose the run again"
+        ) from error
