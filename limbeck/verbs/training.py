@@ -171,10 +171,10 @@ def _estimate(loop: "Loop", student: "Classifier", training: Training) -> Estima
         losses.append(loss.detach())
         return loss, metrics
 
-    loop = replace(loop, objective=watched)
-    fit(loop, limit=1)  # the first step also allocates
+    once = replace(loop, objective=watched)
+    fit(once, limit=1)  # the first step also allocates
     begun = time.monotonic()
-    fit(loop, limit=1)
+    fit(once, limit=1)
     seconds = time.monotonic() - begun
     parameters = sum(p.numel() for p in student.parameters())
     return Estimate(
@@ -283,6 +283,7 @@ def begin_run(
     """Begin the run folder `out`, or check that the run in it is this one; every rank raises what the first finds."""
     from accelerate.utils import broadcast_object_list
 
+    _steps(sets, training, accelerator.num_processes)  # refuse before anything is written
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:
