@@ -550,6 +550,7 @@ def test_two_ranks_label_and_replay_as_one_does(tmp_path, teachers):
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
         "import test_labels as t; at, teachers = Path(sys.argv[1]), tuple(sys.argv[3:])\n"
+        "from accelerate import Accelerator; Accelerator.end_training = lambda self: None  # it would part the ranks\n"
         "half = replace(t.SHORT, batch=16)\n"
         "t.labelled(at / 'labels', teachers, dtype='float32', teacher_dtype='float32')\n"
         "t.student(at / 'live', half, teachers=teachers, teacher_dtype='float32')\n"
@@ -564,7 +565,7 @@ def test_two_ranks_label_and_replay_as_one_does(tmp_path, teachers):
     both = LabelStore.open(tmp_path / "labels")
     places, views = torch.arange(160), torch.arange(160) % 2
     one = LabelStore.open(tmp_path / "alone")
-    assert both.manifest.shards >= 8 > alone.manifest.shards - 4
+    assert (both.manifest.shards, alone.manifest.shards) == (8, 4)  # four a rank
     assert torch.allclose(one.targets(views, places), both.targets(views, places), atol=1e-5)  # other batches
     assert losses(tmp_path / "replayed") == [pytest.approx(row, rel=1e-4) for row in losses(tmp_path / "live")]
 
