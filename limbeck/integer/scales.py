@@ -36,6 +36,7 @@ WIDE_MARGIN = 2.0  # of the largest value seen, for 16-bit maps: a bit is cheape
 FLOOR = 2.0**-6  # of the largest channel's weight unit: below it a channel can't matter
 _SAMPLES = 1 << 17  # values kept a map
 _BATCH = 64
+_PER_OCTAVE = 16  # state scales tried
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges:
         path: _scale(seen[path], bits[path], ranges, layer, path in set(_between(layers)))
         for path, layer in walk(layers)
     }
-    scales = _shared(layers, wanted, seen, formats.state_bits, ranges)
+    scales = _shared(layers, wanted, seen, bits, ranges)
     return Plan(formats, bits, scales, _in_scales(layers, scales))
 
 
@@ -174,11 +175,16 @@ def _best(values: Tensor, high: int) -> Tensor:
     largest = values.amax(0)
     best, least = largest, torch.full_like(largest, math.inf)
     for share in range(8, 41):
-        unit = (largest * (share / 40 / high)).clamp(min=1e-12)
-        rounded = (values / unit).add_(0.5).floor_().clamp_(max=high).mul_(unit)
-        error = (values - rounded).square_().mean(0)
+        unit = largest * (share / 40 / high)
+        error = _error(values, unit, high)
         best, least = torch.where(error < least, unit * high, best), torch.minimum(error, least)
     return best
+
+
+def _error(values: Tensor, unit: Tensor, high: int) -> Tensor:
+    """Return the squared error [channels] of rounding magnitudes [N, channels] to units, over their squares."""
+    rounded = (values / unit.clamp(min=1e-12)).add_(0.5).floor_().clamp_(max=high).mul_(unit)
+    return rounded.sub_(values).square_().sum(0) / values.square().sum(0).clamp(min=1e-30)
 
 
 def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
@@ -206,16 +212,24 @@ def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
 
 
 def _shared(
-    layers: Sequence[FloatLayer], wanted: dict[str, Scale], seen: dict[str, _Seen], state_bits: int, ranges: Ranges
+    layers: Sequence[FloatLayer],
+    wanted: dict[str, Scale],
+    seen: dict[str, _Seen],
+    bits: dict[str, int],
+    ranges: Ranges,
 ) -> dict[str, Scale]:
     """Return the scales: one for all states of a chain of blocks, powers of two of it for their narrowings."""
     scales = dict(wanted)
     for states, narrows in _chains(layers):
-        high = (1 << (state_bits - 1)) - 1
+        high = (1 << (bits[states[0]] - 1)) - 1
         least = STATE_MARGIN * max(float(seen[path].largest.max()) for path in states) / high or 1.0
-        unit, shifts = _fit(least, [wanted[path][0] for path in narrows], ranges)
+        fits = {
+            unit: [_narrowing(seen[path], wanted[path][0], bits[path], ranges, unit) for path in narrows]
+            for unit in (least * 2.0 ** (i / _PER_OCTAVE) for i in range(_PER_OCTAVE))
+        }
+        unit, best = min(fits.items(), key=lambda fit: sum(misfit for misfit, _ in fit[1]))
         scales |= dict.fromkeys(states, (unit,))
-        scales |= {path: (unit * 2.0**shift,) for path, shift in zip(narrows, shifts, strict=True)}
+        scales |= {path: (unit * 2.0**shift,) for path, (_, shift) in zip(narrows, best, strict=True)}
     last = None
     for layer in layers:
         if isinstance(layer, FloatPool):
@@ -246,18 +260,20 @@ def _chains(layers: Sequence[FloatLayer]) -> Iterator[tuple[list[str], list[str]
                 states, narrows, blocks = [] if layer is None else [layer.name], [], False
 
 
-def _fit(least: float, wanted: list[float], ranges: Ranges) -> tuple[float, list[int]]:
-    """Return the state's scale, from `least` to twice that, whose powers of two come nearest to all wanted scales."""
-    whole = math.ceil if ranges == "minmax" else round
+def _narrowing(seen: _Seen, wanted: float, bits: int, ranges: Ranges, unit: float) -> tuple[float, int]:
+    """Return (misfit, shift) of the best narrowing of states of this unit to `bits` bits.
 
-    def shifts(unit: float) -> list[int]:
-        return [max(0, whole(math.log2(scale / unit) - 1e-9)) for scale in wanted]
-
-    def misfit(unit: float) -> float:
-        return sum((math.log2(s / unit) - shift) ** 2 for s, shift in zip(wanted, shifts(unit), strict=True))
-
-    best = min((least * 2.0 ** (i / 32) for i in range(32)), key=misfit)
-    return best, shifts(best)
+    By mean squared error, relative to the signal, where that was asked for; else the octaves to the next power of two
+    that doesn't clip what the wanted scale would not.
+    """
+    exact = math.log2(wanted / unit)
+    if ranges != "mse" or bits > 8:
+        shift = max(0, math.ceil(exact - 1e-9))
+        return (shift - exact) ** 2, shift
+    values = torch.cat(seen.samples).reshape(-1, 1).abs()
+    shifts = {max(0, math.floor(exact)), max(0, math.ceil(exact))}
+    high = (1 << (bits - 1)) - 1
+    return min((float(_error(values, torch.tensor(unit * 2.0**shift), high)), shift) for shift in sorted(shifts))
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
