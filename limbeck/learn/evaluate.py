@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather, pad_across_processes
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from limbeck.data.loader import Batch
 from limbeck.runs import Tell, silent
@@ -189,7 +188,7 @@ def figures(said: Answers, classes: Sequence[str]) -> Evaluation:
         top5=float(top.any(dim=1).double().mean()) if count > 5 else None,
         nll=float(torch.nn.functional.cross_entropy(logits, labels)),
         bins=_reliability(logits.softmax(1).amax(1), top[:, 0]),
-        confusion=multiclass_confusion_matrix(logits.argmax(1), labels, count),
+        confusion=torch.bincount(labels * count + logits.argmax(1), minlength=count**2).view(count, count),
     )
 
 

@@ -1,4 +1,4 @@
-"""Plots: values in, a matplotlib Figure out. No global state; all that matters is told without colour."""
+"""Plots: values in, a matplotlib Figure out. No pyplot and none of its state; nothing is told by colour alone."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -114,7 +115,8 @@ def _bare(*panels: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure to `path` atomically, in the format that its suffix names (.png, .svg, .pdf)."""
-    undated = {"Date": None} if path.suffix == ".svg" else None  # the same figure gives the same file
-    with replacing(path) as temporary, warnings.catch_warnings():
+    # SVG has a date and random names, unless told otherwise: the same figure gives the same file
+    undated = {"Date": None} if path.suffix == ".svg" else None
+    with replacing(path) as temporary, rc_context({"svg.hashsalt": path.name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a box stands for what no font here has
         figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=undated)

@@ -216,7 +216,7 @@ def _meanings(classes: tuple[str, ...]) -> dict[str, str]:
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
-    return {name: info.label_name_to_description(name) for name in classes}
+    return {name: info.label_name_to_description(name).split(",")[0] for name in classes}
 
 
 def _write(out: Path, result: Predictions) -> None:
