@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from limbeck.data import domains
 from limbeck.data.folder import Listing, MissingSplitError, list_folder
 from limbeck.data.idx import find_idx, read_idx, read_idx_pair
 from limbeck.data.images import Header, bombs_raise, decoding, look, open_image, to_channels
@@ -31,7 +32,7 @@ OnBroken = Literal["fatal", "skip"]
 MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
 VAL_IS_TEST = "val is the test set: choose nothing by it"
-FORMS = "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME or digits:mnist|mfeat|optdigits"
+FORMS = "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME or digits:mnist|mfeat|optdigits|mnist-m-like"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def open_source(
                              test is val too where there is no val
     torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)
     hfds/, hfids/, wds/, tfds/NAME   as timm's --dataset
-    digits:NAME              built in: mnist, mfeat, optdigits, 28x28
+    digits:NAME              built in, 28x28: mnist, mfeat, optdigits; or mnist-m-like, mnist on photos of scikit-image
 
     labelled=False leaves labels and classes out, so that nothing behind can see them. channels: 1 or 3; None
     takes 1 where every image is grey. InputError says what can't be used and what to do.
@@ -276,7 +277,7 @@ def _counted(modes: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _FASHION_LABELS = (0x2ED6E46A, 0x242BC73F)  # crc32 of its train and test labels
-_DIGITS = {"mnist": 500, "mfeat": 300, "optdigits": 300}  # images in val, and again in test
+_DIGITS = {"mnist": 500, "mfeat": 300, "optdigits": 300, "mnist-m-like": 500}  # images in val, and again in test
 _HELD_OUT_NOTE = "train and val are 90% and 10% of each class, by a hash of their places"
 
 
@@ -311,19 +312,19 @@ def _idx_classes(spec: str, labels: NDArray[np.uint8], path: Path) -> tuple[str,
     return tuple(str(i) for i in range(number))
 
 
-def _digits(spec: str, name: str, split: str, channels: int | None) -> Source:
+def _digits(spec: str, name: str, split: Split, channels: int | None) -> Source:
     if name not in _DIGITS:
         near = difflib.get_close_matches(name, _DIGITS, 1, 0.0)
         raise InputError(f"{spec} is not built in; did you mean digits:{near[0]}? There are {', '.join(_DIGITS)}")
-    root = Path(__file__).parent / "digits"
-    pixels, labels = read_idx_pair(root / f"{name}-images-idx3-ubyte.gz", root / f"{name}-labels-idx1-ubyte.gz")
+    stem = str(Path(__file__).parent / "digits" / name.removesuffix("-m-like"))
+    pixels, labels = read_idx_pair(Path(f"{stem}-images-idx3-ubyte.gz"), Path(f"{stem}-labels-idx1-ubyte.gz"))
     held = _DIGITS[name]
     first, last = {"train": (0, -2 * held), "val": (-2 * held, -held), "test": (-held, None)}[split]
     keys = tuple(f"{name}/{i:06d}" for i in range(len(labels)))[first:last]
-    classes = tuple("0123456789")
-    return in_memory(
-        pixels[first:last, None], labels[first:last], classes, spec=spec, split=split, keys=keys, channels=channels
-    )
+    classes, shown = tuple("0123456789"), pixels[first:last, None]
+    if name == "mnist-m-like":
+        shown = domains.on_photos(shown[:, 0], domains.packaged_photos(split), split)
+    return in_memory(shown, labels[first:last], classes, spec=spec, split=split, keys=keys, channels=channels)
 
 
 # ---- other people's sets ----------------------------------------------------------------------------------
