@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.errors import InputError
+from limbeck.nets.fuse import can_fuse, fuse
 
 LARGEST_SIDE = 4096
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -187,16 +188,20 @@ def freeze(
 ) -> Classifier:
     """Make `classifier`, in place, the fastest teacher that its device allows, and return it.
 
-    Evaluation mode, no gradients, channels last; "auto" is bfloat16 where the device computes in it. Call it
-    after `.to(device)`, and the result under torch.no_grad(). Logits stay float32.
+    Evaluation mode, no gradients, channels last; "auto" is bfloat16 where the device computes in it. On CPUs the net
+    is fused (nets.fuse) unless it is compiled, or float32 is asked for: then it computes as it did. Call it after
+    `.to(device)`, and the result under torch.no_grad(). Logits stay float32.
     """
     device = next(classifier.net.parameters()).device
     half = dtype == "bfloat16" or (dtype == "auto" and _computes_bfloat16(device))
     classifier.eval().requires_grad_(False)
-    net = classifier.net.to(memory_format=torch.channels_last)
+    net = classifier.net.float().to(memory_format=torch.channels_last)
+    if device.type == "cpu" and not compile and dtype != "float32" and can_fuse():
+        seen = classifier.input
+        noise = torch.rand(1, seen.channels, seen.size, seen.size, generator=torch.Generator().manual_seed(0))
+        net = fuse(net, classifier.prepare(noise * 255))
     net.to(torch.bfloat16 if half else torch.float32)  # the buffers of `prepare` stay in float32
-    if compile:
-        classifier.net = cast(nn.Module, torch.compile(classifier.net, options={"freezing": True}))
+    classifier.net = cast(nn.Module, torch.compile(net, options={"freezing": True})) if compile else net
     return classifier
 
 
