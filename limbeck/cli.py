@@ -164,7 +164,8 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     for row in rows:
         table.add_row(*row)
     console = Console()
-    console.width = max(console.width, console.measure(table).maximum)  # a cut figure is no figure
+    wide = console.options.update(width=10_000)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)  # a cut figure is no figure
     with console.capture() as shown:
         console.print(table, markup=False)
     return shown.get()

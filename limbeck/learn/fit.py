@@ -97,6 +97,7 @@ def fit(
     *,
     state: Path | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
+    validate_every: int = 1,
     record: Callable[[list[dict[str, float]]], None] | None = None,
     limit: int | None = None,
     tell: Tell = silent,
@@ -105,7 +106,8 @@ def fit(
 
     `state` is a file that is replaced atomically at every epoch's end, every minute, and when `tell` raises (that is
     how a caller interrupts: between two steps). Where it exists, training goes on from it and ends, on a CPU, in the
-    same bits as without the interruption. `record` gets the rows at every epoch's end, on the main process.
+    same bits as without the interruption. `record` gets the rows at every epoch's end, on the
+    main process; `validate` adds its figures to a row every so many epochs, and to the last.
     Raises InputError when the loss is no longer finite.
     """
     whole = {name: loop.accelerator.unwrap_model(module) for name, module in loop.modules.items()}
@@ -117,7 +119,8 @@ def fit(
     last = min(loop.steps * loop.epochs, limit or sys.maxsize)
     while True:
         if progress.step // loop.steps > len(progress.history):  # so too after an interruption by an epoch's last step
-            progress.history.append(meter.end_epoch(validate))
+            due = progress.step // loop.steps % validate_every == 0 or progress.step == loop.steps * loop.epochs
+            progress.history.append(meter.end_epoch(validate if due else None))
             save()
             if record is not None and loop.accelerator.is_main_process:
                 record(progress.history)

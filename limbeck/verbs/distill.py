@@ -1,5 +1,6 @@
 """limbeck distill: a student learns the averaged answer of its teachers (MEAL V2)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,9 @@ from limbeck.verbs.training import (
     Trained,
     Training,
     accelerator_for,
+    augment_of,
     begin_run,
+    brings_weights,
     evaluate_on,
     flat,
     new_net,
@@ -90,6 +93,7 @@ def distill(
 
     from limbeck.data.labels import LabelStore
     from limbeck.learn import objectives
+    from limbeck.nets import zoo
 
     if bool(teachers) == bool(labels):
         raise InputError("a student learns from --teachers or from --labels; give one of the two")
@@ -97,21 +101,27 @@ def distill(
         raise InputError(f"{len(weights)} weights for {len(teachers)} teachers; give one a teacher")
     accelerator = accelerator_for(training, out)
     store = LabelStore.open(Path(labels)) if labels else None
-    frozen = [load_teacher(spec, teacher_dtype, compile_teachers, accelerator) for spec in teachers]
+    frozen = [
+        zoo.freeze(stand_in(spec, data, training, tell), dtype=teacher_dtype)
+        if dry_run and not brings_weights(spec)
+        else load_teacher(spec, teacher_dtype, compile_teachers, accelerator)
+        for spec in teachers
+    ]
     known = store.manifest.classes if store else frozen[0].classes
     sets = open_sets(data, training, classes=known, labelled=hard_weight > 0)
     torch.manual_seed(training.seed)  # a student begins alike, whatever its teachers drew when they were built
-    net = new_net(student, sets, training, pretrained=pretrained, arguments=arguments)
+    net = new_net(student, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
     if store is None:
         answer = objectives.ask(frozen, average=average, weights=weights, temperature=temperature)
-        view_size = max(n.input.size for n in [net, *frozen])  # a larger teacher sees real pixels, not enlarged ones
-        top1 = judge(frozen, sets, view_size, training, accelerator, dry_run=dry_run)
+        size = max(n.input.size for n in [net, *frozen])  # a larger teacher sees real pixels, not enlarged ones
+        view = augment_of(sets.train, training, size, net.input.interpolation)
+        top1 = judge(frozen, sets, training, accelerator, measure=not dry_run, tell=tell)
         judged = tuple(zip(teachers, top1, strict=True))
         lineages = tuple(teacher.lineage for teacher in frozen)
     else:
         check_labels(store, sets, training, average=average, weights=weights, temperature=temperature, tell=tell)
         answer, temperature = objectives.recall, store.manifest.temperature
-        view_size = net.input.size  # a stored box is drawn at any size
+        view = replace(store.manifest.augment, size=net.input.size)  # a stored box is drawn at any size
         judged = tuple((teacher.spec, teacher.top1) for teacher in store.manifest.teachers)
         lineages = tuple(lineage_of(teacher.lineage) for teacher in store.manifest.teachers)
     for name, top1_of in judged:
@@ -129,7 +139,7 @@ def distill(
         )  # fmt: skip
 
     return train(
-        net, objective, sets, training, out=out, view_size=view_size, accelerator=accelerator,
+        net, objective, sets, training, out=out, view=view, accelerator=accelerator,
         discriminator=new_discriminator(discriminator, len(sets.classes)), discriminator_lr=discriminator_lr,
         teachers=judged, labels=store, dry_run=dry_run, tell=tell,
     )  # fmt: skip
@@ -179,9 +189,7 @@ def check_labels(
 
 def record_labels(out: Path, store: "LabelStore") -> None:
     """Keep the store's manifest in the run; InputError where the run was begun with another store."""
-    from limbeck.data.manifest import MANIFEST
-
-    path, document = out / MANIFEST, store.manifest.to_json()
+    path, document = out / "labels.json", store.manifest.to_json()
     if path.exists() and runs.read_json(path) != document:
         raise InputError(f"{store.folder} is not the store that {out} was begun with; choose another --out")
     runs.write_json(path, document)
@@ -203,25 +211,38 @@ def load_teacher(
     return zoo.freeze(zoo.load(spec).to(accelerator.device), dtype=dtype, compile=compiled)
 
 
+def stand_in(spec: str, data: str, training: Training, tell: Tell) -> "Classifier":
+    """Return, for a dry run, the net that a tag names with random weights: gigabytes need not be fetched to time it."""
+    from limbeck.nets import zoo
+    from limbeck.nets.classifier import numbered
+
+    try:
+        classes = open_sets(data, training).classes
+    except InputError:  # nothing to name them by
+        classes = numbered(1000)
+    tell("note", {"text": f"dry run: {spec} has random weights"})
+    return zoo.create(spec, classes=classes, channels=3)
+
+
 def judge(
-    teachers: "list[Classifier]",
+    teachers: "Sequence[Classifier]",
     sets: Sets,
-    view_size: int,
     training: Training,
     accelerator: "Accelerator",
     *,
-    dry_run: bool,
+    measure: bool = True,
+    tell: Tell = runs.silent,
 ) -> list[float | None]:
-    """Check that the teachers name the data's classes, and return their held-out top-1 (None where it can't be
-    measured, or in a dry run)."""
+    """Check that the teachers name the data's classes, put their outputs in that order, and return their held-out
+    top-1: None where it can't be measured, or is not to be."""
     from limbeck.nets import zoo
 
     found: list[float | None] = []
     for teacher in teachers:
-        zoo.check_classes(teacher, sets.classes)
-        evaluation = (
-            None if dry_run else evaluate_on(sets, teacher, teacher.input.crop_pct, view_size, training, accelerator)
-        )
+        note = zoo.check_classes(teacher, sets.classes)
+        if note:
+            tell("note", {"text": note})
+        evaluation = evaluate_on(sets, teacher, training, accelerator) if measure else None
         found.append(evaluation.top1 if evaluation else None)
     return found
 

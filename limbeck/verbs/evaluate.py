@@ -3,20 +3,19 @@
 import csv
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.training import workers_of
+from limbeck.verbs.sets import centre, workers_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
     from limbeck.data.sources import Source
-    from limbeck.data.views import Augment
     from limbeck.learn.evaluate import Answers, Evaluation
-    from limbeck.nets.zoo import Classifier, Input
+    from limbeck.nets.zoo import Classifier
 
 FLOPS_RULE = "2 FLOPs per multiply-accumulate"
 
@@ -201,14 +200,6 @@ def _asked(
     if not bool(said.logits.isfinite().all()):
         raise InputError(f"{spec} answers with what is not a number; its weights are broken, train it again")
     return said
-
-
-def centre(sight: "Input", *, whole: bool) -> "Augment":
-    """Return the view that a net is judged by: small images whole, others by their centre, resized as it expects."""
-    from limbeck.data.views import Augment, Interpolation
-
-    kind = cast(Interpolation, sight.interpolation)
-    return Augment(sight.size, kind="none", flip=False, crop_pct=1.0 if whole else sight.crop_pct, interpolation=kind)
 
 
 def _costs(net: "Classifier") -> tuple[int, int]:

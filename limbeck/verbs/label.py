@@ -171,7 +171,9 @@ def label(
         case "verify":
             return _verify(str(verify), data, teachers, training, compile_teachers)
         case "merge":
-            made = _merge(merge, out, views=views, top=top, sampled=sampled, tail=tail, dtype=dtype, tell=tell)
+            made = _merge(
+                merge, out, average=average, views=views, top=top, sampled=sampled, tail=tail, dtype=dtype, tell=tell
+            )
         case "label":
             made = _label(
                 data, teachers, out, training, views=50 if views is None else views, top=top, sampled=sampled,
@@ -227,7 +229,7 @@ def _label(
     kind, count = manifest.record_kind(len(sets.classes), top, sampled)
     drawn = augment_of(sets.train, training, training.size or max(teacher.input.size for teacher in frozen))
     begun_before = (folder / manifest.MANIFEST).exists()
-    top1 = judge(frozen, sets, drawn.size, training, accelerator, dry_run=begun_before)
+    top1 = judge(frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
     answer = _pixels(objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
     rate = _rate(sets.train.channels, drawn.size, answer, batch, accelerator)
     share = weights or (1.0,) * len(teachers)
@@ -352,6 +354,7 @@ def _merge(
     folders: tuple[str, ...],
     out: str,
     *,
+    average: Literal["probabilities", "logits"],
     views: int | None,
     top: int | None,
     sampled: int,
@@ -367,7 +370,9 @@ def _merge(
     kind, count = stores[0].manifest.kind, stores[0].manifest.count
     if sampled or top is not None:
         kind, count = manifest.record_kind(len(stores[0].manifest.classes), top, sampled)
-    wanted = labelling.merged_manifest(stores, views=views, kind=kind, count=count, dtype=dtype, tail=tail)
+    wanted = labelling.merged_manifest(
+        stores, average=average, views=views, kind=kind, count=count, dtype=dtype, tail=tail
+    )
     begun = manifest.begin(Path(out), wanted)
     todo = unfinished(Path(out), begun)
     for done, shard in enumerate(todo):
@@ -390,7 +395,7 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     frozen = _same_teachers(store, teachers, compiled, accelerator)
     sets = open_sets(data or known.data, training, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
-    judge(frozen, sets, known.augment.size, training, accelerator, dry_run=True)  # puts their classes in order
+    judge(frozen, sets, training, accelerator, measure=False)  # puts their classes in order
     ask = objectives.ask(frozen, average=known.average, weights=known.weights, temperature=known.temperature)
     answer, worst = _pixels(ask), 0.0
     number = min(VERIFIED_VIEWS, known.images * known.views)

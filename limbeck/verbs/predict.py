@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.evaluate import centre, make_folder
+from limbeck.verbs.evaluate import make_folder
+from limbeck.verbs.sets import centre
 
 if TYPE_CHECKING:
     import numpy as np

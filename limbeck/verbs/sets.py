@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
 from limbeck.verbs.settings import Training
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from limbeck.data.loader import Batch
     from limbeck.data.sources import Source
     from limbeck.data.views import Augment
+    from limbeck.nets.zoo import Input
 
 
 @dataclass(frozen=True)
@@ -84,28 +85,32 @@ def net_size(source: "Source", training: Training) -> int | None:
     return None if source.pixels is None else int(source.pixels.shape[-1])
 
 
-def augment_of(source: "Source", training: Training, size: int) -> "Augment":
+def augment_of(source: "Source", training: Training, size: int, interpolation: str = "bilinear") -> "Augment":
     """Return how training views are drawn, `size` pixels a side."""
-    from limbeck.data.views import Augment
+    from limbeck.data.views import Augment, Interpolation
 
     kind = training.augment
     if kind == "auto":
         kind = "crop" if source.pixels is None else "shift"
     flip = training.flip == "yes" or (training.flip == "auto" and not source.spec.startswith("digits:"))
-    return Augment(size, kind=kind, scale=training.crop_scale, shift=training.shift, flip=flip)
+    return Augment(
+        size, kind=kind, scale=training.crop_scale, shift=training.shift, flip=flip,
+        interpolation=cast(Interpolation, interpolation),
+    )  # fmt: skip
 
 
-def still(source: "Source", size: int, crop_pct: float) -> "Augment":
-    """Return the view of evaluation: small images whole, others by their centre."""
-    from limbeck.data.views import Augment
+def centre(sight: "Input", *, whole: bool) -> "Augment":
+    """Return the view that a net is judged by: small images whole, others by their centre, resized as it expects."""
+    from limbeck.data.views import Augment, Interpolation
 
-    return Augment(size, kind="none", flip=False, crop_pct=1.0 if source.pixels is not None else crop_pct)
+    kind = cast(Interpolation, sight.interpolation)
+    return Augment(sight.size, kind="none", flip=False, crop_pct=1.0 if whole else sight.crop_pct, interpolation=kind)
 
 
 def training_batches(
     source: "Source",
     training: Training,
-    size: int,
+    view: "Augment",
     accelerator: "Accelerator",
     labels: "LabelStore | None",
     epoch: int,
@@ -114,9 +119,8 @@ def training_batches(
     """Yield this rank's training batches of `epoch` from batch `start` on, with the views of `labels` if given."""
     from limbeck.data.loader import batches
 
-    augment = augment_of(source, training, size) if labels is None else replace(labels.manifest.augment, size=size)
     return batches(
-        source, augment, batch=training.batch, seed=training.seed, epoch=epoch,
+        source, view, batch=training.batch, seed=training.seed, epoch=epoch,
         start=start, rank=accelerator.process_index, ranks=accelerator.num_processes,
         workers=workers_of(source, training.workers), device=accelerator.device, mixup=training.mixup,
         cutmix=training.cutmix, stored=labels, repeats=training.repeats,

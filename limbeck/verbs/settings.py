@@ -54,6 +54,8 @@ class Training:
     """Alpha of CutMix's Beta distribution; 0: off."""
     limit: int | None = None
     """Train on so many images only, as many of each class, drawn by the seed."""
+    validate_every: int = 1
+    """Epochs between two evaluations on the held-out split; the last is always evaluated."""
     workers: int | None = None
     """Processes that decode images; by default one a core, none for small images held in memory."""
     on_broken: Literal["fatal", "skip"] = "fatal"
@@ -95,6 +97,7 @@ class Training:
             ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
             ("cutmix", 0 <= self.cutmix < math.inf, "0 or more"),
             ("limit", self.limit is None or self.limit >= 1, "1 or more"),
+            ("validate_every", self.validate_every >= 1, "1 or more"),
             ("workers", self.workers is None or self.workers >= 0, "0 or more"),
             ("seed", 0 <= self.seed < 2**32, "0 or more and less than 2^32"),
         ]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.sets import Sets, augment_of, net_size, open_sets, still, training_batches, workers_of
+from limbeck.verbs.memory import keep_freed_memory
+from limbeck.verbs.sets import Sets, augment_of, centre, net_size, open_sets, training_batches, workers_of
 from limbeck.verbs.settings import Training, flat, parsed
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from limbeck.data.labels import LabelStore
     from limbeck.data.loader import Batch
     from limbeck.data.sources import Source
+    from limbeck.data.views import Augment
     from limbeck.learn.evaluate import Evaluation
     from limbeck.learn.fit import Loop
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
 __all__ = [
-    "Estimate", "Sets", "Trained", "Training", "accelerator_for", "augment_of", "begin_run", "evaluate_on", "flat",
-    "new_net", "open_sets", "still", "train", "workers_of",
+    "Estimate", "Sets", "Trained", "Training", "accelerator_for", "augment_of", "begin_run", "brings_weights",
+    "evaluate_on", "flat", "new_net", "open_sets", "train", "workers_of",
 ]  # fmt: skip
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
@@ -39,16 +41,19 @@ MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 
 def accelerator_for(training: Training, out: str) -> "Accelerator":
     """Return the Accelerator: device, ranks, precision, trackers (TensorBoard files always, in `out`/tensorboard)."""
+    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.tracking import TensorBoardTracker
     from accelerate.utils import set_seed
 
+    keep_freed_memory()
     set_seed(training.seed)
     AcceleratorState._reset_state()  # accelerate would hold on to the precision of the process's first training
     for service in training.track:
         _need(service)
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not know of each other on CPUs
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
         log_with=[TensorBoardTracker("tensorboard", out), *training.track],
     )
@@ -68,7 +73,7 @@ def train(
     training: Training,
     *,
     out: str,
-    view_size: int,
+    view: "Augment",
     accelerator: "Accelerator",
     discriminator: "nn.Module | None" = None,
     discriminator_lr: float = 1e-4,
@@ -78,24 +83,22 @@ def train(
     tell: Tell = runs.silent,
 ) -> Trained | Estimate:
     """Train `student` by `objective(student, discriminator)`, each as the accelerator prepared it, in the begun run
-    folder `out`; evaluate it on the held-out split; save it. A dry run makes two steps and writes nothing. The views
-    are those of `labels` where it is given, and its batches have targets."""
+    folder `out`; evaluate it on the held-out split; save it. A dry run makes two steps and writes nothing. Views are
+    drawn as `view` says, or are those of `labels` where it is given, whose batches have targets."""
     from limbeck.nets import zoo
 
     begun, folder = time.monotonic(), Path(out)
-    judge = partial(
-        evaluate_on, sets, crop_pct=student.input.crop_pct, size=view_size, training=training, accelerator=accelerator
-    )
+    judge = partial(evaluate_on, sets, training=training, accelerator=accelerator)
     finished = not dry_run and (folder / runs.RESULTS).exists()
     if finished:
         student.load_state_dict(zoo.load(out).state_dict())
         student.to(accelerator.device)
     else:
-        batches = partial(training_batches, sets.train, training, view_size, accelerator, labels)
+        batches = partial(training_batches, sets.train, training, view, accelerator, labels)
         loop = _loop(student, objective, sets, training, batches, accelerator, discriminator, discriminator_lr)
         if dry_run:
             return _estimate(loop, student, training)
-        _fit(loop, student, folder, judge, tell)
+        _fit(loop, student, folder, judge, training.validate_every, tell)
     evaluation = judge(student)
     parameters = sum(p.numel() for p in student.parameters())
     done = Trained(
@@ -189,12 +192,17 @@ def _estimate(loop: "Loop", student: "Classifier", training: Training) -> Estima
 
 
 def _fit(
-    loop: "Loop", student: "Classifier", folder: Path, judge: "Callable[[nn.Module], Evaluation | None]", tell: Tell
+    loop: "Loop",
+    student: "Classifier",
+    folder: Path,
+    judge: "Callable[[Classifier], Evaluation | None]",
+    validate_every: int,
+    tell: Tell,
 ) -> None:
     """Train to the end, from where the run folder's state is; leave the weights that count in `student`."""
     from limbeck.learn.fit import fit
 
-    final: nn.Module = loop.ema.module if loop.ema is not None else student
+    final = cast("Classifier", loop.ema.module) if loop.ema is not None else student
 
     def validate() -> dict[str, float]:
         found = judge(final)
@@ -206,7 +214,7 @@ def _fit(
 
     loop.accelerator.init_trackers("limbeck")
     try:
-        fit(loop, state=folder / runs.STATE, validate=validate, record=record, tell=tell)
+        fit(loop, state=folder / runs.STATE, validate=validate, validate_every=validate_every, record=record, tell=tell)
     finally:
         for tracker in loop.accelerator.trackers:
             tracker.finish()
@@ -228,18 +236,21 @@ def new_net(spec: str, sets: Sets, training: Training, *, pretrained: bool, argu
     """Return the net to train: of random weights, or of the weights that a pinned tag, a run or a file brings."""
     from limbeck.nets import zoo
 
-    brings_weights = (Path(spec) / "model.json").is_file() or "@" in spec or spec.startswith(("hf-hub:", "local-dir:"))
-    own = {"mean": sets.mean, "std": sets.std} if not (pretrained or brings_weights) else {}
+    fetched = pretrained or brings_weights(spec)
+    own = {"mean": sets.mean, "std": sets.std} if not fetched else {}
     return zoo.create(
         spec, classes=sets.classes, channels=sets.train.channels, size=net_size(sets.train, training),
-        pretrained=pretrained or brings_weights, arguments=parsed(arguments), **own,
+        pretrained=fetched, arguments=parsed(arguments), **own,
     )  # fmt: skip
 
 
-def evaluate_on(
-    sets: Sets, model: "nn.Module", crop_pct: float, size: int, training: Training, accelerator: "Accelerator"
-) -> "Evaluation | None":
-    """Evaluate on the held-out split, over all ranks; None where there is no labelled one."""
+def brings_weights(spec: str) -> bool:
+    """Whether `spec` names weights at hand, or a hub's, and not only a net."""
+    return (Path(spec) / "model.json").is_file() or "@" in spec or spec.startswith(("hf-hub:", "local-dir:"))
+
+
+def evaluate_on(sets: Sets, model: "Classifier", training: Training, accelerator: "Accelerator") -> "Evaluation | None":
+    """Evaluate on the held-out split as the net expects to see it, over all ranks; None where it has no labels."""
     from limbeck.data.loader import batches
     from limbeck.learn.evaluate import answers, figures
 
@@ -247,7 +258,7 @@ def evaluate_on(
     if source is None or source.labels is None:
         return None
     stream = batches(
-        source, still(source, size, crop_pct), batch=training.batch, seed=0, epoch=0,
+        source, centre(model.input, whole=source.pixels is not None), batch=training.batch, seed=0, epoch=0,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
         workers=workers_of(source, training.workers), device=accelerator.device, shuffle=False, drop_last=False,
     )  # fmt: skip
