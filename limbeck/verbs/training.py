@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
+from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.results import Estimate, Trained
 from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.sets import Sets, augment_of, centre, net_size, open_sets, training_batches, workers_of
@@ -47,6 +48,7 @@ def accelerator_for(training: Training, out: str) -> "Accelerator":
     from accelerate.tracking import TensorBoardTracker
     from accelerate.utils import set_seed
 
+    keep_freed_memory()
     keep_freed_memory()
     set_seed(training.seed)
     AcceleratorState._reset_state()  # accelerate would hold on to the precision of the process's first training
