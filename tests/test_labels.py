@@ -431,6 +431,23 @@ def test_whole_stores_merge_to_what_one_run_of_all_teachers_gives(tmp_path):
     assert found.manifest.merged == (pair.manifest.digest, third.manifest.digest)
 
 
+def test_stores_of_one_teacher_merge_to_the_mean_of_logits(tmp_path):
+    source = memory()
+    one, other = (
+        write(tmp_path / f"{gain}", source, manifest(source), partial(answer, gain=gain)) for gain in (1.0, 2.0)
+    )
+    between = write(
+        tmp_path / "between", source, manifest(source), partial(answer, gain=1.5)
+    )  # its logits are the mean
+    found = merge(tmp_path / "merged", [one, other], average="logits")
+    assert torch.allclose(served(found), served(between), atol=1e-6)
+    with pytest.raises(InputError, match="can't be part of a mean of probabilities"):
+        merged_manifest([found, one])
+    short = merge(tmp_path / "short", [other], kind="top", count=2)
+    with pytest.raises(InputError, match="no whole distributions"):
+        merged_manifest([one, short], average="logits")
+
+
 @pytest.mark.parametrize(("k", "dtype"), [(2, "float16"), (4, "float32")])
 def test_a_whole_store_is_cut_to_what_had_been_written_short(tmp_path, k, dtype):
     source = memory()
@@ -541,7 +558,7 @@ def test_whole_float32_labels_give_the_losses_of_live_teachers(tmp_path, teacher
     # The teachers see the same pixels in other batches, and so may differ by rounding; ten steps don't amplify it much.
     assert losses(tmp_path / "replayed") == [pytest.approx(row, rel=1e-4) for row in losses(tmp_path / "live")]
     assert replayed.teachers == live.teachers
-    assert json.loads((tmp_path / "replayed" / MANIFEST).read_text()) == found.manifest.to_json()
+    assert json.loads((tmp_path / "replayed" / "labels.json").read_text()) == found.manifest.to_json()
     known = zoo.load(str(tmp_path / "replayed")).lineage.teachers
     assert [teacher.sha256 for teacher in known] == [zoo.load(teacher).lineage.sha256 for teacher in teachers]
 

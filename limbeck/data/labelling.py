@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from limbeck.data.labels import LabelStore, Records, pack, recover, shard_digest, shard_path, views_of
 from limbeck.data.loader import render_views
-from limbeck.data.manifest import Dtype, Kind, Manifest, Tail
+from limbeck.data.manifest import Average, Dtype, Kind, Manifest, Tail
 from limbeck.data.sources import Source
 from limbeck.data.views import Augment, draw, render_tensor
 from limbeck.errors import InputError
 from limbeck.runs import replacing
+
+_LEAST = 2.0**-25  # a half below rounds to 0
 
 Answer = Callable[[Tensor], Tensor]
 """Takes uint8 [N, C, size, size] on the device, returns distributions [N, classes]."""
@@ -169,6 +171,7 @@ def samples(
 def merged_manifest(
     stores: Sequence[LabelStore],
     *,
+    average: Average = "probabilities",
     views: int | None = None,
     kind: Kind | None = None,
     count: int | None = None,
@@ -177,12 +180,14 @@ def merged_manifest(
 ) -> Manifest:
     """Return the manifest of the ensemble of `stores`, in which each teacher counts as it would in one store of all.
 
-    What is given replaces what the first store has, so that one store alone can be cut to fewer views or classes.
-    InputError where the stores don't fit together.
+    `average` is of the stores: one alone keeps its own. What is given replaces what the first store has, so that one
+    store alone can be cut to fewer views or classes. InputError where the stores don't fit together.
     """
     one = stores[0].manifest
+    alone = len(stores) == 1
+    average = one.average if alone else average
     for store in stores:
-        _check_fits(store, stores[0], alone=len(stores) == 1)
+        _check_fits(store, stores[0], average, alone=alone)
     least = min(store.manifest.views for store in stores)
     if views is not None and not 0 < views <= least:
         raise InputError(f"--views is {views}, but the stores have {least} views an image")
@@ -193,6 +198,7 @@ def merged_manifest(
         count=count or one.count,
         dtype=dtype or one.dtype,
         tail=tail or one.tail,
+        average=average,
         teachers=tuple(teacher for store in stores for teacher in store.manifest.teachers),
         weights=tuple(w * s for store, s in zip(stores, _shares(stores), strict=True) for w in store.manifest.weights),
         teacher_dtype="/".join(dict.fromkeys(store.manifest.teacher_dtype for store in stores)),
@@ -200,11 +206,16 @@ def merged_manifest(
     )
 
 
-def _check_fits(store: LabelStore, first: LabelStore, *, alone: bool) -> None:
+def _check_fits(store: LabelStore, first: LabelStore, average: Average, *, alone: bool) -> None:
     if store.manifest.kind == "sampled":
         raise InputError(f"{store.folder} holds sampled labels, which can't be merged or cut; label anew")
-    if not alone and store.manifest.average == "logits" and len(store.manifest.teachers) > 1:
-        raise InputError(f"{store.folder} averages logits, and stores are merged by probabilities; label anew")
+    if len(store.manifest.teachers) > 1 and store.manifest.average != average:
+        raise InputError(
+            f"{store.folder} is a mean of {store.manifest.average}, which can't be part of a mean of {average}; merge "
+            "stores of one teacher each"
+        )
+    if not alone and average == "logits" and store.manifest.kind != "whole":
+        raise InputError(f"{store.folder} holds no whole distributions, which a mean of logits needs; label anew")
     for name in ("fingerprint", "classes", "seed", "augment", "temperature"):
         own, other = getattr(store.manifest, name), getattr(first.manifest, name)
         if own != other:
@@ -218,7 +229,8 @@ def _shares(stores: Sequence[LabelStore]) -> list[float]:
 
 
 def merge_shard(folder: Path, manifest: Manifest, shard: int, stores: Sequence[LabelStore]) -> None:
-    """Write a shard of merged labels: the mean of what the stores' records stand for, packed anew.
+    """Write a shard of merged labels: the mean of what the stores' records stand for, packed anew. A mean of logits is
+    that of log-probabilities, as these differ by a constant.
 
     Where all distributions are whole, this is what one run of all teachers had written; of a top-k it is the mean of
     what is known.
@@ -236,11 +248,13 @@ def _merged(manifest: Manifest, view: int, indices: Tensor, stores: Sequence[Lab
     views = torch.full_like(indices, view)
     parts = [store.records(views, indices) for store in stores]
     target = torch.zeros(len(indices), len(manifest.classes))
+    logits = manifest.average == "logits" and len(stores) > 1
     for store, part, share in zip(stores, parts, _shares(stores), strict=True):
         if (part["box"] != parts[0]["box"]).any() or (part["flip"] != parts[0]["flip"]).any():
             raise InputError(f"{store.folder} and {stores[0].folder} hold labels of other views; label one anew")
         own = store.manifest
-        target += share * recover(replace(own, tail="spread") if own.tail == "hard" else own, part)
-    packed = pack(manifest, target, indices.numpy(), views.numpy())
+        said = recover(replace(own, tail="spread") if own.tail == "hard" else own, part)
+        target += share * (said.clamp_min(_LEAST).log() if logits else said)
+    packed = pack(manifest, target.softmax(dim=1) if logits else target, indices.numpy(), views.numpy())
     packed["box"], packed["flip"] = parts[0]["box"], parts[0]["flip"]
     return packed

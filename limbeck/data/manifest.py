@@ -1,4 +1,4 @@
-"""The manifest of a label store: labels.json says all about a store, is checked when read and never changes."""
+"""The manifest of a label store: manifest.json says all about it, is checked when read and never changes."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ Dtype = Literal["float16", "float32"]
 Average = Literal["probabilities", "logits"]
 
 FORMAT = 1
-MANIFEST = "labels.json"
+MANIFEST = "manifest.json"
 DIGEST_BYTES = 32  # of a shard, at its end
 MAX_CLASSES = 2**16  # an id is a u16
 MAX_SHARDS = 256  # a mapped file holds a descriptor
@@ -148,7 +148,7 @@ def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return what labels.json says; InputError where it says nothing sensible. Nothing in it names a file."""
+    """Return what manifest.json says; InputError where it says nothing sensible. Nothing in it names a file."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} is not a label store: it has no {MANIFEST}; write one with limbeck label")

@@ -121,7 +121,9 @@ def distill(
     else:
         check_labels(store, sets, training, average=average, weights=weights, temperature=temperature, tell=tell)
         answer, temperature = objectives.recall, store.manifest.temperature
-        view = replace(store.manifest.augment, size=net.input.size)  # a stored box is drawn at any size
+        seen = augment_of(sets.train, training, net.input.size, net.input.interpolation)
+        # a stored box is drawn as the student expects to see it
+        view = replace(store.manifest.augment, size=seen.size, interpolation=seen.interpolation)
         judged = tuple((teacher.spec, teacher.top1) for teacher in store.manifest.teachers)
         lineages = tuple(lineage_of(teacher.lineage) for teacher in store.manifest.teachers)
     for name, top1_of in judged:

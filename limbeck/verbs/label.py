@@ -227,7 +227,8 @@ def _label(
     frozen = [load_teacher(spec, teacher_dtype, compiled, accelerator) for spec in teachers]
     sets = open_sets(data, training, classes=frozen[0].classes, labelled=False)
     kind, count = manifest.record_kind(len(sets.classes), top, sampled)
-    drawn = augment_of(sets.train, training, training.size or max(teacher.input.size for teacher in frozen))
+    largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
+    drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
     begun_before = (folder / manifest.MANIFEST).exists()
     top1 = judge(frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
     answer = _pixels(objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
