@@ -165,7 +165,7 @@ class Maker:
             shift,
             bits,
             relu,
-            1.0,
+            (1.0,),
             self.border(size, spread, rows) if border else None,
         )
 
@@ -241,7 +241,7 @@ def test_no_accumulator_exceeds_its_proved_bound(maker, side):
 
 
 def test_the_bound_is_reached_by_the_worst_image():
-    requant = Requant(np.array([[-5]]), np.array([[1]]), 0, 24, False, 1.0)
+    requant = Requant(np.array([[-5]]), np.array([[1]]), 0, 24, False, (1.0,))
     layers = (Pointwise("fc", np.array([[-127, 100]]), 8, requant),)
     program = Program(Input(2, 1, 1), layers, ("only",))
     worst = np.array([255, 0], np.uint8).reshape(1, 2, 1, 1)  # 127 and -128
@@ -284,14 +284,14 @@ def test_a_program_that_breaks_a_limit_is_refused_by_name(change, message):
 
 def test_an_accumulator_too_wide_is_refused_with_the_remedy():
     channels = 1 << 14
-    requant = Requant(np.array([[0]]), np.array([[1]]), 0, 16, False, 1.0)
+    requant = Requant(np.array([[0]]), np.array([[1]]), 0, 16, False, (1.0,))
     first = Conv(
         "wide",
         np.full((channels, 1, 1, 1), 1),
         8,
         1,
         0,
-        Requant(np.zeros((1, channels), np.int64), np.ones((1, channels), np.int64), 0, 16, False, 1.0),
+        Requant(np.zeros((1, channels), np.int64), np.ones((1, channels), np.int64), 0, 16, False, (1.0,)),
     )
     last = Pointwise("fc", np.full((1, channels), 32767), 16, requant)
     with pytest.raises(InputError, match="fc: its accumulators need 45 bits, the limit is 44; lower its weight bits"):
@@ -356,7 +356,7 @@ def _first(header):
         (lambda h: _first(h).update(padding=10**9), "stem: padding is 1000000000"),
         (lambda h: _first(h).update(weight="elsewhere"), "program.layers.0.weight has no table"),
         (lambda h: _first(h)["requant"].update(shift=99), "stem: shift is 99"),
-        (lambda h: _first(h)["requant"].update(scale=float("nan")), "stem: scale is nan"),
+        (lambda h: _first(h)["requant"].update(scale=[float("nan")]), r"stem: scales \(nan,\) must be positive"),
         (lambda h: _first(h)["requant"].update(border=3), "program.layers.0.requant.border is not Border"),
         (lambda h: h["program"]["layers"][2].update(solver="exec"), "program.layers.2.solver is 'exec'"),
         (lambda h: h["program"]["layers"][2].update(steps=10**9), "ode: steps is 1000000000"),

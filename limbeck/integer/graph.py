@@ -188,6 +188,13 @@ def walk(layers: Sequence[FloatLayer]) -> Iterator[tuple[str, FloatLayer]]:
         yield layer.name, layer
 
 
+def centred(layers: Sequence[FloatLayer], images: Tensor) -> Tensor:
+    """Return uint8 images as the first layer takes them: minus 128, in the type of its weights."""
+    first = layers[0]
+    assert isinstance(first, FloatConv)
+    return images.to(first.weight.dtype) - ZERO_POINT
+
+
 def pixels(classifier: Classifier, images: Tensor) -> Tensor:
     """Return uint8 images [N, channels, size, size] as a program takes them: what `prepare` gives, not normalised."""
     values = (classifier.prepare(images).float() - classifier.shift) / classifier.scale

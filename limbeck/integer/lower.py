@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.errors import InputError
 from limbeck.integer.fixed import Ints
 from limbeck.integer.graph import (
     FloatConv,
@@ -21,12 +22,12 @@ from limbeck.integer.graph import (
     FloatResidual,
     FloatSimple,
     LowerError,
+    centred,
     evaluate,
     extract,
     pixels,
 )
 from limbeck.integer.program import (
-    ZERO_POINT,
     Border,
     Conv,
     Depthwise,
@@ -86,6 +87,8 @@ def _planned(
 ) -> tuple[tuple[FloatLayer, ...], Plan]:
     if isinstance(classifier.net, QuantisedNet):
         return classifier.net.layers(), classifier.net.plan
+    if not len(images):
+        raise InputError("there are no images to calibrate with; give at least one")
     layers = extract(classifier)
     _check_folding(classifier, layers, pixels(classifier, images[:_CHECKED_IMAGES]))
     return layers, plan(layers, pixels(classifier, images), formats, ranges)
@@ -96,7 +99,7 @@ def _check_folding(classifier: Classifier, layers: Sequence[FloatLayer], images:
     training = classifier.training
     logits = classifier.eval()(images)
     classifier.train(training)
-    folded = evaluate(layers, images.float() - ZERO_POINT, lambda _path, _map: None)
+    folded = evaluate(layers, centred(layers, images), lambda _path, _map: None)
     error = float((folded - logits).abs().max())
     if not error <= _FOLDING_TOLERANCE * max(1.0, float(logits.abs().max())):
         raise LowerError(f"the folded layers differ from the net by {error:.3g} in a logit; it can't be lowered")

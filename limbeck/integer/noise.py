@@ -9,9 +9,19 @@ import torch
 from torch import Tensor
 
 from limbeck.integer.fixed import Ints
-from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, apply, evaluate, extract, pixels, walk
+from limbeck.integer.graph import (
+    FloatConv,
+    FloatLayer,
+    FloatMean,
+    FloatNarrow,
+    apply,
+    centred,
+    evaluate,
+    extract,
+    pixels,
+    walk,
+)
 from limbeck.integer.program import (
-    ZERO_POINT,
     Conv,
     Depthwise,
     GlobalAverage,
@@ -72,7 +82,7 @@ def _add(
     sums: dict[str, _Sums], layers: Sequence[FloatLayer], program: Program, sites: dict[str, Site], images: Tensor
 ) -> None:
     floats: dict[str, Tensor] = {}
-    evaluate(layers, images.float() - ZERO_POINT, floats.__setitem__)
+    evaluate(layers, centred(layers, images), floats.__setitem__)
     by_path, scales = dict(walk(layers)), dict(_scales(program))
     x = floats["input"]
     for name, ints in trace(program, images.cpu().numpy()):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import InputError
-from limbeck.integer.fixed import multipliers
+from limbeck.integer.fixed import MULTIPLIER_BITS, multipliers
 from limbeck.integer.graph import (
     FloatConv,
     FloatLayer,
@@ -20,10 +20,10 @@ from limbeck.integer.graph import (
     FloatOde,
     FloatPool,
     FloatResidual,
+    centred,
     evaluate,
     walk,
 )
-from limbeck.integer.program import ZERO_POINT
 
 Ranges = Literal["minmax", "percentile", "mse"]
 Round = Callable[[Tensor], Tensor]
@@ -33,7 +33,8 @@ SCORE_BITS = 16
 PERCENTILE = 99.99
 STATE_MARGIN = 1.25  # of the largest state seen: saturation there is felt in all later steps
 WIDE_MARGIN = 2.0  # of the largest value seen, for 16-bit maps: a bit is cheaper than saturation
-FLOOR = 2.0**-6  # of the largest channel's weight unit: below it a channel can't matter
+CHANNEL_FLOOR = 2.0**-8  # of the largest channel's range: a channel that hardly moves needs no finer scale
+MULT_FLOOR = 1 << 7  # else a weak channel's multipliers are too coarse to tell its evaluations apart
 _SAMPLES = 1 << 17  # values kept a map
 _BATCH = 64
 _PER_OCTAVE = 16  # state scales tried
@@ -132,8 +133,6 @@ def _in_scales(layers: Sequence[FloatLayer], scales: dict[str, Scale]) -> dict[s
 
 
 def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
-    if not len(images):
-        raise InputError("there are no images to calibrate with; give at least one")
     seen: dict[str, _Seen] = {}
     generator = torch.Generator().manual_seed(0)
 
@@ -147,7 +146,7 @@ def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
         at.samples.append(flat[chosen.to(flat.device)].cpu())
 
     for part in torch.split(images, _BATCH):
-        evaluate(layers, part.float() - ZERO_POINT, see)
+        evaluate(layers, centred(layers, part), see)
     return seen
 
 
@@ -163,7 +162,8 @@ def _scale(seen: _Seen, bits: int, ranges: Ranges, layer: FloatLayer, by_channel
         values = torch.cat(seen.samples).abs()
         values = values if by_channel else values.reshape(-1, 1)
         clips = _percentile(values) if ranges == "percentile" else _best(values, high)
-    return tuple(torch.where(clips > 0, clips / high, clips.amax().clamp(min=1e-9)).tolist())
+    top = float(clips.amax()) or 1.0
+    return tuple((clips.clamp(min=top * CHANNEL_FLOOR) / high).tolist())
 
 
 def _percentile(values: Tensor) -> Tensor:
@@ -300,23 +300,26 @@ def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int,
     comes_in, goes_out = scale.new_tensor(in_scale), scale.new_tensor(out_scale)
     comes_in = comes_in[:, None] if conv.groups > 1 else comes_in
     effective = conv.weight.double() * (sign * gain)[:, None, None, None] * comes_in[..., None, None]
-    unit = _units(effective.detach(), goes_out, weight_bits)
-    ratio = unit * relative / goes_out
-    _, shift = multipliers(ratio.cpu().numpy())
+    high = (1 << (weight_bits - 1)) - 1
+    largest = effective.detach().abs().amax((1, 2, 3)) / high  # what a weight's unit must be at least
+    mult, shift = _channel_multipliers(largest / goes_out)
+    unit = goes_out * mult * 2.0**-shift  # so that this multiplier is exact
     return Tables(
-        weight=whole(effective / unit[:, None, None, None]),
+        weight=whole(effective / unit[:, None, None, None]).clamp(-high, high),
         offset=whole(conv.shift.double() / (unit * relative)),
-        mult=torch.round(ratio * 2.0**shift),
+        mult=torch.round(mult * relative),
         shift=shift,
         border=_border(conv, sign * gain / unit, whole),
     )
 
 
-def _units(effective: Tensor, out_scale: Tensor, bits: int) -> Tensor:
-    """Return what one unit of each output channel's accumulator stands for."""
-    largest = effective.abs().amax((1, 2, 3)) / ((1 << (bits - 1)) - 1)
-    top = float((largest / out_scale).max()) or 1.0
-    return torch.maximum(largest, out_scale * (top * FLOOR))
+def _channel_multipliers(least: Tensor) -> tuple[Tensor, int]:
+    """Return the least multipliers, and their shift, that give each channel at least this ratio."""
+    if not float(least.max()) > 0:
+        return torch.full_like(least, 1 << (MULTIPLIER_BITS - 1)), MULTIPLIER_BITS - 1
+    _, shift = multipliers(least.cpu().numpy() * (1 + 2.0**-MULTIPLIER_BITS))  # room to round up
+    shift = max(0, shift)
+    return torch.ceil(least * 2.0**shift).clamp(MULT_FLOOR, (1 << MULTIPLIER_BITS) - 1), shift
 
 
 def _border(conv: FloatConv, factor: Tensor, whole: Round) -> Tensor | None:
