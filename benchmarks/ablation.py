@@ -21,7 +21,7 @@ from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 STUDENT = {"arguments": ("width=8", "stem=3x3/2")}  # 19,074 parameters, 0.6 MMAC
-HARD = Training(epochs=20, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, resume=True)
+HARD = Training(epochs=20, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, validate_every=1000, resume=True)
 SOFT = replace(HARD, weight_decay=0.0)
 FROM_HARD = {"lr": 0.03}  # a trained net begins with a smaller rate
 
@@ -39,7 +39,8 @@ def main() -> None:
     out = Path(given.out)
     stores = {name: str(out / f"labels-{name}") for name in ("one", "other", "both", "logits")}
     if not given.only_table:
-        make_stores(given.data, given.teachers, stores)
+        if given.arms is None or any("soft" in arm for arm in given.arms):
+            make_stores(given.data, given.teachers, stores)
         for seed in given.seeds:
             for name, arm in arms(given.data, out, stores, seed).items():
                 place = out / f"{name}-{seed}"
@@ -53,7 +54,7 @@ def make_stores(data: str, teachers: list[str], stores: dict[str, str]) -> None:
     """Label one view an epoch by each teacher, and join the two."""
     for name, teacher in zip(("one", "other"), teachers, strict=True):
         if not Path(stores[name], "manifest.json").exists():
-            label(data=data, teachers=(teacher,), out=stores[name], views=SOFT.epochs)
+            label(data=data, teachers=(teacher,), out=stores[name], views=SOFT.epochs, dtype="float32")
     pair = (stores["one"], stores["other"])
     for name, average in (("both", "probabilities"), ("logits", "logits")):
         if not Path(stores[name], "manifest.json").exists():
