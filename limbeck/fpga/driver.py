@@ -1,0 +1,103 @@
+"""The host's side: loads a design's memories, streams images, reads counters. Numpy and the standard library only.
+
+The same class drives a board and the simulator, through a Port. Copied into every Design folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint32]
+
+# Registers (docs/hardware.md)
+RUN, STATUS, ERRORS, IMAGES, INTERVAL, LATENCY = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14
+WAIT_PIXELS, WAIT_SCORES, IDENTITY, LAST_OP, MEMORY, ADDRESS, DATA = 0x18, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30
+ERROR_NAMES = ("a frame ended early", "a frame did not end with its last pixel", "a register was written wrongly")
+
+
+class Port(Protocol):
+    """How a host reaches the accelerator: registers, and a DMA for pixels and scores."""
+
+    def write(self, writes: list[tuple[int, int]]) -> None:
+        """Write (address, value) pairs, in order."""
+
+    def read(self, address: int) -> int:
+        """Return the register at `address`."""
+
+    def transfer(self, beats: Words, frame: int, answers: int) -> Words:
+        """Send beats, TLAST with every `frame`-th, and return so many beats of answers."""
+
+
+class Counters(NamedTuple):
+    """Since the run began: images, cycles from image to image and from first read to scores, cycles waited."""
+
+    images: int
+    interval: int
+    latency: int
+    wait_pixels: int
+    wait_scores: int
+
+
+class DriverError(Exception):
+    """The accelerator is not what the design says, or told of an error."""
+
+
+class Accelerator:
+    """A design on a board or in the simulator: its memories loaded, ready for images."""
+
+    def __init__(self, port: Port, design: str | Path) -> None:
+        self.port = port
+        self.manifest: dict[str, Any] = json.loads((Path(design) / "manifest.json").read_text(encoding="utf-8"))
+        if (found := port.read(IDENTITY)) != self.manifest["identity"]:
+            raise DriverError(f"the accelerator is {found:#010x}, the design {self.manifest['identity']:#010x}")
+        self.load(design)
+
+    def load(self, design: str | Path) -> None:
+        """Load the memories of this design, or of one for the same engine: another net on the same bitstream."""
+        manifest = json.loads((Path(design) / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["identity"] != self.manifest["identity"]:
+            raise DriverError(f"{design} is made for another engine")
+        self.manifest = manifest
+        self.port.write([(RUN, 0), (ERRORS, 7), (LAST_OP, manifest["ops"] - 1)])
+        for memory in manifest["memories"]:
+            words = read_memory(Path(design) / memory["file"], memory["width"])
+            begin = [(MEMORY, memory["select"] | words.shape[1] << 8), (ADDRESS, 0)]
+            self.port.write(begin + [(DATA, int(piece)) for piece in words.ravel()])
+        self.port.write([(RUN, 1)])
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return scores [N, classes] and classes [N] of uint8 images [N, channels, height, width]."""
+        beats, classes = pixels(images), len(self.manifest["classes"])
+        answers = self.port.transfer(beats, images.shape[2] * images.shape[3], len(images) * (classes + 1))
+        self.check()
+        table = answers.view(np.int32).astype(np.int64).reshape(-1, classes + 1)
+        return table[:, :-1], table[:, -1]
+
+    def check(self) -> None:
+        """Raise DriverError where the error register is set, and clear it."""
+        if errors := self.port.read(ERRORS):
+            self.port.write([(ERRORS, errors)])
+            names = [name for bit, name in enumerate(ERROR_NAMES) if errors >> bit & 1]
+            raise DriverError("the accelerator tells: " + ", ".join(names))
+
+    def counters(self) -> Counters:
+        """Return the counters since the run began."""
+        return Counters(*(self.port.read(a) for a in (IMAGES, INTERVAL, LATENCY, WAIT_PIXELS, WAIT_SCORES)))
+
+
+def pixels(images: NDArray[np.uint8]) -> Words:
+    """Return images [N, channels, height, width] as beats: a pixel each, channel 0 in the low byte."""
+    count, channels, height, width = images.shape
+    beats = np.zeros((count, height, width, 4), np.uint8)
+    beats[..., :channels] = images.transpose(0, 2, 3, 1)
+    return beats.reshape(-1, 4).view("<u4").ravel()
+
+
+def read_memory(path: Path, width: int) -> Words:
+    """Return the words [words, pieces] of a .mem file: a hexadecimal word a line, pieces of 32 bits, low ones first."""
+    pieces = -(-width // 32)
+    words = [int(line, 16).to_bytes(4 * pieces, "little") for line in path.read_text(encoding="ascii").split()]
+    return np.frombuffer(b"".join(words), "<u4").reshape(-1, pieces)

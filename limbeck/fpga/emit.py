@@ -1,0 +1,159 @@
+"""A Plan as a Design folder: RTL, memories, register map, golden vectors, harness, Vivado scripts, README."""
+
+import hashlib
+import json
+import shutil
+import zlib
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.fpga import driver
+from limbeck.fpga.memories import Memory, memories
+from limbeck.fpga.plan import Plan, cycles, macs, multipliers, resources
+from limbeck.fpga.schedule import depth_for
+from limbeck.integer import file, program
+
+VERSION = 1
+_GOLDEN_IMAGES = 4
+_PACKAGE = files("limbeck.fpga")
+_LOADED = {"weight": "WeightDepth", "kernel": "KernelDepth", "table": "TableDepth", "offset": "OffsetDepth"}
+
+
+def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
+    """Return the parameters of rtl/accelerator.sv."""
+    ops, depths, lanes = plan.schedule.ops, plan.schedule.depths, plan.lanes
+    return {
+        "Px": lanes.pixels,
+        "Il": lanes.inputs,
+        "Ol": lanes.outputs,
+        "AccW": plan.accumulator_bits,
+        "StateW": plan.state_bits,
+        "ImageH": net.input.height,
+        "ImageW": net.input.width,
+        "ImageC": net.input.channels,
+        "Classes": len(net.classes),
+        "Groups": max(op.read.words for op in ops),
+        "XWords": depth_for(max(op.groups for op in ops)),
+        "Words": max(op.written.words for op in ops),
+        "Ops": depth_for(len(ops)),
+        "MapDepth": max(2, depths["map"]),
+        "StateDepth": max(2, depths["state"]),
+        **{parameter: depth_for(depths[name]) for name, parameter in _LOADED.items()},
+        "MultDepth": depth_for(depths["mult"]),
+    }
+
+
+def identity(parameters: dict[str, int]) -> int:
+    """Return what the IDENTITY register reads: engines with equal parameters take each other's memories."""
+    return zlib.crc32(json.dumps([VERSION, parameters], sort_keys=True).encode())
+
+
+def emit(plan: Plan, net: program.Program, out: Path) -> None:
+    """Write the Design folder `out`; InputError where there is already something else."""
+    if out.exists() and not (out / "manifest.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a design; choose another --out")
+    sizes, loaded = parameters(plan, net), memories(plan)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "memories", ignore_errors=True)
+    for memory in loaded:
+        runs.write_text(out / "memories" / f"{memory.name}.mem", hex_lines(memory))
+    _copy("rtl", out / "rtl")
+    _copy("templates", out / "sim", ".cpp")
+    shutil.copyfile(driver.__file__, out / "driver.py")
+    file.save(net, out / "net.program")
+    _write_golden(net, out / "golden")
+    values = _values(plan, net, sizes)
+    for source, target in (("limbeck.v", "rtl"), ("package.tcl", "vivado"), ("synth.tcl", "vivado"), ("README.md", "")):
+        text = (_PACKAGE / "templates" / source).read_text(encoding="utf-8")
+        runs.write_text(out / target / source, Template(text).substitute(values))
+    runs.write_json(out / "manifest.json", _manifest(plan, net, sizes, loaded, out))
+
+
+def hex_lines(memory: Memory) -> str:
+    """Return a memory as text, a hexadecimal word a line."""
+    digits = -(-memory.width // 4)
+    words = (int.from_bytes(word.astype("<u4").tobytes(), "little") for word in memory.words)
+    return "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+def _copy(folder: str, target: Path, suffix: str = ".sv") -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for source in (_PACKAGE / folder).iterdir():
+        if source.name.endswith((suffix, ".svh")):
+            runs.write_bytes(target / source.name, source.read_bytes())
+
+
+def _write_golden(net: program.Program, folder: Path) -> None:
+    i = net.input
+    shape = (_GOLDEN_IMAGES, i.channels, i.height, i.width)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for name, table in (("images", images), ("scores", program.run(net, images))):
+        with runs.replacing(folder / f"{name}.npy") as path:
+            np.save(path, table, allow_pickle=False)
+
+
+def _manifest(
+    plan: Plan, net: program.Program, sizes: dict[str, int], loaded: tuple[Memory, ...], out: Path
+) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "identity": identity(sizes),
+        "part": plan.part.name,
+        "board": plan.part.board,
+        "lanes": asdict(plan.lanes),
+        "parameters": sizes,
+        "map_style": "ultra" if plan.urams else "block",
+        "ops": len(plan.schedule.ops),
+        "classes": list(net.classes),
+        "image": [net.input.channels, net.input.height, net.input.width],
+        "cycles": asdict(cycles(plan, net)),
+        "macs": macs(net),
+        "multipliers": list(multipliers(plan.lanes)),
+        "resources": asdict(resources(plan)),
+        "program": hashlib.sha256((out / "net.program").read_bytes()).hexdigest(),
+        "memories": [
+            {"file": f"memories/{m.name}.mem", "select": m.select, "width": m.width, "words": len(m.words)}
+            for m in loaded
+        ],
+        "registers": {
+            name: getattr(driver, name)
+            for name in ("RUN", "STATUS", "ERRORS", "IMAGES", "INTERVAL", "LATENCY", "WAIT_PIXELS", "WAIT_SCORES",
+                         "IDENTITY", "LAST_OP", "MEMORY", "ADDRESS", "DATA")
+        },
+    }  # fmt: skip
+
+
+def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str, str]:
+    """Return what the templates' placeholders stand for."""
+    need, time, part = resources(plan), cycles(plan, net), plan.part
+    lines = [f"      .{name}({value})," for name, value in sizes.items()]
+    return {
+        "parameters": "\n".join(lines),
+        "identity": f"32'h{identity(sizes):08x}",
+        "style": "ultra" if plan.urams else "block",
+        "part": part.name,
+        "vivado_part": part.vivado,
+        "board": part.board,
+        "lanes": f"{plan.lanes.pixels} x {plan.lanes.inputs} x {plan.lanes.outputs}",
+        "ops": str(len(plan.schedule.ops)),
+        "latency": f"{time.latency:,}",
+        "interval": f"{time.interval:,}",
+        "rate": f"{200e6 / time.interval:,.0f}",
+        "resources": "\n".join(
+            f"| {name} | {need_:,} | {have:,} | {need_ / have:.0%} |" if have else f"| {name} | {need_:,} | 0 | |"
+            for name, need_, have in (
+                ("DSP", need.dsps, part.dsps),
+                ("BRAM 36 Kb", need.brams, part.brams),
+                ("URAM", need.urams, part.urams),
+                ("LUT", need.luts, part.luts),
+                ("FF", need.ffs, part.ffs),
+            )
+        ),
+    }

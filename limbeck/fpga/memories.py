@@ -1,0 +1,175 @@
+"""What the engine's memories hold: weights, tables and micro-ops as words of 32-bit pieces, low bits first."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import InputError
+from limbeck.fpga.plan import Plan, widths
+from limbeck.fpga.schedule import Key, Op, bordered, row_of, ticks_of
+from limbeck.integer.fixed import Ints
+from limbeck.integer.program import GlobalAverage, Requant
+
+Pieces = NDArray[np.uint32]  # [words, pieces]
+
+# Fields of rtl/ops.svh and their bits, the highest first.
+FRONT = {
+    "final_op": 1, "image": 1, "taps": 1, "stride_2": 1, "bottom": 1, "right": 1, "tap_first": 5, "tap_last": 5,
+    "groups": 8, "rows": 12, "slots": 12, "base": 16, "pitch": 16, "weight": 16, "table_base": 16, "shift_less_1": 6,
+    "relu": 1, "gap": 16,
+}  # fmt: skip
+BACK = {"groups": 12, "period": 12, "out_groups": 8, "slots": 24, "weight": 16}
+RESULT = {
+    "out_groups": 8, "rows": 12, "slots": 12, "words": 9, "last_pixel": 4, "base": 16, "pitch": 16, "write_map": 1,
+    "offset": 16, "offset_pitch": 16, "mult": 16, "shift_less_1": 6, "relu": 1, "narrow": 1, "add": 1, "add_twice": 1,
+    "state": 16, "state_slot": 16, "state_row": 16, "state_words": 9, "write_state": 1, "state_base": 16,
+    "state_relu": 1, "state_narrow": 1, "drop": 5, "sum": 1, "from_sum": 1, "score": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """One memory's words; `select` is its number in the MEMORY register."""
+
+    name: str
+    select: int
+    width: int  # bits of a word
+    words: Pieces
+
+
+def memories(plan: Plan) -> tuple[Memory, ...]:
+    """Return all that is loaded before a run."""
+    ops, lanes, wide = plan.schedule.ops, plan.lanes, widths(plan)
+    made = [
+        _ops("front", 0, FRONT, [op.front for op in ops]),
+        _ops("back", 1, BACK, [op.back for op in ops]),
+        _ops("result", 2, RESULT, [op.result for op in ops]),
+        Memory("kernel", 3, wide["kernel"], packed(_filled(plan, "kernel", _kernels), 8)),
+        Memory("table", 4, wide["table"], _tables(plan)),
+        Memory("offset", 5, wide["offset"], packed(_filled(plan, "offset", _offsets), plan.accumulator_bits)),
+        Memory("mult", 6, wide["mult"], packed(_filled(plan, "mult", _mults), 16)),
+    ]
+    weights = _filled(plan, "weight", _weights).reshape(-1, lanes.inputs, lanes.outputs)
+    for lane in range(lanes.inputs):
+        made.append(Memory(f"weight{lane}", 16 + lane, wide["weight"], packed(weights[:, lane], 8)))
+    return tuple(memory for memory in made if len(memory.words))
+
+
+def packed(fields: Ints, bits: int) -> Pieces:
+    """Return words [words, pieces] of fields [words, fields] of `bits` bits each, two's complement, the first lowest."""
+    ones = (fields[:, :, None] >> np.arange(bits)) & 1
+    flat = ones.reshape(len(fields), fields.shape[1] * bits).astype(np.uint8)
+    padded = np.pad(flat, [(0, 0), (0, -flat.shape[1] % 32)])
+    return np.packbits(padded, axis=1, bitorder="little").view("<u4").reshape(len(fields), padded.shape[1] // 32)
+
+
+def _ops(name: str, select: int, bits: dict[str, int], ops: Sequence[dict[str, int]]) -> Memory:
+    width = sum(bits.values())
+    pieces = -(-width // 32)
+    words = [_word(bits, op).to_bytes(4 * pieces, "little") for op in ops]
+    return Memory(name, select, width, np.frombuffer(b"".join(words), "<u4").reshape(-1, pieces))
+
+
+def _word(bits: dict[str, int], op: dict[str, int]) -> int:
+    word = 0
+    for name, width in bits.items():
+        if not 0 <= op[name] < 1 << width:
+            raise InputError(f"a micro-op's {name} is {op[name]:,}; the limit is {(1 << width) - 1:,}: use more lanes")
+        word = word << width | int(op[name])
+    return word
+
+
+Made = Iterator[tuple[Key, Ints]]  # a stretch of a memory and its rows of fields
+Make = Callable[[Plan, Op], Made]
+
+
+def _filled(plan: Plan, name: str, make: Make) -> Ints:
+    bases, rows = plan.schedule.bases[name], []
+    made: dict[Key, Ints] = {}
+    for op in plan.schedule.ops:
+        for key, fields in make(plan, op):
+            made.setdefault(key, fields)
+    for key in sorted(bases, key=lambda key: bases[key]):
+        rows.append(made[key])
+    return np.concatenate(rows) if rows else np.zeros((0, 1), np.int64)
+
+
+def _weights(plan: Plan, op: Op) -> Made:
+    """Yield [out groups · groups, input lane · output lane]."""
+    layer, lanes = op.work.layer, plan.lanes
+    if isinstance(layer, GlobalAverage):
+        return
+    weight = layer.weight.reshape(len(layer.weight), layer.weight.shape[1], -1)  # [out, in, places]
+    if op.work.dense and op.work.image:
+        flat = weight.transpose(0, 2, 1).reshape(len(weight), -1)
+        grouped = _padded(flat, (op.out_groups * lanes.outputs, op.taps * lanes.inputs))
+        grouped = grouped.reshape(op.out_groups, lanes.outputs, op.taps, lanes.inputs).transpose(0, 2, 3, 1)
+    else:
+        shape = (op.out_groups * lanes.outputs, op.read.words * lanes.inputs, weight.shape[2])
+        grouped = _padded(weight, shape).reshape(op.out_groups, lanes.outputs, op.read.words, lanes.inputs, -1)
+        grouped = grouped.transpose(0, 2, 4, 3, 1)
+    yield Key(op.work.path), grouped.reshape(-1, lanes.inputs * lanes.outputs)
+
+
+def _kernels(plan: Plan, op: Op) -> Made:
+    if op.work.depthwise is not None:
+        weight = op.work.depthwise.weight
+        padded = _padded(weight.reshape(len(weight), 9), (op.read.words * plan.lanes.inputs, 9))
+        yield Key(op.work.path), padded.reshape(op.read.words, -1)
+
+
+def _tables(plan: Plan) -> Pieces:
+    """Return words of offset and multiplier by lane: fields of two widths, so packed bit by bit."""
+    width, inputs = plan.accumulator_bits, plan.lanes.inputs
+
+    def make(_plan: Plan, op: Op) -> Made:
+        if op.work.depthwise is None:
+            return
+        requant = op.work.depthwise.requant
+        rows = max(len(requant.offset), len(requant.mult))
+        offset = requant.offset[row_of(requant.offset, op.work.evaluation)]
+        both = np.stack([offset, _mult(requant, op.work.evaluation)], 1)
+        lanes = _padded(both, (op.read.words * inputs, 2))
+        bits = [(lanes[:, field, None] >> np.arange(size)) & 1 for field, size in ((0, width), (1, 16))]
+        yield Key(op.work.path, op.work.evaluation % rows), np.concatenate(bits, 1).reshape(op.read.words, -1)
+
+    return packed(_filled(plan, "table", make), 1)
+
+
+def _offsets(plan: Plan, op: Op) -> Made:
+    """Yield [row classes · words, column class · lane]."""
+    requant, evaluation, channels = op.work.requant, op.work.evaluation, op.work.out[0]
+    row, ticks, border = row_of(requant.offset, evaluation), ticks_of(requant, evaluation), bordered(requant, evaluation)
+    offset = np.broadcast_to(requant.offset[row][:, None, None], (channels, 1, 3))
+    if border is not None:
+        rows, columns = kinds(border.rows, op.work.path), kinds(border.columns, op.work.path)
+        offset = offset + ticks * border.table[:, rows][:, :, columns]
+    padded = _padded(offset, (op.written.words * plan.lanes.inputs, *offset.shape[1:]))
+    by_word = padded.reshape(op.written.words, plan.lanes.inputs, -1, 3).transpose(2, 0, 3, 1)
+    yield Key(op.work.path, row, ticks), by_word.reshape(-1, 3 * plan.lanes.inputs)
+
+
+def _mults(plan: Plan, op: Op) -> Made:
+    requant, evaluation = op.work.requant, op.work.evaluation
+    padded = _padded(_mult(requant, evaluation), (op.written.words * plan.lanes.inputs,))
+    yield Key(op.work.path, row_of(requant.mult, evaluation)), padded.reshape(op.written.words, -1)
+
+
+def _mult(requant: Requant, evaluation: int) -> Ints:
+    mult = requant.mult[row_of(requant.mult, evaluation)]
+    return mult if requant.shift else 2 * mult  # the engine shifts by at least one
+
+
+def kinds(classes: Ints, path: str) -> Ints:
+    """Return the classes of the first, the inner and the last place of a side; InputError where inner ones differ."""
+    inner = classes[1:-1] if len(classes) > 2 else classes[:1]
+    if len(np.unique(inner)) != 1:
+        raise InputError(f"{path}: its border has {len(np.unique(classes))} classes; the accelerator knows 3 a side")
+    return np.array([classes[0], inner[0], classes[-1]])
+
+
+def _padded(table: Ints, shape: tuple[int, ...]) -> Ints:
+    return np.pad(table, [(0, wanted - have) for wanted, have in zip(shape, table.shape, strict=True)])
+

@@ -1,0 +1,251 @@
+"""How wide the engine is on a part: the widest that fits; what it takes, and how many cycles an image."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from limbeck.errors import InputError
+from limbeck.fpga.parts import Part, part_of
+from limbeck.fpga.schedule import Cycles, Lanes, Schedule, depth_for, schedule, shape3
+from limbeck.fpga.schedule import cycles as cycles_of
+from limbeck.fpga.works import Work, works_of
+from limbeck.integer.program import Program
+from limbeck.integer.survey import survey
+
+ACCUMULATOR_LIMIT = 27  # bits that a DSP48E2 multiplies
+STATE_BITS = (16, 24)
+_SHALLOW = 64  # words: a memory of so few is made of LUTs
+_URAM_FROM = 1024  # words
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a design takes. DSPs are exact for parts that pack; the rest is an estimate until synthesis."""
+
+    dsps: int
+    brams: int  # of 36 Kb
+    urams: int
+    luts: int
+    ffs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An engine for a program on a part. Bits are those of accumulators and state."""
+
+    part: Part
+    lanes: Lanes
+    accumulator_bits: int
+    state_bits: int
+    urams: bool  # maps and state lie in UltraRAM
+    schedule: Schedule
+
+
+def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: int | None = None) -> Plan:
+    """Return the plan with the fewest cycles an image on the part, or that for `lanes`.
+
+    InputError where the engine cannot do a layer, or where what it takes does not fit: which resource, by how much.
+    """
+    chip, works = part_of(part), works_of(program)
+    accumulator_bits, state_bits = _bits(program, works)
+    limit = min(chip.dsps, max_dsp or chip.dsps)
+
+    def made(wanted: Lanes) -> Plan:
+        _check_lanes(wanted, program.input.channels)
+        times = schedule(works, wanted)
+        urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
+        return Plan(chip, wanted, accumulator_bits, state_bits, urams, times)
+
+    if lanes is not None:
+        only = made(lanes)
+        if short := _short(resources(only), only, chip.dsps):
+            raise InputError(f"{program_size(works)} does not fit {part} with {_words(lanes)}: {short}")
+        return only
+    candidates = _candidates(works, program.input.channels, limit, packs=chip.packs)
+    problems = []
+    for wanted in candidates:
+        found = made(wanted)
+        short = _short(resources(found), found, limit)
+        if not short:
+            return found
+        problems.append((wanted, short))
+    least, short = problems[-1] if problems else (Lanes(1, 4, 4), f"DSPs: {limit:,} are too few for any engine")
+    fits = ", ".join(name for name in _fitting(made(least))) or "none that Limbeck knows"
+    raise InputError(f"{program_size(works)} does not fit {part}: {short}, with {_words(least)}; parts that fit: {fits}")
+
+
+def cycles(found: Plan, program: Program) -> Cycles:
+    """Return the cycles of one image, exactly: those that simulation counts."""
+    del program  # the plan is the program's
+    return cycles_of(found.schedule)
+
+
+def macs(program: Program) -> int:
+    """Return the multiply-accumulates of one image that the engine does usefully (docs/hardware.md)."""
+    return sum(work.macs for work in works_of(program))
+
+
+def multipliers(lanes: Lanes) -> tuple[int, int]:
+    """Return the multiplications a cycle, pointwise and depthwise."""
+    return lanes.pixels * lanes.inputs * lanes.outputs, lanes.pixels * lanes.inputs * 9
+
+
+def resources(found: Plan) -> Resources:
+    """Return what the plan takes."""
+    lanes = found.lanes
+    brams = sum(_brams(width, depth) for width, depth in _blocks(found))
+    urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _large(found)) if found.urams else 0
+    if not found.urams:
+        brams += sum(_brams(width, depth) for width, depth in _large(found))
+    results = lanes.pixels * lanes.inputs
+    products = -(-lanes.pixels // 2) * lanes.inputs * (lanes.outputs + 9)
+    # measured with Yosys (benchmarks/fpga.py): per result lane, per accumulator, and what is always there
+    luts = 3000 + 330 * results + 30 * lanes.pixels * lanes.outputs + 14 * products
+    ffs = 3500 + 500 * results + 85 * lanes.pixels * lanes.outputs + 40 * products
+    return Resources(_dsps(lanes, packs=found.part.packs), math.ceil(brams), urams, luts, ffs)
+
+
+def widths(found: Plan) -> dict[str, int]:
+    """Return the bits of a word, by memory."""
+    lanes, bits = found.lanes, found.accumulator_bits
+    return {
+        "kernel": lanes.inputs * 72,
+        "table": lanes.inputs * (bits + 16),
+        "offset": 3 * lanes.inputs * bits,
+        "mult": lanes.inputs * 16,
+        "weight": lanes.outputs * 8,  # of one input lane
+        "map": lanes.pixels * lanes.inputs * 8,
+        "state": lanes.pixels * lanes.inputs * found.state_bits,
+    }
+
+
+def program_size(works: Sequence[Work]) -> str:
+    """Return how large a program is, in words."""
+    largest = max(work.shape[0] * work.shape[1] * work.shape[2] for work in works)
+    return f"the program ({len(works)} passes, largest map {largest:,} values)"
+
+
+def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int]:
+    worst = max(survey(program), key=lambda site: site.accumulator_bits)
+    if worst.accumulator_bits > ACCUMULATOR_LIMIT:
+        raise InputError(
+            f"{worst.path}: its accumulators need {worst.accumulator_bits} bits; the accelerator has "
+            f"{ACCUMULATOR_LIMIT}: lower with fewer state bits or smaller maps"
+        )
+    found = {bits for work in works for bits in (work.bits, work.requant.bits) if bits not in (0, 8)}
+    if len(found) > 1:
+        raise InputError(f"states and results have {sorted(found)} bits; the accelerator takes one width beside 8")
+    state_bits = found.pop() if found else STATE_BITS[0]
+    for work in works:
+        _check_shift(work)
+    return max(20, state_bits + 4, worst.accumulator_bits), state_bits
+
+
+def _check_shift(work: Work) -> None:
+    for requant in (work.requant, *((work.depthwise.requant,) if work.depthwise else ())):
+        if requant.shift == 0 and int(requant.mult.max()) >= 1 << 15:
+            raise InputError(f"{work.path}: a multiplier of 16 bits with a shift of 0; the accelerator shifts at least 1")
+
+
+def _check_lanes(lanes: Lanes, channels: int) -> None:
+    pixels, inputs, outputs = lanes.pixels, lanes.inputs, lanes.outputs
+    if not (pixels == 1 or (pixels % 2 == 0 and 2 <= pixels <= 16)):
+        raise InputError(f"{pixels} pixel lanes; choose 1, 2, 4, 8 or 16")
+    if inputs not in (4, 8):
+        raise InputError(f"{inputs} input lanes; choose 4 or 8")
+    if outputs % inputs or not inputs <= outputs <= 128:
+        raise InputError(f"{outputs} output lanes; choose a multiple of {inputs} up to 128")
+    if channels > min(4, inputs):
+        raise InputError(f"images have {channels} channels; the accelerator takes up to 4")
+
+
+def _candidates(works: Sequence[Work], channels: int, limit: int, *, packs: bool) -> list[Lanes]:
+    """Return the lanes within so many DSPs, the fastest first and, of these, the smallest."""
+    every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), (4, 8), (4, 8, 16, 32, 64, 128))]
+    widest = max(work.out[0] for work in works)
+    fit = [
+        lanes
+        for lanes in every
+        if lanes.outputs % lanes.inputs == 0
+        and channels <= lanes.inputs
+        and lanes.outputs < 2 * max(widest, 4)
+        and _dsps(lanes, packs=packs) <= limit
+    ]
+    return sorted(fit, key=lambda lanes: (_estimate(works, lanes), _dsps(lanes, packs=packs)))
+
+
+def _estimate(works: Sequence[Work], lanes: Lanes) -> int:
+    """Return the cycles of an image but for gaps."""
+    total = 0
+    for work in works:
+        out, read = shape3(work.out, lanes), shape3(work.shape, lanes)
+        taps = 1 if not work.dense else -(-9 * work.shape[0] // lanes.inputs) if work.image else 9
+        groups = read.words * taps
+        wide = lanes.outputs // lanes.inputs
+        twice = 2 if work.shortcut and work.shortcut.stride == 2 and lanes.pixels > 1 else 1
+        back = -(-out.words // wide) * max(groups, twice * min(wide, out.words))
+        total += out.rows * out.slots * max(back, groups + (read.words if work.stride == 2 else 0))
+    return total
+
+
+def _dsps(lanes: Lanes, *, packs: bool) -> int:
+    pairs = -(-lanes.pixels // 2) if packs else lanes.pixels
+    requantisers = 2 * lanes.pixels * lanes.inputs * (1 if packs else 2)
+    return pairs * lanes.inputs * (lanes.outputs + 9) + requantisers
+
+
+def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
+    """Yield the width and depth of every memory that lies in block RAM."""
+    wide, depths = widths(found), found.schedule.depths
+    for name in ("kernel", "table", "offset", "mult"):
+        yield wide[name], depth_for(depths[name])
+    for _ in range(found.lanes.inputs):
+        yield wide["weight"], depth_for(depths["weight"])
+    for _ in range(3):
+        yield found.lanes.pixels * found.schedule.ops[0].work.shape[0] * 8, depths["image"]
+    for width in (135, 72, 220):
+        yield width, depth_for(len(found.schedule.ops))
+
+
+def _large(found: Plan) -> Iterator[tuple[int, int]]:
+    """Yield the width and depth of maps and state."""
+    wide, depths = widths(found), found.schedule.depths
+    for _ in range(3):
+        yield wide["map"], depths["map"]
+    yield wide["state"], depths["state"]
+
+
+def _brams(width: int, depth: int) -> float:
+    """Return the 36 Kb blocks of a memory with one read and one write port, in halves."""
+    if depth <= _SHALLOW:
+        return 0
+    half = min(-(-width // wide) * -(-depth // words) for wide, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096)))
+    whole = min(-(-width // wide) * -(-depth // words) for wide, words in ((72, 512), (36, 1024), (18, 2048), (9, 4096)))
+    return min(half / 2, whole)
+
+
+def _short(need: Resources, found: Plan, dsps: int) -> str:
+    """Return which resources are short and by how much; empty where none is."""
+    part = found.part
+    have = {"DSPs": (need.dsps, dsps), "BRAMs": (need.brams, part.brams), "URAMs": (need.urams, part.urams)}
+    have |= {"LUTs": (need.luts, part.luts), "FFs": (need.ffs, part.ffs)}
+    return "; ".join(
+        f"{name}: it needs {wanted:,}, {there:,} are there, {wanted - there:,} too few"
+        for name, (wanted, there) in have.items()
+        if wanted > there
+    )
+
+
+def _fitting(found: Plan) -> Iterator[str]:
+    from limbeck.fpga.parts import PARTS
+
+    for name, part in PARTS.items():
+        urams = part.urams > 0 and found.schedule.depths["map"] >= _URAM_FROM
+        other = Plan(part, found.lanes, found.accumulator_bits, found.state_bits, urams, found.schedule)
+        if not _short(resources(other), other, part.dsps):
+            yield name
+
+
+def _words(lanes: Lanes) -> str:
+    return f"{lanes.pixels} x {lanes.inputs} x {lanes.outputs} lanes (pixels, inputs, outputs)"

@@ -1,0 +1,70 @@
+// Schedules the multiply-accumulates of the slot that `front` has read: output group by output group, all words of it.
+module back #(
+    parameter int OpW = 72,
+    parameter int Ops = 2,
+    parameter int XAddrW = 1
+) (
+    input  logic             clk_i,
+    input  logic             run_i,
+    input  logic [      7:0] last_op_i,
+    input  logic             we_i,
+    input  logic [     15:0] waddr_i,
+    input  logic [  OpW-1:0] wdata_i,
+    input  logic             slot_i,   // a slot begins in the next cycle
+    output logic             done_o,   // no slot, or its last cycle
+    output logic             first_o,  // of an accumulation
+    output logic             last_o,   // of an accumulation
+    output logic [     15:0] weight_o,
+    output logic [ XAddrW:0] xaddr_o
+);
+  `include "ops.svh"
+
+  back_op_t op;
+  logic busy_q, parity_q, active, period_end, slot_end, next;
+  logic [11:0] cycle_q;
+  logic [ 7:0] group_q;
+  logic [23:0] slot_q;
+  logic [15:0] weight_q;
+  /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
+  logic ready;
+  /* verilator lint_on UNUSEDSIGNAL */
+
+  fetch #(.Width(OpW), .Depth(Ops)) u_fetch (
+      .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i, .wdata_i, .op_o(op), .ready_o(ready)
+  );
+
+  assign active = busy_q && cycle_q <= op.groups;
+  assign period_end = cycle_q == op.period;
+  assign slot_end = busy_q && period_end && group_q == op.out_groups;
+  assign next = slot_end && slot_q == op.slots;
+  assign done_o = !busy_q || slot_end;
+
+  always_ff @(posedge clk_i) begin
+    if (!run_i) begin
+      busy_q <= 1'b0;
+      parity_q <= 1'b1;
+      slot_q <= '0;
+    end else begin
+      if (slot_i) busy_q <= 1'b1;
+      else if (slot_end) busy_q <= 1'b0;
+      if (slot_i) parity_q <= !parity_q;
+      if (slot_end) slot_q <= slot_q == op.slots ? 24'd0 : slot_q + 24'd1;
+    end
+
+    if (slot_i) begin
+      cycle_q <= '0;
+      group_q <= '0;
+      weight_q <= '0;
+    end else if (busy_q) begin
+      cycle_q <= period_end ? 12'd0 : cycle_q + 12'd1;
+      if (period_end) group_q <= group_q + 8'd1;
+      if (active) weight_q <= weight_q + 16'd1;
+    end
+
+    first_o <= active && cycle_q == 12'd0;
+    last_o <= run_i && active && cycle_q == op.groups;
+    weight_o <= op.weight + weight_q;
+    xaddr_o <= {parity_q, cycle_q[XAddrW-1:0]};
+  end
+
+  endmodule : back

@@ -1,0 +1,48 @@
+// sum_o = sum_i of one cycle before + a_i * b_i of three before: one DSP48E2 with its registers A, B, M and P, or its
+// twin. The first of a cascade has no sum_i; the last gives its sum to the fabric, the others to the next DSP48E2.
+module dsp_mac #(
+    parameter bit First = 0,
+    parameter bit Last = 0
+) (
+    input  logic               clk_i,
+    input  logic signed [26:0] a_i,
+    input  logic signed [17:0] b_i,
+    input  logic signed [47:0] sum_i,
+    output logic signed [47:0] sum_o
+);
+`ifdef LIMBECK_DSP48E2
+  localparam logic [8:0] OpMode = First ? 9'b000000101 : 9'b000010101;  // X, Y: the product; Z: 0 or PCIN
+
+  logic [47:0] p, cascade;
+
+  assign sum_o = Last ? p : cascade;
+
+  DSP48E2 #(
+      .AREG(1), .ACASCREG(1), .BREG(1), .BCASCREG(1), .CREG(0), .DREG(0), .ADREG(0), .MREG(1), .PREG(1),
+      .OPMODEREG(0), .ALUMODEREG(0), .INMODEREG(0), .CARRYINREG(0), .CARRYINSELREG(0)
+  ) u_dsp (
+      .CLK(clk_i), .A({{3{a_i[26]}}, a_i}), .B(b_i), .C(48'b0), .D(27'b0), .PCIN(First ? 48'b0 : sum_i), .PCOUT(cascade), .P(p),
+      .OPMODE(OpMode), .ALUMODE(4'b0), .INMODE(5'b0), .CARRYIN(1'b0), .CARRYINSEL(3'b0),
+      .CEA1(1'b0), .CEA2(1'b1), .CEB1(1'b0), .CEB2(1'b1), .CEM(1'b1), .CEP(1'b1),
+      .CEC(1'b0), .CED(1'b0), .CEAD(1'b0), .CECTRL(1'b0), .CECARRYIN(1'b0), .CEALUMODE(1'b0), .CEINMODE(1'b0),
+      .RSTA(1'b0), .RSTB(1'b0), .RSTM(1'b0), .RSTP(1'b0), .RSTC(1'b0), .RSTD(1'b0), .RSTCTRL(1'b0),
+      .RSTALLCARRYIN(1'b0), .RSTALUMODE(1'b0), .RSTINMODE(1'b0),
+      .ACIN(30'b0), .BCIN(18'b0), .CARRYCASCIN(1'b0), .MULTSIGNIN(1'b0)
+  );
+`else
+  /* verilator lint_off UNUSEDPARAM */
+  localparam bit Unused = Last;
+  /* verilator lint_on UNUSEDPARAM */
+
+  logic signed [26:0] a_q;
+  logic signed [17:0] b_q;
+  logic signed [44:0] m_q;
+
+  always_ff @(posedge clk_i) begin
+    a_q <= a_i;
+    b_q <= b_i;
+    m_q <= 45'(a_q) * 45'(b_q);
+    sum_o <= (First ? 48'sd0 : sum_i) + 48'(m_q);
+  end
+`endif
+endmodule : dsp_mac

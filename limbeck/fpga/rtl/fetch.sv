@@ -1,0 +1,46 @@
+// Hands out the ops of its memory in order, again and again. After next_i, op_o is the next op one cycle later if ops
+// follow each other by four cycles. ready_o: op_o is an op.
+module fetch #(
+    parameter int Width = 8,
+    parameter int Depth = 2
+) (
+    input  logic             clk_i,
+    input  logic             run_i,    // low: begin again with op 0
+    input  logic             next_i,
+    input  logic [      7:0] last_i,   // index of the last op
+    input  logic             we_i,
+    /* verilator lint_off UNUSEDSIGNAL */
+    input  logic [     15:0] waddr_i,
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic [Width-1:0] wdata_i,
+    output logic [Width-1:0] op_o,
+    output logic             ready_o
+);
+  localparam int AddrW = $clog2(Depth);
+
+  (* ram_style = "block" *) logic [Width-1:0] mem [0:Depth-1];
+  logic [Width-1:0] read_q;
+  logic [      7:0] index_q;
+  logic             need_q, taken_q, take;
+
+  assign take = run_i && (need_q || next_i) && !taken_q;  // one cycle after a take, read_q is still the op taken
+  assign ready_o = !need_q;
+
+  always_ff @(posedge clk_i) begin
+    if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i;
+    read_q <= mem[index_q[AddrW-1:0]];
+    taken_q <= take || !run_i;
+    if (!run_i) begin
+      need_q <= 1'b1;
+      index_q <= '0;
+    end else begin
+      need_q <= (need_q || next_i) && !take;
+      if (take) begin
+        op_o <= read_q;
+        index_q <= index_q == last_i ? 8'd0 : index_q + 8'd1;
+      end
+    end
+  end
+
+  initial if (Depth < 2 || Depth > 256) $fatal(1, "fetch: Depth must be 2 to 256");
+endmodule : fetch

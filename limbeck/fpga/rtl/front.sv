@@ -1,0 +1,173 @@
+// Schedules the reading: for each slot (a word of output pixels) it walks over the channel groups of the maps, one word
+// of each of three rows a cycle, and says what becomes of them. It works one slot ahead of `back`; a slot ends when
+// both have finished with theirs. All outputs but slot_o, start_o, release_o are registered.
+module front #(
+    parameter int HalfWords = 1,  // words of one half of the image memory
+    parameter int OpW = 135,
+    parameter int Ops = 2,
+    parameter int XAddrW = 1
+) (
+    input  logic              clk_i,
+    input  logic              run_i,
+    input  logic [       7:0] last_op_i,
+    input  logic              we_i,
+    input  logic [      15:0] waddr_i,
+    input  logic [   OpW-1:0] wdata_i,
+    input  logic              startable_i,  // an image is there, and room for its scores
+    input  logic              back_done_i,
+    output logic              slot_o,       // `back` begins with the slot that was read
+    output logic              start_o,      // an image begins
+    output logic              release_o,    // the image has been read
+    output logic              busy_o,
+    output logic [      15:0] addr0_o,      // of the banks with rows 0, 1, 2 mod 3
+    output logic [      15:0] addr1_o,
+    output logic [      15:0] addr2_o,
+    output logic              image_o,
+    output logic [       1:0] bank_o,       // of the middle row
+    output logic              top_o,        // no row above
+    output logic              bottom_o,     // no row below
+    output logic [       7:0] group_o,
+    output logic              shift_o,      // the words become history
+    output logic              left_o,       // no word before
+    output logic              right_o,      // no word after
+    output logic              stride_2_o,
+    output logic              taps_o,
+    output logic [       4:0] tap_o,
+    output logic [      15:0] weight_o,
+    output logic [      15:0] table_o,
+    output logic [       5:0] shift_less_1_o,
+    output logic              relu_o,
+    output logic              emit_o,       // a word for `pointwise` comes of it
+    output logic [  XAddrW:0] xaddr_o
+);
+  `include "ops.svh"
+  typedef enum logic [1:0] {Wait, Before, Emit} phase_e;
+
+  front_op_t op;
+  logic next, ready;
+
+  fetch #(.Width(OpW), .Depth(Ops)) u_fetch (
+      .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i, .wdata_i, .op_o(op), .ready_o(ready)
+  );
+
+  phase_e phase_q;
+  logic busy_q, done_q, parity_q, half_q;
+  logic [15:0] wait_q;
+  logic [ 7:0] group_q;
+  logic [ 4:0] tap_q;
+  logic [XAddrW-1:0] x_q;
+  logic [11:0] slot_q, row_q;                 // of the output
+  logic [12:0] word_q;                        // of the row that is read
+  logic [11:0] read_row_q;
+  logic [ 1:0] bank_q;
+  logic [15:0] row_addr_q, word_addr_q;
+  logic reading, tap_end, pass_end, finished, advance, last_slot, row_end, begin_image;
+  logic [12:0] row_words;
+  logic [15:0] here;
+
+  assign reading = busy_q && !done_q && phase_q != Wait;
+  assign tap_end = phase_q == Before || tap_q == op.tap_last;
+  assign pass_end = reading && tap_end && group_q == op.groups;
+  assign finished = busy_q && (done_q || (phase_q == Emit && pass_end));
+  assign advance = (finished || !busy_q) && back_done_i;
+  assign last_slot = slot_q == op.slots && row_q == op.rows;
+  assign row_words = op.stride_2 ? {op.slots, 1'b1} : {1'b0, op.slots};
+  assign row_end = word_q == row_words;
+  assign next = advance && busy_q && last_slot;
+  assign begin_image = advance && run_i && startable_i && (busy_q ? next && op.final_op : ready);
+  assign slot_o = advance && busy_q;
+  assign start_o = begin_image;
+  assign release_o = next && op.image;
+  assign busy_o = busy_q;
+  assign here = op.base + row_addr_q + word_addr_q + 16'(group_q) + (op.image && half_q ? 16'(HalfWords) : 16'd0);
+
+  always_ff @(posedge clk_i) begin
+    if (!run_i) busy_q <= 1'b0;
+    else if (advance) busy_q <= busy_q && !(next && op.final_op) ? 1'b1 : begin_image;
+
+    if (!run_i) begin
+      half_q <= 1'b0;
+      parity_q <= 1'b0;
+    end else begin
+      if (release_o) half_q <= !half_q;
+      if (slot_o) parity_q <= !parity_q;
+    end
+
+    if (advance) begin
+      done_q <= 1'b0;
+      wait_q <= '0;
+      group_q <= '0;
+      x_q <= '0;
+      phase_q <= (!busy_q || last_slot) ? Wait : op.stride_2 ? Before : Emit;
+      tap_q <= op.tap_first;
+      if (!busy_q || last_slot) begin
+        slot_q <= '0;
+        row_q <= '0;
+      end else if (slot_q == op.slots) begin
+        slot_q <= '0;
+        row_q <= row_q + 12'd1;
+      end else slot_q <= slot_q + 12'd1;
+    end else if (busy_q && !done_q) begin
+      if (phase_q == Wait) begin
+        wait_q <= wait_q + 16'd1;
+        tap_q <= op.tap_first;
+        if (wait_q == op.gap) phase_q <= Before;
+      end else begin
+        if (phase_q == Emit) x_q <= x_q + XAddrW'(1);
+        tap_q <= tap_end ? op.tap_first : tap_q + 5'd1;
+        if (tap_end) group_q <= group_q == op.groups ? 8'd0 : group_q + 8'd1;
+        if (pass_end) begin
+          if (phase_q == Emit) done_q <= 1'b1;
+          phase_q <= Emit;
+        end
+      end
+    end
+
+    // where the next words are
+    if (advance && (!busy_q || last_slot)) begin
+      read_row_q <= '0;
+      bank_q <= '0;
+      row_addr_q <= '0;
+      word_addr_q <= '0;
+      word_q <= '0;
+    end else if (pass_end) begin
+      if (!row_end) begin
+        word_q <= word_q + 13'd1;
+        word_addr_q <= word_addr_q + 16'(op.groups) + 16'd1;
+      end else begin
+        word_q <= '0;
+        word_addr_q <= '0;
+        read_row_q <= read_row_q + 12'd1;
+        if (op.stride_2) begin
+          bank_q <= bank_q == 2'd0 ? 2'd2 : bank_q - 2'd1;
+          if (bank_q != 2'd0) row_addr_q <= row_addr_q + op.pitch;
+        end else begin
+          bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
+          if (bank_q == 2'd2) row_addr_q <= row_addr_q + op.pitch;
+        end
+      end
+    end
+
+    addr0_o <= bank_q == 2'd2 ? here + op.pitch : here;
+    addr1_o <= here;
+    addr2_o <= bank_q == 2'd0 ? here - op.pitch : here;
+    image_o <= op.image;
+    bank_o <= bank_q;
+    top_o <= read_row_q == 12'd0;
+    bottom_o <= read_row_q == op.rows && op.bottom;
+    group_o <= group_q;
+    shift_o <= reading && tap_end;
+    left_o <= slot_q == 12'd0;
+    right_o <= slot_q == op.slots && op.right;
+    stride_2_o <= op.stride_2;
+    taps_o <= op.taps;
+    tap_o <= tap_q;
+    weight_o <= op.weight + 16'(group_q);
+    table_o <= op.table_base + 16'(group_q);
+    shift_less_1_o <= op.shift_less_1;
+    relu_o <= op.relu;
+    emit_o <= reading && phase_q == Emit;
+    xaddr_o <= {parity_q, x_q};
+  end
+
+  endmodule : front

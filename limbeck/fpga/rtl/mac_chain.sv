@@ -1,0 +1,34 @@
+// Sums a * w over a cascade of Taps DSP48E2s; p_o follows term 0 by Taps + 2 cycles.
+// a packs two pixels, {pixel 1 - (pixel 0 < 0), sign of pixel 0, pixel 0}: p_o's low 18 bits are pixel 0's sum, the rest
+// is pixel 1's, less one where pixel 0's is negative. Exact for weights in [-127, 127] and up to 8 taps.
+// Skew: all terms come in the same cycle and are delayed here; else term i must come i cycles after term 0.
+module mac_chain #(
+    parameter int Taps = 8,
+    parameter bit Skew = 1
+) (
+    input  logic                      clk_i,
+    input  logic        [Taps*27-1:0] a_i,
+    input  logic        [ Taps*8-1:0] w_i,
+    output logic signed [       47:0] p_o
+);
+  logic signed [47:0] sum [0:Taps];
+
+  assign sum[0] = '0;
+  assign p_o = sum[Taps];
+
+  for (genvar i = 0; i < Taps; i++) begin : gen_tap
+    logic signed [26:0] a;
+    logic signed [ 7:0] w;
+
+    if (Skew && i > 0) begin : gen_skew
+      delay #(.Width(35), .Cycles(i)) u_delay (.clk_i, .d_i({a_i[i*27+:27], w_i[i*8+:8]}), .q_o({a, w}));
+    end else begin : gen_straight
+      assign a = a_i[i*27+:27];
+      assign w = w_i[i*8+:8];
+    end
+
+    dsp_mac #(.First(i == 0), .Last(i == Taps - 1)) u_mac (.clk_i, .a_i(a), .b_i(18'(w)), .sum_i(sum[i]), .sum_o(sum[i+1]));
+  end
+
+  initial if (Taps < 1 || Taps > 8) $fatal(1, "mac_chain: 9 products overflow an 18-bit field");
+endmodule : mac_chain

@@ -1,0 +1,29 @@
+// A memory with one write and one read port: q_o is the word at raddr_i two cycles before.
+// A word that is written in the cycle of its reading comes out as it was.
+module ram #(
+    parameter int Width = 8,
+    parameter int Depth = 2,
+    parameter Style = "block"
+) (
+    input  logic             clk_i,
+    input  logic             we_i,
+    /* verilator lint_off UNUSEDSIGNAL */  // addresses have 16 bits everywhere; each memory uses its own
+    input  logic [     15:0] waddr_i,
+    input  logic [     15:0] raddr_i,
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic [Width-1:0] wdata_i,
+    output logic [Width-1:0] q_o
+);
+  localparam int AddrW = $clog2(Depth);
+
+  (* ram_style = Style *) logic [Width-1:0] mem [0:Depth-1];
+  logic [Width-1:0] read_q;
+
+  always_ff @(posedge clk_i) begin
+    if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i;
+    read_q <= mem[raddr_i[AddrW-1:0]];
+    q_o <= read_q;
+  end
+
+  initial if (Depth < 2) $fatal(1, "ram: Depth must be at least 2");
+endmodule : ram

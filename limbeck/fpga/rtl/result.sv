@@ -1,0 +1,309 @@
+// Takes the sums of an output group and turns them, a word of Il channels a cycle, into what the net goes on with:
+// requantised, added to the shortcut, dropped to 8 bits; written to map and state, added up, or handed on as scores.
+// last_i comes two cycles before the sums stand in acc_i. Counts slots, rows and groups itself: results come in order.
+module result #(
+    parameter int Px = 2,
+    parameter int Il = 8,
+    parameter int Ol = 16,
+    parameter int AccW = 24,
+    parameter int StateW = 16,
+    parameter int Words = 2,       // at most, of a pixel's channels
+    parameter int StateDepth = 2,
+    parameter int OffsetDepth = 2,
+    parameter int MultDepth = 2,
+    parameter int OpW = 220,
+    parameter int Ops = 2,
+    parameter int LoadW = 576,
+    parameter StateStyle = "ultra"
+) (
+    input  logic                   clk_i,
+    input  logic                   run_i,
+    input  logic [            7:0] last_op_i,
+    input  logic                   op_we_i,
+    input  logic                   offset_we_i,
+    input  logic                   mult_we_i,
+    input  logic [           15:0] waddr_i,
+    input  logic [      LoadW-1:0] wdata_i,
+    input  logic                   last_i,
+    input  logic [Ol*Px*AccW-1:0]  acc_i,
+    output logic                   map_we_o,
+    output logic [            1:0] map_bank_o,
+    output logic [           15:0] map_addr_o,
+    output logic [   Px*Il*8-1:0]  map_data_o,
+    output logic                   score_we_o,
+    output logic [            7:0] score_word_o,
+    output logic                   score_last_o,
+    output logic [Il*StateW-1:0]   score_o
+);
+  `include "ops.svh"
+  localparam int OlWords = Ol / Il;
+  localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
+  localparam int StateWordW = Px * Il * StateW;
+  localparam int Half = Px > 1 ? Px / 2 : 1;
+
+  out_op_t op;
+  /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
+  logic ready;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic last, slot_end, row_end, op_end;
+
+  fetch #(.Width(OpW), .Depth(Ops)) u_fetch (
+      .clk_i, .run_i, .next_i(op_end), .last_i(last_op_i), .we_i(op_we_i), .waddr_i, .wdata_i(wdata_i[OpW-1:0]),
+      .op_o(op), .ready_o(ready)
+  );
+
+  // ---- where the next output group goes
+  logic [ 7:0] group_q;
+  logic [11:0] slot_q, row_q;
+  logic [ 1:0] bank_q;
+  logic [15:0] word_q;                                  // first word of the group
+  logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q;
+
+  assign last = last_i && run_i;
+  assign slot_end = last && group_q == op.out_groups;
+  assign row_end = slot_end && slot_q == op.slots;
+  assign op_end = row_end && row_q == op.rows;
+
+  always_ff @(posedge clk_i) begin
+    if (!run_i || op_end) begin
+      group_q <= '0;
+      slot_q <= '0;
+      row_q <= '0;
+      bank_q <= '0;
+      word_q <= '0;
+      map_row_q <= '0;
+      map_slot_q <= '0;
+      state_q <= '0;
+      short_row_q <= '0;
+      short_slot_q <= '0;
+      class_q <= '0;
+    end else if (last) begin
+      group_q <= slot_end ? 8'd0 : group_q + 8'd1;
+      word_q <= slot_end ? 16'd0 : word_q + 16'(OlWords);
+      if (slot_end) begin
+        slot_q <= row_end ? 12'd0 : slot_q + 12'd1;
+        state_q <= state_q + 16'(op.words);
+        map_slot_q <= row_end ? 16'd0 : map_slot_q + 16'(op.words);
+        short_slot_q <= row_end ? 16'd0 : short_slot_q + op.state_slot;
+      end
+      if (row_end) begin
+        row_q <= row_q + 12'd1;
+        bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
+        if (bank_q == 2'd2) map_row_q <= map_row_q + op.pitch;
+        short_row_q <= short_row_q + op.state_row;
+        class_q <= row_q + 12'd1 == op.rows ? {op.offset_pitch[14:0], 1'b0} : op.offset_pitch;
+      end
+    end
+  end
+
+  // ---- the words of the group, one after the other: cycle 0
+  typedef struct packed {
+    logic          valid;
+    logic [7:0]    word;
+    logic [1:0]    bank;
+    logic [15:0]   map;
+    logic [15:0]   state;
+    logic          write_map;
+    logic          write_state;
+    logic [5:0]    shift_less_1;
+    logic          relu;
+    logic          narrow;
+    logic          add;
+    logic          state_relu;
+    logic          state_narrow;
+    logic [4:0]    drop;
+    logic          sum;
+    logic          sum_first;
+    logic          from_sum;
+    logic          score;
+    logic          last;         // of the pixel's words
+    logic          first_slot;
+    logic          last_slot;
+    logic [3:0]    last_pixel;
+  } word_t;
+  localparam int WordW = 8 + 1 + 2 + 16 + 16 + 1 + 1 + 6 + 1 + 1 + 1 + 1 + 1 + 5 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 4;
+
+  word_t now_q, w2, w5, w6, w7, w8, w9, w10, w11;
+  logic [15:0] offset_q, mult_q, short_q;
+  logic [ 7:0] left_q;                                   // words of the group still to come
+  logic second_q, twice_q;                               // a strided shortcut takes two cycles a word
+  logic [ 8:0] short_words_q, words_q;
+  logic [15:0] short_step_q;
+  logic step;
+
+  assign step = !twice_q || second_q;
+
+  always_ff @(posedge clk_i) begin
+    second_q <= last ? 1'b0 : !second_q;
+    if (last) begin
+      left_q <= 8'(OlWords);
+      now_q.valid <= !op.add_twice;
+      now_q.word <= word_q[7:0];
+      now_q.bank <= bank_q;
+      now_q.map <= op.base + map_row_q + map_slot_q + word_q;
+      now_q.state <= op.state_base + state_q + word_q;
+      now_q.write_map <= op.write_map;
+      now_q.write_state <= op.write_state;
+      now_q.shift_less_1 <= op.shift_less_1;
+      now_q.relu <= op.relu;
+      now_q.narrow <= op.narrow;
+      now_q.add <= op.add && word_q[8:0] < op.state_words;
+      now_q.state_relu <= op.state_relu;
+      now_q.state_narrow <= op.state_narrow;
+      now_q.drop <= op.drop;
+      now_q.sum <= op.sum;
+      now_q.sum_first <= slot_q == 12'd0 && row_q == 12'd0;
+      now_q.from_sum <= op.from_sum;
+      now_q.score <= op.score;
+      now_q.last <= word_q[8:0] + 9'd1 == op.words;
+      now_q.first_slot <= slot_q == 12'd0;
+      now_q.last_slot <= slot_q == op.slots;
+      now_q.last_pixel <= op.last_pixel;
+      offset_q <= op.offset + class_q + word_q;
+      mult_q <= op.mult + word_q;
+      short_q <= op.state + short_row_q + short_slot_q + word_q;
+      twice_q <= op.add_twice;
+      short_words_q <= op.state_words;
+      short_step_q <= 16'(op.state_words);
+      words_q <= op.words;
+    end else if (step) begin
+      if (left_q != 8'd0) left_q <= left_q - 8'd1;
+      now_q.valid <= !twice_q && left_q > 8'd1 && 9'(now_q.word) + 9'd1 < words_q;
+      now_q.word <= now_q.word + 8'd1;
+      now_q.map <= now_q.map + 16'd1;
+      now_q.state <= now_q.state + 16'd1;
+      now_q.add <= now_q.add && 9'(now_q.word) + 9'd1 < short_words_q;
+      now_q.last <= 9'(now_q.word) + 9'd2 == words_q;
+      offset_q <= offset_q + 16'd1;
+      mult_q <= mult_q + 16'd1;
+      short_q <= twice_q ? short_q - short_step_q + 16'd1 : short_q + 16'd1;
+    end else begin
+      now_q.valid <= left_q != 8'd0 && 9'(now_q.word) < words_q;
+      short_q <= short_q + short_step_q;
+    end
+    if (!run_i) begin
+      now_q.valid <= 1'b0;
+      left_q <= '0;
+      second_q <= 1'b0;
+      twice_q <= 1'b0;
+    end
+  end
+
+  // ---- what was asked for at cycle 0, in the cycles after
+  logic [11*WordW-1:0] line_q;
+  always_ff @(posedge clk_i) line_q <= {line_q[10*WordW-1:0], now_q};
+  assign w2 = line_q[1*WordW+:WordW];
+  assign w5 = line_q[4*WordW+:WordW];
+  assign w6 = line_q[5*WordW+:WordW];
+  assign w7 = line_q[6*WordW+:WordW];
+  assign w8 = line_q[7*WordW+:WordW];
+  assign w9 = line_q[8*WordW+:WordW];
+  assign w10 = line_q[9*WordW+:WordW];
+  assign w11 = line_q[10*WordW+:WordW];
+
+  // ---- sums: loaded when they stand, then a word of channels after the other
+  logic [Ol*Px*AccW-1:0] hold_q;
+  logic load, stepped;
+  delay #(.Width(1), .Cycles(2)) u_load (.clk_i, .d_i(last), .q_o(load));
+  delay #(.Width(1), .Cycles(2)) u_step (.clk_i, .d_i(step), .q_o(stepped));
+  always_ff @(posedge clk_i) begin
+    if (load) hold_q <= acc_i;
+    else if (stepped && OlWords > 1) hold_q <= hold_q >> (Il * Px * AccW);
+  end
+
+  logic [3*Il*AccW-1:0] offsets;   // of the left, inner and right column classes
+  logic [Il*16-1:0] mults;
+  ram #(.Width(3 * Il * AccW), .Depth(OffsetDepth)) u_offset (
+      .clk_i, .we_i(offset_we_i), .waddr_i, .wdata_i(wdata_i[3*Il*AccW-1:0]), .raddr_i(offset_q), .q_o(offsets)
+  );
+  ram #(.Width(Il * 16), .Depth(MultDepth)) u_mult (
+      .clk_i, .we_i(mult_we_i), .waddr_i, .wdata_i(wdata_i[Il*16-1:0]), .raddr_i(mult_q), .q_o(mults)
+  );
+
+  logic [15:0] short_addr;
+  logic [StateWordW-1:0] state_word, state_before_q;
+  logic [StateWordW-1:0] v_q;
+  delay #(.Width(16), .Cycles(5)) u_short (.clk_i, .d_i(short_q), .q_o(short_addr));
+  ram #(.Width(StateWordW), .Depth(StateDepth), .Style(StateStyle)) u_state (
+      .clk_i, .we_i(w9.valid && w9.write_state), .waddr_i(w9.state), .wdata_i(v_q), .raddr_i(short_addr), .q_o(state_word)
+  );
+  logic twice;
+  delay #(.Width(1), .Cycles(7)) u_twice (.clk_i, .d_i(twice_q), .q_o(twice));
+  always_ff @(posedge clk_i) state_before_q <= state_word;
+
+  (* ram_style = "distributed" *) logic [Il*AccW-1:0] sums [0:Words-1];
+  logic [Il*AccW-1:0] sum_here, sum_there, sums_next, parts_q;
+  assign sum_here = sums[w2.word[WordsW-1:0]];
+  assign sum_there = sums[w10.word[WordsW-1:0]];
+
+  for (genvar lane = 0; lane < Il; lane++) begin : gen_lane
+    for (genvar px = 0; px < Px; px++) begin : gen_px
+      logic signed [AccW-1:0] acc, offset;
+      logic signed [StateW-1:0] y, short;
+      logic signed [StateW:0] sum_q, high, low;
+      logic signed [StateW+1:0] rounded_q, dropped;
+      logic signed [StateW-1:0] v;
+      logic in_map;
+
+      assign acc = w2.from_sum ? (px == 0 ? sum_here[lane*AccW+:AccW] : AccW'(0)) : hold_q[(lane*Px+px)*AccW+:AccW];
+      assign offset = w2.last_slot && w2.last_pixel == 4'(px) && !(w2.first_slot && px == 0) ? offsets[(2*Il+lane)*AccW+:AccW]
+                    : w2.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
+                    : offsets[(Il+lane)*AccW+:AccW];
+      requant #(.AccW(AccW), .OutW(StateW)) u_requant (
+          .clk_i, .acc_i(acc), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(w5.shift_less_1),
+          .relu_i(w6.relu), .narrow_i(w6.narrow), .y_o(y)
+      );
+
+      // cycle 7: the shortcut; strided, it takes every other pixel of two words
+      if (Px == 1) begin : gen_short_one
+        assign short = state_word[lane*StateW+:StateW];
+      end else if (px < Half) begin : gen_short_first
+        assign short = twice ? state_before_q[(2*px*Il+lane)*StateW+:StateW] : state_word[(px*Il+lane)*StateW+:StateW];
+      end else begin : gen_short_second
+        assign short = twice ? state_word[((2*px-Px)*Il+lane)*StateW+:StateW] : state_word[(px*Il+lane)*StateW+:StateW];
+      end
+      assign high = w8.state_narrow ? (StateW + 1)'(127) : ((StateW + 1)'(1) <<< (StateW - 1)) - (StateW + 1)'(1);
+      assign low = w8.state_relu ? (StateW + 1)'(0) : ~high;
+      assign in_map = !w8.last_slot || w8.last_pixel >= 4'(px);
+      assign v = !in_map ? StateW'(0) : sum_q > high ? high[StateW-1:0] : sum_q < low ? low[StateW-1:0] : sum_q[StateW-1:0];
+      assign dropped = rounded_q >>> w10.drop;
+
+      always_ff @(posedge clk_i) begin
+        sum_q <= (StateW + 1)'(y) + (w7.add ? (StateW + 1)'(short) : (StateW + 1)'(0));
+        v_q[(px*Il+lane)*StateW+:StateW] <= v;
+        rounded_q <= (StateW + 2)'($signed(v_q[(px*Il+lane)*StateW+:StateW]))
+                   + (w9.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (w9.drop - 5'd1));
+        map_data_o[(px*Il+lane)*8+:8] <= dropped > 127 ? 8'd127 : dropped < -128 ? 8'h80 : dropped[7:0];
+      end
+    end
+
+    // the sum over a word's pixels: cycle 10
+    logic signed [AccW-1:0] part;
+    always_comb begin
+      part = '0;
+      for (int px = 0; px < Px; px++) part = part + AccW'($signed(v_q[(px*Il+lane)*StateW+:StateW]));
+    end
+    always_ff @(posedge clk_i) parts_q[lane*AccW+:AccW] <= part;
+    assign sums_next[lane*AccW+:AccW] = parts_q[lane*AccW+:AccW] + (w10.sum_first ? AccW'(0) : sum_there[lane*AccW+:AccW]);
+  end
+
+  always_ff @(posedge clk_i) if (w10.valid && w10.sum) sums[w10.word[WordsW-1:0]] <= sums_next;
+
+  assign map_we_o = w11.valid && w11.write_map;
+  assign map_bank_o = w11.bank;
+  assign map_addr_o = w11.map;
+  assign score_we_o = w9.valid && w9.score;
+  assign score_word_o = w9.word;
+  assign score_last_o = w9.last;
+  assign score_o = v_q[Il*StateW-1:0];
+
+`ifdef LIMBECK_TRACE
+  always_ff @(posedge clk_i) if (w9.valid) $display("V %h", v_q);
+  always_ff @(posedge clk_i) if (map_we_o) $display("M %h", map_data_o);
+`endif
+
+  initial begin
+    if (WordW != $bits(now_q)) $fatal(1, "result: WordW must be %0d", $bits(now_q));
+    if (Ol % Il != 0 || (Px > 1 && Px % 2 != 0)) $fatal(1, "result: Ol must be a multiple of Il, Px 1 or even");
+  end
+endmodule : result

@@ -1,0 +1,78 @@
+// Keeps the scores of two images and sends them: one a beat, sign extended, then the class, the first of the largest,
+// with TLAST.
+module scores #(
+    parameter int Il = 8,
+    parameter int StateW = 16,
+    parameter int Classes = 10
+) (
+    input  logic                 clk_i,
+    input  logic                 rst_ni,
+    input  logic                 we_i,
+    /* verilator lint_off UNUSEDSIGNAL */
+    input  logic [7:0]           word_i,
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic                 last_i,
+    input  logic [Il*StateW-1:0] data_i,
+    output logic [31:0]          tdata_o,
+    output logic                 tvalid_o,
+    input  logic                 tready_i,
+    output logic                 tlast_o,
+    output logic                 sent_o      // an image's last beat was taken
+);
+  localparam int Words = (Classes + Il - 1) / Il;
+  localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
+  localparam int LaneW = Il > 1 ? $clog2(Il) : 1;
+
+  (* ram_style = "distributed" *) logic [Il*StateW-1:0] mem [0:2*(1<<WordsW)-1];
+  logic write_half_q, read_half_q, step, better;
+  logic [1:0] full_q;
+  logic [15:0] class_q, best_q;
+  logic [WordsW-1:0] word_q;
+  logic [LaneW-1:0] lane_q;
+  logic [Il*StateW-1:0] word;
+  logic signed [StateW-1:0] score, top_q;
+
+  assign word = mem[{read_half_q, word_q}];
+  assign score = word[32'(lane_q)*StateW+:StateW];
+  assign better = class_q == 16'd0 || score > top_q;
+  assign step = full_q != 2'd0 && (!tvalid_o || tready_i) && !(tvalid_o && tlast_o);
+  assign sent_o = tvalid_o && tready_i && tlast_o;
+
+  always_ff @(posedge clk_i) begin
+    if (we_i) mem[{write_half_q, word_i[WordsW-1:0]}] <= data_i;
+    if (!rst_ni) begin
+      write_half_q <= 1'b0;
+      read_half_q <= 1'b0;
+      full_q <= '0;
+      class_q <= '0;
+      word_q <= '0;
+      lane_q <= '0;
+      tvalid_o <= 1'b0;
+      tlast_o <= 1'b0;
+    end else begin
+      if (we_i && last_i) write_half_q <= !write_half_q;
+      if (we_i && last_i && !sent_o) full_q <= full_q + 2'd1;
+      if (!(we_i && last_i) && sent_o) full_q <= full_q - 2'd1;
+      if (tready_i) tvalid_o <= 1'b0;
+      if (step) begin
+        tvalid_o <= 1'b1;
+        tlast_o <= class_q == 16'(Classes);
+        tdata_o <= class_q == 16'(Classes) ? {16'd0, best_q} : 32'(score);
+        class_q <= class_q + 16'd1;
+        lane_q <= lane_q == LaneW'(Il - 1) ? '0 : lane_q + LaneW'(1);
+        if (lane_q == LaneW'(Il - 1)) word_q <= word_q + WordsW'(1);
+        if (better && class_q != 16'(Classes)) begin
+          best_q <= class_q;
+          top_q <= score;
+        end
+      end
+      if (sent_o) begin
+        read_half_q <= !read_half_q;
+        class_q <= '0;
+        word_q <= '0;
+        lane_q <= '0;
+        tlast_o <= 1'b0;
+      end
+    end
+  end
+endmodule : scores

@@ -1,0 +1,31 @@
+// Picks what a dense convolution multiplies next: one place of the window, all lanes (tap 0 to 8), or, from tap 9,
+// Il of the image's values in the order place by place, channel by channel. One cycle.
+module taps #(
+    parameter int Px = 2,
+    parameter int Il = 8,
+    parameter int ImageC = 3
+) (
+    input  logic                  clk_i,
+    input  logic [Px*9*Il*8-1:0]  win_i,
+    input  logic [4:0]            tap_i,
+    output logic [Px*Il*8-1:0]    x_o
+);
+  localparam int Values = 9 * ImageC;
+  localparam int Packed = (Values + Il - 1) / Il;
+  localparam int Choices = 9 + Packed;
+
+  for (genvar px = 0; px < Px; px++) begin : gen_px
+    logic [Choices*Il*8-1:0] choices;
+    assign choices[9*Il*8-1:0] = win_i[px*9*Il*8+:9*Il*8];
+    for (genvar value = 0; value < Packed * Il; value++) begin : gen_value
+      if (value < Values) begin : gen_some
+        assign choices[(9*Il+value)*8+:8] = win_i[((px*9+value/ImageC)*Il+value%ImageC)*8+:8];
+      end else begin : gen_none
+        assign choices[(9*Il+value)*8+:8] = 8'd0;
+      end
+    end
+    always_ff @(posedge clk_i) x_o[px*Il*8+:Il*8] <= choices[32'(tap_i)*Il*8+:Il*8];
+  end
+
+  initial if (Choices > 32 || ImageC > Il) $fatal(1, "taps: the image has too many channels");
+endmodule : taps

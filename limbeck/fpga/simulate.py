@@ -1,0 +1,194 @@
+"""A Design in Verilator: built once, then driven through its own ports by the driver that boards have."""
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck import runs
+from limbeck.errors import InputError, VerificationError
+from limbeck.fpga.driver import Accelerator, Counters, Words
+from limbeck.integer import file, program
+
+_WRITE, _READ, _TRANSFER, _STALL, _LIMIT, _RESET = range(1, 7)
+_WRITES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """Percent of the cycles in which a port is stalled at random."""
+
+    seed: int = 0
+    pixels: int = 0
+    scores: int = 0
+    axi: int = 0
+
+
+def available() -> str:
+    """Return why designs cannot be simulated here; empty where they can."""
+    missing = [tool for tool in ("verilator", "g++", "make") if shutil.which(tool) is None]
+    return f"{', '.join(missing)} not found; apt-get install verilator g++ make" if missing else ""
+
+
+def build(design: Path, *, defines: tuple[str, ...] = (), tell: runs.Tell = runs.silent) -> Path:
+    """Return the simulator of the design, built in DESIGN/sim unless it is there already."""
+    if missing := available():
+        raise InputError(f"the simulator cannot be built: {missing}")
+    sources = sorted([*design.glob("rtl/*.sv"), *design.glob("rtl/*.svh"), *design.glob("rtl/*.v")])
+    sources += sorted(design.glob("sim/*.cpp"))
+    if not sources:
+        raise InputError(f"{design} holds no RTL; limbeck compile makes designs")
+    digest = hashlib.sha256(b"".join([*(s.read_bytes() for s in sources), repr(defines).encode()])).hexdigest()[:16]
+    folder = design / "sim" / f"build-{digest}"
+    simulator = folder / "simulator"
+    if not simulator.exists():
+        tell("note", {"text": "building the simulator"})
+        _verilate(design, folder, defines)
+    return simulator
+
+
+def _verilate(design: Path, folder: Path, defines: tuple[str, ...]) -> None:
+    rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
+    command = [
+        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
+        "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}", *(f"-D{name}" for name in defines),
+        "--Mdir", str(folder.resolve()), "-CFLAGS", "-O2", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0",
+        "-o", "simulator.new", *rtl, str((design / "rtl" / "limbeck.v").resolve()),
+        str((design / "sim" / "harness.cpp").resolve()),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
+        raise InputError(f"verilator could not build {design}:\n{tail}")
+    (folder / "simulator.new").rename(folder / "simulator")
+
+
+class Simulator:
+    """A running simulation as a driver's Port. `cycles` and `broken` are of the last transfer."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.cycles = 0
+        self.broken = 0  # breaches of the AXI4-Stream rules
+
+    def write(self, writes: list[tuple[int, int]]) -> None:
+        for start in range(0, len(writes), _WRITES_AT_ONCE):
+            part = writes[start : start + _WRITES_AT_ONCE]
+            (bad,) = self._ask([_WRITE, len(part), *(word for pair in part for word in pair)], 1)
+            if bad:
+                raise VerificationError(f"{bad} register writes were not answered with OKAY")
+
+    def read(self, address: int) -> int:
+        return int(self._ask([_READ, address], 1)[0])
+
+    def transfer(self, beats: Words, frame: int, answers: int) -> Words:
+        last = np.arange(1, len(beats) + 1) % frame == 0
+        data, ends = self.exchange(beats, last, answers)
+        if len(data) < answers:
+            raise VerificationError(f"the accelerator gave {len(data)} of {answers} answers and stopped")
+        per_image = np.flatnonzero(ends) + 1
+        if len(per_image) and (per_image != np.arange(1, len(per_image) + 1) * per_image[0]).any():
+            raise VerificationError("TLAST does not come with every image's last answer")
+        return data
+
+    def exchange(self, beats: Words, last: NDArray[np.bool_], answers: int) -> tuple[Words, NDArray[np.bool_]]:
+        """Send beats with their TLAST; return what came, up to `answers` beats, and its TLAST."""
+        pairs = np.stack([beats, last.astype(np.uint32)], 1)
+        header = self._ask([_TRANSFER, len(beats), answers], 3, pairs)
+        taken, self.cycles, self.broken = (int(word) for word in header)
+        table = self._take(2 * taken).reshape(-1, 2)
+        return table[:, 0], table[:, 1] != 0
+
+    def stall(self, stalls: Stalls) -> None:
+        """Stall ports at random from now on."""
+        self._send([_STALL, stalls.seed, stalls.pixels, stalls.scores, stalls.axi])
+
+    def limit(self, cycles: int) -> None:
+        """Give a transfer up after so many cycles in which nothing moves."""
+        self._send([_LIMIT, cycles])
+
+    def reset(self) -> None:
+        self._send([_RESET])
+
+    def _send(self, words: list[int], more: NDArray[np.uint32] | None = None) -> None:
+        assert self._process.stdin is not None
+        data = np.array(words, "<u4").tobytes() + (b"" if more is None else more.astype("<u4").tobytes())
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
+    def _ask(self, words: list[int], answers: int, more: NDArray[np.uint32] | None = None) -> Words:
+        self._send(words, more)
+        return self._take(answers)
+
+    def _take(self, words: int) -> Words:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(4 * words)
+        if len(data) < 4 * words:
+            raise VerificationError("the simulator ended early")
+        return np.frombuffer(data, "<u4")
+
+
+@contextmanager
+def running(simulator: Path) -> Iterator[Simulator]:
+    """Yield the simulator, just reset; it ends with the block."""
+    process = subprocess.Popen([str(simulator.resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield Simulator(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a simulated design said of images, and how long it took."""
+
+    scores: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    counters: Counters
+    cycles: int  # of the whole stream, loading included
+
+
+def simulate(
+    design: Path, images: NDArray[np.uint8], *, stalls: Stalls = Stalls(), tell: runs.Tell = runs.silent  # noqa: B008
+) -> Report:
+    """Run uint8 images [N, channels, height, width] through the simulated design and compare every score.
+
+    VerificationError where a score or class differs from the Program's, where the ports break AXI4-Stream, or where
+    the cycles are not those of the plan.
+    """
+    manifest = runs.read_json(design / "manifest.json")
+    net = file.load(design / "net.program")
+    with running(build(design, tell=tell)) as port:
+        port.stall(stalls)
+        accelerator = Accelerator(port, design)
+        scores, classes = accelerator.run(images)
+        report = Report(scores, classes, accelerator.counters(), port.cycles)
+        if port.broken:
+            raise VerificationError(f"a beat of scores was changed or withdrawn {port.broken} times before it was taken")
+    compare(net, images, report)
+    planned, images_seen = manifest["cycles"], report.counters.images
+    if report.counters.latency != planned["latency"]:
+        raise VerificationError(f"an image took {report.counters.latency:,} cycles, the plan says {planned['latency']:,}")
+    if images_seen != len(images):
+        raise VerificationError(f"{images_seen} images were counted, {len(images)} were sent")
+    return report
+
+
+def compare(net: program.Program, images: NDArray[np.uint8], report: Report) -> None:
+    """Raise VerificationError at the first score or class that is not the Program's."""
+    wanted = program.run(net, images)
+    if (wrong := np.argwhere(report.scores != wanted)).size:
+        image, place = (int(x) for x in wrong[0])
+        raise VerificationError(
+            f"{len(wrong):,} of {wanted.size:,} scores differ; first image {image}, class {net.classes[place]}: "
+            f"{report.scores[image, place]} instead of {wanted[image, place]}"
+        )
+    if (report.classes != wanted.argmax(1)).any():
+        raise VerificationError("the scores agree, but a class is not the first of the largest")
