@@ -80,7 +80,7 @@ def same(one: Loop, other: Loop) -> bool:
 
 def validation(loop: Loop):
     """Return a validation that looks at the average's weights."""
-    return lambda: {"val": float(loop.ema.module.layers[0].weight.detach().sum())}
+    return lambda epoch: {"val": float(loop.ema.module.layers[0].weight.detach().sum())}
 
 
 # ---- schedules --------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_the_average_answers_with_its_own_weights_in_bfloat16():
 def test_a_validation_leaves_training_in_training_mode(make_loop):
     one, other = make_loop(), make_loop()
 
-    def validate() -> dict[str, float]:
+    def validate(epoch: int) -> dict[str, float]:
         other.modules["student"].eval()
         return {}
 

@@ -39,6 +39,7 @@ class Batch:
     views: Views
     mix: Mix | None = None
     targets: Tensor | None = None  # float32 [N, classes]: stored soft labels, where a label store serves them
+    source: "Batch | None" = None  # adaptation: these are target images, and this is the labelled batch beside them
 
 
 class Stored(Protocol):

@@ -96,7 +96,7 @@ def fit(
     loop: Loop,
     *,
     state: Path | None = None,
-    validate: Callable[[], dict[str, float]] | None = None,
+    validate: Callable[[int], dict[str, float]] | None = None,
     validate_every: int = 1,
     record: Callable[[list[dict[str, float]]], None] | None = None,
     limit: int | None = None,
@@ -107,7 +107,7 @@ def fit(
     `state` is a file that is replaced atomically at every epoch's end, every minute, and when `tell` raises (that is
     how a caller interrupts: between two steps). Where it exists, training goes on from it and ends, on a CPU, in the
     same bits as without the interruption. `record` gets the rows at every epoch's end, on the
-    main process; `validate` adds its figures to a row every so many epochs, and to the last.
+    main process; `validate(epoch)`, from 1, adds its figures to a row every so many epochs, and to the last.
     Raises InputError when the loss is no longer finite.
     """
     whole = {name: loop.accelerator.unwrap_model(module) for name, module in loop.modules.items()}
@@ -237,15 +237,16 @@ class _Meter:
         epoch = {"epoch": (self.progress.step - 1) // self.loop.steps + 1, "epochs": self.loop.epochs}
         self.tell("step", {**done, **epoch, "images_per_second": rate, **means})
 
-    def end_epoch(self, validate: Callable[[], dict[str, float]] | None) -> dict[str, float]:
+    def end_epoch(self, validate: Callable[[int], dict[str, float]] | None) -> dict[str, float]:
         """Return the epoch's row, the mean over ranks, and begin the next."""
         self.settle()
         means = {name: value / self.loop.steps for name, value in self.progress.sums.items()}
         means = _over_ranks(means, self.loop.accelerator)
         self.progress.sums.clear()
-        checked = validate() if validate else {}
+        epoch = self.progress.step // self.loop.steps
+        checked = validate(epoch) if validate else {}
         self.images, self.since = 0, time.monotonic()
-        return {"epoch": self.progress.step // self.loop.steps, "lr": self.lr, **means, **checked}
+        return {"epoch": epoch, "lr": self.lr, **means, **checked}
 
 
 def _over_ranks(means: dict[str, float], accelerator: Accelerator) -> dict[str, float]:

@@ -14,7 +14,6 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.sets import Sets, augment_of, centre, net_size, open_sets, training_batches, workers_of
 from limbeck.verbs.settings import Training, flat, parsed
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Estimate", "Sets", "Trained", "Training", "accelerator_for", "augment_of", "begin_run", "brings_weights",
-    "evaluate_on", "flat", "new_net", "open_sets", "train", "workers_of",
+    "estimate", "evaluate_on", "flat", "new_net", "open_sets", "prepared", "run", "steps_of", "train", "workers_of",
 ]  # fmt: skip
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
@@ -48,7 +47,6 @@ def accelerator_for(training: Training, out: str) -> "Accelerator":
     from accelerate.tracking import TensorBoardTracker
     from accelerate.utils import set_seed
 
-    keep_freed_memory()
     keep_freed_memory()
     set_seed(training.seed)
     AcceleratorState._reset_state()  # accelerate would hold on to the precision of the process's first training
@@ -97,10 +95,16 @@ def train(
         student.to(accelerator.device)
     else:
         batches = partial(training_batches, sets.train, training, view, accelerator, labels)
-        loop = _loop(student, objective, sets, training, batches, accelerator, discriminator, discriminator_lr)
+        steps = steps_of(sets.train, training, accelerator.num_processes)
+        loop = prepared(student, objective, steps, training, batches, accelerator, discriminator, discriminator_lr)
         if dry_run:
-            return _estimate(loop, student, training)
-        _fit(loop, student, folder, judge, training.validate_every, tell)
+            return estimate(loop, student, training)
+
+        def validate(final: "nn.Module", epoch: int) -> dict[str, float]:
+            found = judge(cast("Classifier", final))
+            return {"val_top1": found.top1, "val_nll": found.nll} if found else {}
+
+        run(loop, student, folder, validate, training.validate_every, tell)
     evaluation = judge(student)
     parameters = sum(p.numel() for p in student.parameters())
     done = Trained(
@@ -112,24 +116,24 @@ def train(
     return done
 
 
-def _loop(
-    student: "Classifier",
+def prepared(
+    student: "nn.Module",
     objective: "MakeObjective",
-    sets: Sets,
+    steps: int,
     training: Training,
     batches: "Callable[[int, int], Iterator[Batch]]",
     accelerator: "Accelerator",
     discriminator: "nn.Module | None",
     discriminator_lr: float,
 ) -> "Loop":
-    """Return what the training is made of: nets, optimiser and average, as the accelerator prepared them."""
+    """Return what a training of `steps` steps an epoch is made of: nets, optimiser and average, as the accelerator
+    prepared them."""
     import torch
     from timm.utils.model_ema import ModelEmaV3
 
     from limbeck.learn.fit import Loop, learning_rate_factor, make_optimizer
     from limbeck.nets import norm
 
-    steps = _steps(sets, training, accelerator.num_processes)
     if accelerator.num_processes > 1:
         norm.synchronise(student)
     student.to(memory_format=torch.channels_last)
@@ -152,20 +156,20 @@ def _loop(
     )  # fmt: skip
 
 
-def _steps(sets: Sets, training: Training, ranks: int) -> int:
+def steps_of(train: "Source", training: Training, ranks: int) -> int:
     """Return the optimiser steps an epoch; InputError where the images don't make one."""
     from limbeck.data.loader import steps_per_epoch
 
-    steps = steps_per_epoch(len(sets.train), batch=training.batch, ranks=ranks) // training.accumulate
+    steps = steps_per_epoch(len(train), batch=training.batch, ranks=ranks) // training.accumulate
     if steps == 0:
         raise InputError(
-            f"a step takes {training.batch * training.accumulate * ranks} images, but {sets.train.spec} has "
-            f"{len(sets.train)} training images; lower --batch"
+            f"a step takes {training.batch * training.accumulate * ranks} images, but {train.spec} has "
+            f"{len(train)} training images; lower --batch"
         )
     return steps
 
 
-def _estimate(loop: "Loop", student: "Classifier", training: Training) -> Estimate:
+def estimate(loop: "Loop", student: "Classifier", training: Training) -> Estimate:
     """Make two steps and return what the whole would take."""
     from limbeck.learn.fit import fit
 
@@ -193,22 +197,19 @@ def _estimate(loop: "Loop", student: "Classifier", training: Training) -> Estima
     )
 
 
-def _fit(
+def run(
     loop: "Loop",
-    student: "Classifier",
+    student: "nn.Module",
     folder: Path,
-    judge: "Callable[[Classifier], Evaluation | None]",
+    validate: "Callable[[nn.Module, int], dict[str, float]]",
     validate_every: int,
     tell: Tell,
 ) -> None:
-    """Train to the end, from where the run folder's state is; leave the weights that count in `student`."""
+    """Train to the end, from where the run folder's state is; leave the weights that count in `student`. Those are
+    what `validate` gets, with the epoch, from 1."""
     from limbeck.learn.fit import fit
 
-    final = cast("Classifier", loop.ema.module) if loop.ema is not None else student
-
-    def validate() -> dict[str, float]:
-        found = judge(final)
-        return {"val_top1": found.top1, "val_nll": found.nll} if found else {}
+    final: nn.Module = loop.ema.module if loop.ema is not None else student
 
     def record(history: list[dict[str, float]]) -> None:
         loop.accelerator.log(history[-1], step=int(history[-1]["epoch"]))
@@ -216,7 +217,10 @@ def _fit(
 
     loop.accelerator.init_trackers("limbeck")
     try:
-        fit(loop, state=folder / runs.STATE, validate=validate, validate_every=validate_every, record=record, tell=tell)
+        fit(
+            loop, state=folder / runs.STATE, validate=partial(validate, final), validate_every=validate_every,
+            record=record, tell=tell,
+        )  # fmt: skip
     finally:
         for tracker in loop.accelerator.trackers:
             tracker.finish()
@@ -296,7 +300,7 @@ def begin_run(
     """Begin the run folder `out`, or check that the run in it is this one; every rank raises what the first finds."""
     from accelerate.utils import broadcast_object_list
 
-    _steps(sets, training, accelerator.num_processes)  # refuse before anything is written
+    steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:

@@ -1,0 +1,98 @@
+"""Model selection without target labels: figures of a classifier's answers on unlabelled target images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.learn.domain import diversity, entropy
+
+Criterion = Literal["infomax", "snd", "entropy", "source", "last"]
+CRITERIA: tuple[Criterion, ...] = ("infomax", "snd", "entropy", "source", "last")
+SND_TEMPERATURE = 0.05  # Saito et al. 2021
+SND_IMAGES = 2048  # neighbourhoods are looked for among so many images, spaced evenly
+COLLAPSE = 0.6  # a net that says less than this share of the classes that it said before has collapsed
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What can be seen of answers without labels. Entropies are in nats."""
+
+    infomax: float  # entropy of the mean answer less the mean entropy; higher is better
+    snd: float  # soft neighbourhood density; higher is better
+    entropy: float  # mean entropy; lower is better
+    said: float  # classes said: exp(entropy of how often each class is the answer), 1 to the number of classes
+    source: float | None = None  # accuracy on held-out source images, where there is a source
+
+    def to_json(self) -> dict[str, float]:
+        """Return the figures by name, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def signs(logits: Tensor, source: float | None = None) -> Signs:
+    """Return what the logits [N, classes] of unlabelled images show."""
+    logits = logits.double()
+    counts = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).double()
+    share = counts / counts.sum()
+    return Signs(
+        infomax=float(diversity(logits) - entropy(logits)),
+        snd=soft_neighbourhood_density(logits),
+        entropy=float(entropy(logits)),
+        said=math.exp(float(-(share * share.clamp_min(1e-300).log()).sum())),
+        source=source,
+    )
+
+
+def soft_neighbourhood_density(logits: Tensor) -> float:
+    """Return the mean entropy, in nats, of softmax(cosine / 0.05) over the other images, the cosines being those of the
+    softmax answers (Saito et al. 2021, "Tune it the right way", equations 1 to 3). 0 for a single image."""
+    if len(logits) < 2:
+        return 0.0
+    chosen = torch.linspace(0, len(logits) - 1, min(len(logits), SND_IMAGES), dtype=torch.float64).round().long()
+    said = torch.nn.functional.normalize(logits[chosen].softmax(dim=1))
+    alike = said @ said.mT / SND_TEMPERATURE
+    alike.fill_diagonal_(-math.inf)
+    near = alike.softmax(dim=1)
+    return float(-(near * near.clamp_min(1e-300).log()).sum(dim=1).mean())
+
+
+def better(criterion: Criterion, one: Signs, other: Signs) -> bool:
+    """Whether `one`, which came later, is to be taken rather than `other`. `source` without a source is `last`."""
+    match criterion:
+        case "infomax" | "snd":
+            return bool(getattr(one, criterion) > getattr(other, criterion))
+        case "entropy":
+            return one.entropy < other.entropy
+        case "source":
+            return one.source is None or other.source is None or one.source > other.source
+        case "last":
+            return True
+
+
+def best(criterion: Criterion, candidates: Sequence[Signs]) -> int:
+    """Return the place of the candidate that the criterion takes; of equals the first (`last`: the last)."""
+    chosen = 0
+    for place in range(1, len(candidates)):
+        if better(criterion, candidates[place], candidates[chosen]):
+            chosen = place
+    return chosen
+
+
+def collapsed(after: Signs, before: Signs) -> str:
+    """Return why an adapted net is worse than the net before, by what can be seen without labels; empty if it is not.
+
+    It says fewer than 60% of the classes that were said before, or it is less sure of more even answers (InfoMax).
+    """
+    if after.said < COLLAPSE * before.said:
+        return f"it says {after.said:.1f} classes where it said {before.said:.1f} before"
+    if after.infomax < before.infomax:
+        return f"its answers tell less of the images than before (InfoMax {after.infomax:.3f} < {before.infomax:.3f})"
+    return ""
+
+
+def from_json(found: Mapping[str, float]) -> Signs:
+    """Return what `to_json` gave."""
+    return Signs(**found)
