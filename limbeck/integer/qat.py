@@ -70,13 +70,13 @@ class QuantisedNet(nn.Module):
                 case FloatConv():
                     return _conv(layer, made[path], x, evaluation, bits)
                 case FloatNarrow():
-                    return _saturated(whole(x * ratio), bits)
+                    return whole(_saturated(x * ratio, bits))
                 case FloatPool():
                     return F.max_pool2d(x, layer.size, layer.stride, layer.padding)
                 case FloatMean():
                     mult, shift = mean_ratio(layer.pixels, plan.in_scales[path], plan.scales[path])
                     total = x.double().sum((2, 3), keepdim=True)
-                    return _saturated(whole(total * (mult * 2.0**-shift)), bits).float()
+                    return whole(_saturated(total * (mult * 2.0**-shift), bits)).to(x.dtype)
 
         def add(block: FloatResidual | FloatOde, total: Tensor) -> Tensor:
             relu = isinstance(block, FloatResidual) and block.relu
@@ -126,8 +126,9 @@ def _conv(layer: FloatConv, made: Tables, x: Tensor, evaluation: int, bits: int)
         ticks = layer.constant.ticks[evaluation % len(layer.constant.ticks)]
         acc = acc + ticks * made.border[:, layer.constant.rows][:, :, layer.constant.columns]
     mult = made.mult[evaluation % len(made.mult)][:, None, None]
-    return _saturated(whole(acc * mult * 2.0**-made.shift), bits, layer.relu).to(x.dtype)
+    return whole(_saturated(acc * mult * 2.0**-made.shift, bits, layer.relu)).to(x.dtype)
 
 
 def _saturated(x: Tensor, bits: int, relu: bool = False) -> Tensor:
+    """Clip to signed bits; before rounding, which is the same, so that what rounds to an end keeps its gradient."""
     return x.clamp(0 if relu else -(1 << (bits - 1)), (1 << (bits - 1)) - 1)

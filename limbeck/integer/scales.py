@@ -305,7 +305,7 @@ def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int,
     mult, shift = _channel_multipliers(largest / goes_out)
     unit = goes_out * mult * 2.0**-shift  # so that this multiplier is exact
     return Tables(
-        weight=whole(effective / unit[:, None, None, None]).clamp(-high, high),
+        weight=whole((effective / unit[:, None, None, None]).clamp(-high - 0.25, high + 0.25)),
         offset=whole(conv.shift.double() / (unit * relative)),
         mult=torch.round(mult * relative),
         shift=shift,
