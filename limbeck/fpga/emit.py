@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -23,6 +23,7 @@ from limbeck.integer import file, program
 VERSION = 1
 _GOLDEN_IMAGES = 4
 _PACKAGE = files("limbeck.fpga")
+_FIXED = {"Px", "Il", "Ol", "StateW", "ImageH", "ImageW", "ImageC", "Classes"}  # an engine has no other
 _LOADED = {"weight": "WeightDepth", "kernel": "KernelDepth", "table": "TableDepth", "offset": "OffsetDepth"}
 
 
@@ -55,11 +56,18 @@ def identity(parameters: dict[str, int]) -> int:
     return zlib.crc32(json.dumps([VERSION, parameters], sort_keys=True).encode())
 
 
-def emit(plan: Plan, net: program.Program, out: Path) -> None:
-    """Write the Design folder `out`; InputError where there is already something else."""
+def emit(plan: Plan, net: program.Program, out: Path, *, engine: dict[str, int] | None = None) -> None:
+    """Write the Design folder `out`; InputError where there is already something else.
+
+    `engine` has the parameters of an engine that is there: the design is then another net's on the same bitstream;
+    InputError where it needs a larger one.
+    """
     if out.exists() and not (out / "manifest.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a design; choose another --out")
-    sizes, loaded = parameters(plan, net), memories(plan)
+    sizes = parameters(plan, net)
+    if engine is not None:
+        plan, sizes = _fitted(plan, sizes, engine)
+    loaded = memories(plan)
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / "memories", ignore_errors=True)
     for memory in loaded:
@@ -74,6 +82,13 @@ def emit(plan: Plan, net: program.Program, out: Path) -> None:
         text = (_PACKAGE / "templates" / source).read_text(encoding="utf-8")
         runs.write_text(out / target / source, Template(text).substitute(values))
     runs.write_json(out / "manifest.json", _manifest(plan, net, sizes, loaded, out))
+
+
+def _fitted(plan: Plan, sizes: dict[str, int], engine: dict[str, int]) -> tuple[Plan, dict[str, int]]:
+    for name, need in sizes.items():
+        if need > engine[name] or (name in _FIXED and need != engine[name]):
+            raise InputError(f"the program needs {name} {need:,}; the engine has {engine[name]:,}: compile it anew")
+    return replace(plan, accumulator_bits=engine["AccW"]), engine
 
 
 def hex_lines(memory: Memory) -> str:

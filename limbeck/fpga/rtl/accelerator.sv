@@ -265,6 +265,6 @@ module accelerator #(
   );
 
 `ifdef LIMBECK_TRACE
-  always_ff @(posedge aclk) if (emit_15) $display("X %h", is_taps_15 ? tap_word : dw_word);
+  always_ff @(posedge aclk) if (emit_15) $fdisplay(32'h8000_0002, "X %h", is_taps_15 ? tap_word : dw_word);
 `endif
 endmodule : accelerator

@@ -298,8 +298,8 @@ module result #(
   assign score_o = v_q[Il*StateW-1:0];
 
 `ifdef LIMBECK_TRACE
-  always_ff @(posedge clk_i) if (w9.valid) $display("V %h", v_q);
-  always_ff @(posedge clk_i) if (map_we_o) $display("M %h", map_data_o);
+  always_ff @(posedge clk_i) if (w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
+  always_ff @(posedge clk_i) if (map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
 `endif
 
   initial begin
