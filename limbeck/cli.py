@@ -24,6 +24,7 @@ VERBS = {
     "teach": "train or fine-tune a classifier on labels",
     "label": "store what teachers say of many views, to train students from",
     "distill": "distil teachers into a small student, without labels",
+    "adapt": "adapt a classifier to unlabelled images from elsewhere",
     "evaluate": "measure a classifier on a held-out split",
     "predict": "name what is in images",
     "demo": "tell the whole story on the built-in digits",

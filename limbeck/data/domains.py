@@ -104,6 +104,16 @@ def randomise(images: Tensor, kind: Randomise, drawn: Draws, palette: Tensor) ->
     return torch.lerp(paper, drawn_in.expand_as(grey.expand(-1, channels, -1, -1)), grey).round_().to(torch.uint8)
 
 
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Return uint8 [N, channels, H, W]: colours as grey (ITU-R BT.601), or grey three times, where they differ."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    luma = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    return (images.float() * luma).sum(dim=1, keepdim=True).round_().to(torch.uint8)
+
+
 def _restroked(images: Tensor, stroke: Tensor) -> Tensor:
     """Return images with each bright stroke grown or shrunk by half a pixel on each side."""
     side = images.float()

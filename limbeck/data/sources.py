@@ -32,7 +32,10 @@ OnBroken = Literal["fatal", "skip"]
 MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
 VAL_IS_TEST = "val is the test set: choose nothing by it"
-FORMS = "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME or digits:mnist|mfeat|optdigits|mnist-m-like"
+FORMS = (
+    "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME "
+    "or digits:mnist|mfeat|optdigits|mnist-m-like"
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Adaptation: a classifier that looks at two domains in one call, and the objective that fits it to the target."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -151,3 +151,21 @@ def freeze_head(classifier: Classifier) -> None:
 def has_norms(classifier: Classifier) -> bool:
     """Whether there are BatchNorm statistics to re-estimate."""
     return any(isinstance(m, _BatchNorm | StepBatchNorm) for m in classifier.modules())
+
+
+def bytes_changed(before: Mapping[str, Tensor], net: Classifier) -> tuple[int, int, int]:
+    """Return the bytes of `net` that differ from its state `before`, of weights and of folded BatchNorm, and those of
+    the whole net. A weight takes 4, in float32; a BatchNorm folds into a scale and a shift a channel and evaluation,
+    which take 8."""
+    weights = folded = whole = 0
+    for name, module in net.named_modules():
+        own = {key: value for key, value in module.state_dict().items() if "." not in key}
+        own.pop("num_batches_tracked", None)
+        moved = {key for key, value in own.items() if not torch.equal(value.cpu(), before[f"{name}.{key}"].cpu())}
+        if isinstance(module, _BatchNorm | StepBatchNorm):
+            size = 8 * own["running_mean"].numel()
+            folded, whole = folded + size * bool(moved), whole + size
+        else:
+            weights += sum(4 * own[key].numel() for key in moved)
+            whole += sum(4 * value.numel() for value in own.values())
+    return weights, folded, whole

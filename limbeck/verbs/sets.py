@@ -43,7 +43,7 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
             raise
         held_out = None  # a heap of unlabelled images has no split to measure on
     if training.limit is not None:
-        train = _balanced(train, training.limit, training.seed)
+        train = balanced(train, training.limit, training.seed)
     mean, std = moments(train)
     named = train.classes or (held_out.classes if held_out else ()) or classes
     return Sets(train, held_out, named, tuple(mean), tuple(std))
@@ -58,7 +58,7 @@ def _unlabelled(opened: "Callable[..., Source]") -> "Source":
     return replace(found, labels=None, classes=())
 
 
-def _balanced(source: "Source", count: int, seed: int) -> "Source":
+def balanced(source: "Source", count: int, seed: int) -> "Source":
     """Return `count` images of `source`, equally many of each class, drawn by `seed`."""
     import torch
 

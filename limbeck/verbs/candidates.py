@@ -1,0 +1,180 @@
+"""The nets that an adaptation chooses from: what each says of held-out target images, and which one is kept."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck import runs
+from limbeck.verbs.adapted import Report
+from limbeck.verbs.domains import Domains, class_places, labels_of, still_batches
+from limbeck.verbs.settings import Training
+from limbeck.verbs.training import evaluate_on
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+
+    from limbeck.learn.select import Criterion, Signs
+    from limbeck.nets.zoo import Classifier
+
+FOLDER = "candidates"  # in the run folder: a .json with the signs and a .npy with the classes said, of each candidate
+SOURCE, NORM = "source", "norm"  # the model as it came; the same with the target's BatchNorm statistics
+ORACLE = "oracle"  # never chosen: it was trained on target labels
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Looks at nets without the target's labels, and keeps the best so far in the run folder.
+
+    Candidates are named source, norm, and by their epochs 0001, 0002, ...
+    """
+
+    domains: Domains
+    training: Training
+    accelerator: "Accelerator"
+    out: Path
+    criterion: "Criterion"
+
+    def begin(self, net: "Classifier") -> None:
+        """Judge the model as it came and, where it has BatchNorm, with the target's statistics."""
+        from limbeck.learn.adapt import has_norms
+
+        self._note(SOURCE, net)
+        if has_norms(net):
+            self.settle(net)
+            self._note(NORM, net)
+
+    def epoch(self, net: "Classifier", epoch: int) -> dict[str, float]:
+        """Judge the net after an epoch (BatchNorm statistics become the target's); keep it if it is the best so far.
+        What a later epoch of an interrupted run left does not count."""
+        from limbeck.learn.select import better
+
+        self.settle(net)
+        name = f"{epoch:04d}"
+        found = self._note(name, net)
+        if self.accelerator.is_main_process:
+            earlier = [signs for other, signs in self.signs().items() if _is_epoch(other) and other < name]
+            if all(better(self.criterion, found, signs) for signs in earlier):
+                self.keep(net)
+        shown = {f"target_{key}": value for key, value in found.to_json().items() if key != "source"}
+        return shown | ({} if found.source is None else {"source_top1": found.source})
+
+    def settle(self, net: "Classifier") -> None:
+        """Replace the net's BatchNorm statistics by those of target images."""
+        from limbeck.nets.norm import reestimate
+
+        stream = still_batches(self.domains.target, net, self.training, self.accelerator, whole=True)
+        reestimate(net, (batch.images for batch in stream))
+
+    def keep(self, net: "Classifier") -> None:
+        """Save the net in the run folder."""
+        from limbeck.nets import zoo
+
+        if self.accelerator.is_main_process:
+            zoo.save(net, self.out)
+
+    def choose(self) -> tuple[str, str]:
+        """Return the candidate to keep, and why the adapted nets were given up: then it is the better of the two that
+        were not trained, by InfoMax."""
+        from limbeck.learn.select import best, collapsed
+
+        signs = self.signs()
+        begun = [name for name in (SOURCE, NORM) if name in signs]
+        epochs = [name for name in signs if _is_epoch(name)]
+        untrained = begun[best("infomax", [signs[name] for name in begun])]
+        if not epochs:
+            return untrained, ""
+        chosen = epochs[best(self.criterion, [signs[name] for name in epochs])]
+        why = collapsed(signs[chosen], signs[untrained])
+        return (untrained, why) if why else (chosen, "")
+
+    def signs(self) -> "dict[str, Signs]":
+        """Return what is known of each candidate, in their order."""
+        from limbeck.learn.select import from_json
+
+        return {path.stem: from_json(runs.read_json(path)) for path in self._files(".json")}
+
+    def beside(self, oracle: str, classes: tuple[str, ...]) -> None:
+        """Judge a net that was trained on target labels, to show beside."""
+        from limbeck.nets import zoo
+
+        net = zoo.load(oracle).to(self.accelerator.device)
+        zoo.check_classes(net, classes)
+        self._note(ORACLE, net)
+
+    def report(self, chosen: str, target: str, classes: tuple[str, ...]) -> Report | None:
+        """Compare what the candidates said with the target's labels, where it has any. Nothing is decided here."""
+        truth = self._truth(target, classes)
+        if truth is None:
+            return None
+        import numpy as np
+
+        from limbeck.learn.select import CRITERIA, best
+
+        known = truth >= 0
+        said = {path.stem: np.load(path, allow_pickle=False)[known] for path in self._files(".npy")}
+        truth, signs = truth[known], self.signs()
+        right = {name: float((answers == truth).mean()) for name, answers in said.items()}
+        epochs = [name for name in signs if _is_epoch(name)]
+        picks = {c: epochs[best(c, [signs[name] for name in epochs])] for c in CRITERIA if epochs}
+        return Report(
+            images=len(truth),
+            source_only=right[SOURCE],
+            norm=right.get(NORM),
+            adapted=right[chosen],
+            oracle=right.get(ORACLE),
+            recall={
+                name: (_recall(said[SOURCE], truth, i), _recall(said[chosen], truth, i))
+                for i, name in enumerate(classes)
+                if (truth == i).any()
+            },
+            picks={criterion: (name, right[name]) for criterion, name in picks.items()},
+        )
+
+    def _note(self, name: str, net: "Classifier") -> "Signs":
+        """Write down what the net says of held-out target images, and return its signs."""
+        from limbeck.learn.evaluate import answers
+        from limbeck.learn.select import signs
+
+        stream = still_batches(self.domains.held_out, net, self.training, self.accelerator, whole=False)
+        logits = answers(net, stream, accelerator=self.accelerator).logits
+        source = self.domains.source
+        measured = None if source is None else evaluate_on(source, net, self.training, self.accelerator)
+        found = signs(logits, None if measured is None else measured.top1)
+        if self.accelerator.is_main_process:
+            import numpy as np
+
+            with runs.replacing(self.out / FOLDER / f"{name}.npy") as temporary:
+                np.save(temporary, logits.argmax(dim=1).numpy().astype(np.uint16))
+            runs.write_json(self.out / FOLDER / f"{name}.json", found.to_json())
+        return found
+
+    def _files(self, suffix: str) -> "Iterator[Path]":
+        """Yield the candidates' files, those of no epoch first."""
+        found = (self.out / FOLDER).glob(f"*{suffix}")
+        yield from sorted((path for path in found if not path.name.startswith(".")), key=_place)
+
+    def _truth(self, target: str, classes: tuple[str, ...]) -> "NDArray[np.int64] | None":
+        """Return the labels of the held-out target images, -1 where one has none; None where none has."""
+        labelled = labels_of(target, self.training)
+        if labelled is None or labelled.labels is None:
+            return None
+        import numpy as np
+
+        places = class_places(labelled.classes, classes, target)
+        known = dict(zip(labelled.keys, (places[i] for i in labelled.labels.tolist()), strict=True))
+        return np.array([known.get(key, -1) for key in self.domains.held_out.keys])
+
+
+def _is_epoch(name: str) -> bool:
+    return name.isdecimal()
+
+
+def _place(path: Path) -> tuple[int, str]:
+    return [SOURCE, NORM, ORACLE, path.stem].index(path.stem), path.stem
+
+
+def _recall(said: "NDArray[np.uint16]", truth: "NDArray[np.int64]", label: int) -> float:
+    return float((said[truth == label] == label).mean())
