@@ -14,7 +14,7 @@ from limbeck.fpga.emit import emit, parameters
 from limbeck.fpga.memories import memories
 from limbeck.fpga.plan import Lanes, cycles, plan
 from limbeck.integer.program import run, trace
-from limbeck.integer.survey import survey
+from limbeck.runs import read_json
 
 if reason := simulate.available():
     pytest.skip(f"designs cannot be simulated: {reason}", allow_module_level=True)
@@ -67,22 +67,120 @@ def maps_told(lines, kind, sizes, lanes, bits):
     assert next(words, None) is None
 
 
+def maps_of(simulator, design, p, images):
+    """Return scores, all results and all written maps of images that are run one after the other."""
+    told = design / "told.txt"
+    with simulate.running(simulator, told) as port:
+        accelerator = Accelerator(port, design)
+        scores = np.concatenate([accelerator.run(images[i : i + 1])[0] for i in range(len(images))])
+    lines, works = told.read_text().splitlines(), [op.work for op in p.schedule.ops] * len(images)
+    written = [w for w in works if w.drop is not None]
+    results = list(maps_told(lines, "V", [w.out for w in works], p.lanes, p.state_bits))
+    return scores, results, list(maps_told(lines, "M", [w.out for w in written], p.lanes, 8))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_map_of_the_engine_is_the_programs(designs, tmp_path, seed):
     made, folder, simulator = designs
     program, p = made[seed]
     image = pixels_of(seed, 1)
-    told = tmp_path / "told.txt"
-    with simulate.running(simulator, told) as port:
-        scores, _ = Accelerator(port, folder / str(seed)).run(image)
+    scores, results, maps = maps_of(simulator, folder / str(seed), p, image)
     assert (scores == run(program, image)).all()
 
     wanted = {name: values[0] for name, values in trace(program, image)}
-    lines = told.read_text().splitlines()
     works = [op.work for op in p.schedule.ops]
-    results = maps_told(lines, "V", [w.out for w in works], p.lanes, p.state_bits)
     for work, found in zip(works, results, strict=True):
         assert (found == wanted[work.value]).all(), work.value
-    written = [w for w in works if w.drop is not None]
-    for work, found in zip(written, maps_told(lines, "M", [w.out for w in written], p.lanes, 8), strict=True):
+    for work, found in zip([w for w in works if w.drop is not None], maps, strict=True):
         assert (found == wanted[work.map]).all(), work.map
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_images_take_exactly_the_planned_cycles(designs, seed):
+    made, folder, simulator = designs
+    program, p = made[seed]
+    report = simulate.simulate(folder / str(seed), pixels_of(seed, 5), simulator=simulator)
+    assert report.latency == cycles(p, program).latency
+    assert report.interval >= cycles(p, program).interval
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_stalls_never_change_a_score(designs, seed):
+    made, folder, simulator = designs
+    stalls = simulate.Stalls(seed, pixels=seed * 15, scores=95 - seed * 15, axi=30)
+    simulate.simulate(folder / str(seed), pixels_of(seed + 100, 6), stalls=stalls, simulator=simulator)
+
+
+@pytest.mark.parametrize("seed", (1, 6))
+def test_every_gap_is_the_shortest(designs, tmp_path, seed):
+    made, folder, simulator = designs
+    program, p = made[seed]
+    engine = read_json(folder / str(seed) / "manifest.json")["parameters"]
+    images = pixels_of(seed, 3)
+    wanted = dict(trace(program, images))
+    for number, op in enumerate(p.schedule.ops):
+        if op.gap:
+            ops = list(p.schedule.ops)
+            ops[number] = replace(op, gap=op.gap - 1, front={**op.front, "gap": op.gap - 1})
+            hasty = replace(p, schedule=replace(p.schedule, ops=tuple(ops)))
+            design = tmp_path / str(number)
+            emit(hasty, program, design, engine=engine)
+            _, results, _ = maps_of(simulator, design, p, images)
+            names = [op.work.value for op in ops] * len(images)
+            found = list(zip(names, results, strict=True))
+            assert any((m != wanted[name][i // len(ops)]).any() for i, (name, m) in enumerate(found)), op.work.value
+
+
+def test_a_wrong_weight_is_seen(designs, tmp_path):
+    made, folder, simulator = designs
+    design = tmp_path / "design"
+    shutil.copytree(folder / "1", design)
+    path = design / "memories" / "mult.mem"
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(VerificationError, match="scores differ; first image 0, class"):
+        simulate.simulate(design, pixels_of(1, 2), simulator=simulator)
+
+
+def test_one_engine_takes_another_nets_memories(designs):
+    made, folder, simulator = designs
+    image = pixels_of(0, 3)
+    with simulate.running(simulator) as port:
+        accelerator = Accelerator(port, folder / "1")
+        for seed in (2, 1, 3):
+            accelerator.load(folder / str(seed))
+            assert (accelerator.run(image)[0] == run(made[seed][0], image)).all()
+
+
+def test_broken_frames_are_told_and_dropped(designs):
+    made, folder, simulator = designs
+    program, size = made[1][0], IMAGE[1] * IMAGE[2]
+    image = pixels_of(0, 1)
+    beats = pixels(image)
+    with simulate.running(simulator) as port:
+        accelerator = Accelerator(port, folder / "1")
+        port.limit(20_000)
+        for frame, error in ((beats[:-5], 1), (np.concatenate([beats, beats[:7]]), 2)):
+            last = np.arange(1, len(frame) + 1) == len(frame)
+            data, _ = port.exchange(frame, last, 1)
+            assert len(data) == 0
+            assert port.read(ERRORS) == error
+            port.write([(ERRORS, error)])
+            assert (accelerator.run(image)[0] == run(program, image)).all()
+        last = np.arange(1, 2 * size + 1) % size == 3  # TLAST in the middle of two frames
+        port.exchange(np.tile(beats, 2), last, 1)
+        with pytest.raises(DriverError, match="a frame ended early"):
+            accelerator.check()
+
+
+def test_a_reset_in_mid_stream_leaves_nothing(designs):
+    made, folder, simulator = designs
+    program, image = made[2][0], pixels_of(0, 2)
+    beats = pixels(image)[:90]
+    with simulate.running(simulator) as port:
+        accelerator = Accelerator(port, folder / "2")
+        port.limit(300)
+        port.exchange(beats, np.arange(1, 91) % 63 == 0, 4)
+        port.reset()
+        port.limit(100_000)
+        accelerator.load(folder / "2")
+        assert (accelerator.run(image)[0] == run(program, image)).all()

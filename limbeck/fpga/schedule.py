@@ -57,6 +57,7 @@ class Op:
     """A micro-op: the fields of rtl/ops.svh, and the figures that its schedule needs."""
 
     work: Work
+    pixels: int  # of a word
     read: Shape3
     written: Shape3
     taps: int  # words for `pointwise` by channel group
@@ -254,7 +255,7 @@ def _op(
         "from_sum": work.from_sum,
         "score": work.score,
     }
-    return Op(work, read, written, taps, period, out_groups, interval, 0, front, back, result)
+    return Op(work, lanes.pixels, read, written, taps, period, out_groups, interval, 0, front, back, result)
 
 
 def _taps(work: Work, lanes: Lanes) -> tuple[int, int]:
@@ -341,7 +342,7 @@ def _late(before: Op, op: Op, lanes: Lanes) -> int:
         reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
         return max(0, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
     written = ends + READ_AFTER_WRITE + lanes.inputs
-    return max(0, max(int((written[rows, word] - time).max()) for rows, word, time in _reads(op, fronts)))
+    return max(0, max(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
 
 
 def _ends(op: Op, starts: _Times, lanes: Lanes) -> _Times:
@@ -352,22 +353,37 @@ def _ends(op: Op, starts: _Times, lanes: Lanes) -> _Times:
     return (starts[:, None] + inside).reshape(op.written.rows, op.written.slots, -1)
 
 
-def _reads(op: Op, fronts: _Times) -> Iterator[tuple[slice, int, _Times]]:
-    """Yield rows and word of the map, and when its channel words are read, for every pass over a word."""
-    passes = [(fronts[0] + op.gap + 1, 1)]
+def _reads(op: Op, fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
+    """Yield row and word of the map, and when its channel words must have been written, for all that is read."""
+    passes = [(int(fronts[0]) + op.gap + 1, False)]
     for slot, front in enumerate(fronts):
         begin = int(front) + (op.gap + 1 + op.read.words if slot == 0 else 0)
         if slot > 0 and op.before:
-            passes.append((begin, 1))
+            passes.append((begin, False))
             begin += op.before
-        passes.append((begin, op.taps))
+        passes.append((begin, True))
     channel = np.arange(op.read.words)
     words = op.written.slots * (2 if op.work.stride == 2 else 1)
-    for number, (begin, taps) in enumerate(passes):
+    for number, (begin, emits) in enumerate(passes):
         row, word = number // words * op.work.stride, number % words
-        if word < op.read.slots and row < op.read.rows:  # else it is masked
-            rows = slice(max(0, row - 1), row + 2)
-            yield rows, word, begin + channel * taps
+        if word < op.read.slots:  # else it is masked
+            for near, wait in _near(op, emits=emits):
+                if 0 <= row + near < op.read.rows:
+                    yield row + near, word, begin + channel * (op.taps if emits else 1) + wait
+
+
+def _near(op: Op, *, emits: bool) -> Iterator[tuple[int, int]]:
+    """Yield the rows that matter around the one that is read, and how much later each is used."""
+    if op.work.depthwise is None and not op.work.dense:
+        yield 0, 0
+    elif op.taps == 1 or not emits:
+        yield from ((-1, 0), (0, 0), (1, 0))
+    else:  # tap by tap: of the word that comes in, the column on the right is seen first
+        yield from ((near, 3 * (near + 1) + _first_column(op)) for near in (-1, 0, 1))
+
+
+def _first_column(op: Op) -> int:
+    return 2 if op.work.stride == 1 else max(0, 3 - op.pixels)
 
 
 def _check(ops: Sequence[Op], depths: dict[str, int]) -> None:

@@ -163,16 +163,22 @@ class Report:
 
 
 def simulate(
-    design: Path, images: NDArray[np.uint8], *, stalls: Stalls = Stalls(), tell: runs.Tell = runs.silent  # noqa: B008
+    design: Path,
+    images: NDArray[np.uint8],
+    *,
+    stalls: Stalls = Stalls(),  # noqa: B008 - frozen
+    simulator: Path | None = None,
+    tell: runs.Tell = runs.silent,
 ) -> Report:
     """Run uint8 images [N, channels, height, width] through the simulated design and compare every score.
 
+    The first image runs alone, the others in a stream. `simulator` is the design's where it is built already.
     VerificationError where a score or class differs from the Program's, where the ports break AXI4-Stream, or where
     the cycles are not those of the plan.
     """
     manifest = runs.read_json(design / "manifest.json")
     net = file.load(design / "net.program")
-    with running(build(design, tell=tell)) as port:
+    with running(simulator or build(design, tell=tell)) as port:
         port.stall(stalls)
         accelerator = Accelerator(port, design)
         alone = accelerator.run(images[:1])
