@@ -194,7 +194,7 @@ def test_impossible_kinds_are_refused(options, words):
 def test_shards_are_few(images, views, rate, ranks):
     size = images_a_shard(images, views, rate, ranks)
     assert size >= 1
-    assert -(-images // size) <= 256
+    assert -(-images // size) <= 1024
 
 
 # ---- the store --------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DIGEST_BYTES = 32  # of a shard, at its end
 MAX_CLASSES = 2**16  # an id is a u16
-MAX_SHARDS = 256  # a mapped file holds a descriptor
-SHARD_SECONDS = 120.0  # what a kill may lose
+MAX_SHARDS = 1024
+SHARD_SECONDS = 300.0  # what a kill may lose
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def record_kind(classes: int, top: int | None, sampled: int) -> tuple[Kind, int]
 
 
 def images_a_shard(images: int, views: int, rate: float, ranks: int = 1) -> int:
-    """Return a number of images: two minutes' work of a rank at `rate` views a second, for at least 4 shards a rank
-    and at most 256 shards."""
+    """Return a number of images: five minutes' work of a rank at `rate` views a second, for at least 4 shards a rank
+    and at most 1,024 shards."""
     wanted = min(round(rate * SHARD_SECONDS / views), images // (4 * ranks))
     return max(wanted, 1, -(-images // MAX_SHARDS))
 
