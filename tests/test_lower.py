@@ -1,5 +1,6 @@
 """Lowering: a trained net and its Program agree within a bound that follows from the formats alone."""
 
+import json
 import re
 
 import numpy as np
@@ -11,14 +12,28 @@ from hypothesis import strategies as st
 from torch import nn
 
 import limbeck.nets.odenet  # noqa: F401 - registers the family
-from limbeck.errors import InputError
+from limbeck.data.sources import open_source
+from limbeck.errors import InputError, VerificationError
+from limbeck.integer.file import load
 from limbeck.integer.graph import LowerError, apply, evaluate, extract, pixels, walk
 from limbeck.integer.lower import lower
 from limbeck.integer.noise import noise
-from limbeck.integer.program import STAGES, Depthwise, GlobalAverage, MaxPool, Narrow, Ode, Residual, run, trace
+from limbeck.integer.program import (
+    STAGES,
+    Depthwise,
+    GlobalAverage,
+    MaxPool,
+    Narrow,
+    Ode,
+    Residual,
+    predict,
+    run,
+    trace,
+)
 from limbeck.integer.survey import survey
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm, reestimate
+from limbeck.verbs.quantize import quantize
 
 CLASSES = ("a", "b", "c")
 
@@ -261,6 +276,16 @@ def test_layers_named_wide_get_16_bits_and_no_others():
     assert {path for path, b in bits.items() if b == 16} == {"layer2_1.conv1", "layer2_1.conv2", "head.fc"}
 
 
+def test_a_narrowing_named_wide_gives_16_bits():
+    net = family("odenet20")
+    program = lower(net, images_for(net), wide=("layer1.narrow", "head.global_pool.pool"))
+    made = {site.path: site for site in survey(program)}
+    assert made["layer1.narrow"].layer.bits == 16
+    assert made["layer1.conv1"].layer.weight_bits == 8
+    assert made["layer2_1.narrow"].layer.bits == 8
+    assert made["head.global_pool.pool"].layer.requant.bits == 16
+
+
 def test_the_noise_report_shows_the_layer_that_was_made_wide():
     net = family("odenet20", size=12)
     images = images_for(net, 8)
@@ -290,6 +315,33 @@ def test_a_channel_whose_norm_has_no_gain_keeps_its_shift():
     dead = lower(net, images).layers[0]
     assert (dead.weight[0] == 0).all()
     assert (dead.weight[1] != 0).any()
+
+
+# --- the verb --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    made = zoo.create("resnet8", classes=tuple("0123456789"), channels=1, size=28, arguments={"width": 4})
+    zoo.save(settled(made, 0), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_quantize_writes_a_program_that_answers_as_it_says(run_folder, tmp_path):
+    done = quantize(str(run_folder), data="digits:mnist", out=str(tmp_path / "x.program"), calibration=64)
+    held_out = open_source("digits:mnist", "val")
+    said = predict(load(tmp_path / "x.program"), held_out.pixels.numpy())
+    assert done.top1 == float((torch.from_numpy(said) == held_out.labels).double().mean())
+    assert done.images == len(held_out)
+    assert done.agreement > 0.8
+    assert json.loads(json.dumps(done.to_json(), allow_nan=False))["drop"] == done.drop
+
+
+def test_a_drop_above_the_limit_leaves_no_file(run_folder, tmp_path):
+    out = tmp_path / "x.program"
+    with pytest.raises(VerificationError, match="points below the float net's; --max-drop is -100, so nothing"):
+        quantize(str(run_folder), data="digits:mnist", out=str(out), calibration=8, max_drop=-100.0)
+    assert not out.exists()
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

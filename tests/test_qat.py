@@ -86,7 +86,7 @@ def test_training_lowers_the_distance_to_the_float_net():
         return F.kl_div(trained(images).log_softmax(1), target, reduction="batchmean")
 
     before = float(loss().detach())
-    optimiser = torch.optim.Adam(trained.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(trained.parameters(), lr=2e-4)
     for _ in range(20):
         optimiser.zero_grad()
         loss().backward()

@@ -42,7 +42,8 @@ _PER_OCTAVE = 16  # state scales tried
 
 @dataclass(frozen=True)
 class Formats:
-    """Bits of weights, of activations and of states; layers named in `wide`, or inside of it, get 16 and 16."""
+    """Bits of weights, of activations and of states. Layers named in `wide`, or in a block named there, have 16-bit
+    weights and take 16-bit maps; narrowings and means named there give 16-bit maps."""
 
     weight_bits: int = 8
     activation_bits: int = 8
@@ -197,7 +198,7 @@ def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
                 inner = formats.state_bits
                 for part in reversed(layer.field):
                     path = f"{layer.name}.{part.name}"
-                    bits[path] = inner
+                    bits[path] = _or_wide(part, path, inner, formats)
                     inner = formats.input(path) if isinstance(part, FloatConv) else inner
                 bits[layer.name] = after = formats.state_bits
             case FloatPool():
@@ -205,10 +206,15 @@ def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
             case FloatConv():
                 bits[layer.name], after = after, formats.input(layer.name)
             case FloatMean():
-                bits[layer.name], after = after, formats.activation_bits
+                bits[layer.name], after = _or_wide(layer, layer.name, after, formats), formats.activation_bits
             case FloatNarrow():
-                bits[layer.name], after = after, formats.state_bits
+                bits[layer.name], after = _or_wide(layer, layer.name, after, formats), formats.state_bits
     return bits
+
+
+def _or_wide(layer: FloatLayer, path: str, bits: int, formats: Formats) -> int:
+    """Return the bits of a narrowing or a mean: as its consumer takes them, or 16 where it is itself named wide."""
+    return 16 if isinstance(layer, FloatNarrow | FloatMean) and formats.is_wide(path) else bits
 
 
 def _shared(
