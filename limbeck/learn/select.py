@@ -14,7 +14,8 @@ Criterion = Literal["infomax", "snd", "entropy", "source", "last"]
 CRITERIA: tuple[Criterion, ...] = ("infomax", "snd", "entropy", "source", "last")
 SND_TEMPERATURE = 0.05  # Saito et al. 2021
 SND_IMAGES = 2048  # neighbourhoods are looked for among so many images, spaced evenly
-COLLAPSE = 0.6  # a net that says less than this share of the classes that it said before has collapsed
+LEAST_SAID = 0.6  # a net that says less than this share of the classes that it said before has collapsed ...
+LEAST_INFORMATION = 0.8  # ... and so has one whose InfoMax is less than this share of that before
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ def best(criterion: Criterion, candidates: Sequence[Signs]) -> int:
 def collapsed(after: Signs, before: Signs) -> str:
     """Return why an adapted net is worse than the net before, by what can be seen without labels; empty if it is not.
 
-    It says fewer than 60% of the classes that were said before, or it is less sure of more even answers (InfoMax).
+    It says under 60% of the classes that were said before, or its answers have under 80% of the information.
     """
-    if after.said < COLLAPSE * before.said:
+    if after.said < LEAST_SAID * before.said:
         return f"it says {after.said:.1f} classes where it said {before.said:.1f} before"
-    if after.infomax < before.infomax:
-        return f"its answers tell less of the images than before (InfoMax {after.infomax:.3f} < {before.infomax:.3f})"
+    if after.infomax < LEAST_INFORMATION * before.infomax:
+        return (
+            f"its answers tell less of the images than before (InfoMax {after.infomax:.3f}, was {before.infomax:.3f})"
+        )
     return ""
 
 
