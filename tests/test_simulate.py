@@ -11,7 +11,6 @@ from limbeck.errors import VerificationError
 from limbeck.fpga import simulate
 from limbeck.fpga.driver import ERRORS, Accelerator, DriverError, pixels
 from limbeck.fpga.emit import emit, parameters
-from limbeck.fpga.memories import memories
 from limbeck.fpga.plan import Lanes, cycles, plan
 from limbeck.integer.program import run, trace
 from limbeck.runs import read_json
@@ -106,12 +105,12 @@ def test_images_take_exactly_the_planned_cycles(designs, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_stalls_never_change_a_score(designs, seed):
-    made, folder, simulator = designs
+    _, folder, simulator = designs
     stalls = simulate.Stalls(seed, pixels=seed * 15, scores=95 - seed * 15, axi=30)
     simulate.simulate(folder / str(seed), pixels_of(seed + 100, 6), stalls=stalls, simulator=simulator)
 
 
-@pytest.mark.parametrize("seed", (1, 6))
+@pytest.mark.parametrize("seed", [1, 6])
 def test_every_gap_is_the_shortest(designs, tmp_path, seed):
     made, folder, simulator = designs
     program, p = made[seed]
@@ -132,7 +131,7 @@ def test_every_gap_is_the_shortest(designs, tmp_path, seed):
 
 
 def test_a_wrong_weight_is_seen(designs, tmp_path):
-    made, folder, simulator = designs
+    _, folder, simulator = designs
     design = tmp_path / "design"
     shutil.copytree(folder / "1", design)
     path = design / "memories" / "mult.mem"

@@ -141,7 +141,11 @@ def _tables(plan: Plan) -> Pieces:
 def _offsets(plan: Plan, op: Op) -> Made:
     """Yield [row classes · words, column class · lane]."""
     requant, evaluation, channels = op.work.requant, op.work.evaluation, op.work.out[0]
-    row, ticks, border = row_of(requant.offset, evaluation), ticks_of(requant, evaluation), bordered(requant, evaluation)
+    row, ticks, border = (
+        row_of(requant.offset, evaluation),
+        ticks_of(requant, evaluation),
+        bordered(requant, evaluation),
+    )
     offset = np.broadcast_to(requant.offset[row][:, None, None], (channels, 1, 3))
     if border is not None:
         rows, columns = kinds(border.rows, op.work.path), kinds(border.columns, op.work.path)
@@ -171,5 +175,5 @@ def kinds(classes: Ints, path: str) -> Ints:
 
 
 def _padded(table: Ints, shape: tuple[int, ...]) -> Ints:
-    return np.pad(table, [(0, wanted - have) for wanted, have in zip(shape, table.shape, strict=True)])
-
+    padded: Ints = np.pad(table, [(0, wanted - have) for wanted, have in zip(shape, table.shape, strict=True)])
+    return padded

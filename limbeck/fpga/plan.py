@@ -72,7 +72,28 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
         problems.append((wanted, short))
     least, short = problems[-1] if problems else (Lanes(1, 4, 4), f"DSPs: {limit:,} are too few for any engine")
     fits = ", ".join(name for name in _fitting(made(least))) or "none that Limbeck knows"
-    raise InputError(f"{program_size(works)} does not fit {part}: {short}, with {_words(least)}; parts that fit: {fits}")
+    raise InputError(
+        f"{program_size(works)} does not fit {part}: {short}, with {_words(least)}; parts that fit: {fits}"
+    )
+
+
+def trade_offs(program: Program, part: str) -> tuple[Plan, ...]:
+    """Return the engines that fit the part and are faster than every smaller one, the smallest first."""
+    chip, works = part_of(part), works_of(program)
+    accumulator_bits, state_bits = _bits(program, works)
+    best: list[Plan] = []
+    for lanes in sorted(
+        _candidates(works, program.input.channels, chip.dsps, packs=chip.packs),
+        key=lambda lanes: (_dsps(lanes, packs=chip.packs), _estimate(works, lanes)),
+    ):
+        if best and _estimate(works, lanes) >= _estimate(works, best[-1].lanes):
+            continue
+        times = schedule(works, lanes)
+        urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
+        found = Plan(chip, lanes, accumulator_bits, state_bits, urams, times)
+        if not _short(resources(found), found, chip.dsps):
+            best.append(found)
+    return tuple(best)
 
 
 def cycles(found: Plan, program: Program) -> Cycles:
@@ -145,7 +166,9 @@ def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int]:
 def _check_shift(work: Work) -> None:
     for requant in (work.requant, *((work.depthwise.requant,) if work.depthwise else ())):
         if requant.shift == 0 and int(requant.mult.max()) >= 1 << 15:
-            raise InputError(f"{work.path}: a multiplier of 16 bits with a shift of 0; the accelerator shifts at least 1")
+            raise InputError(
+                f"{work.path}: a multiplier of 16 bits with a shift of 0; the accelerator shifts at least 1"
+            )
 
 
 def _check_lanes(lanes: Lanes, channels: int) -> None:
@@ -221,7 +244,9 @@ def _brams(width: int, depth: int) -> float:
     if depth <= _SHALLOW:
         return 0
     half = min(-(-width // wide) * -(-depth // words) for wide, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096)))
-    whole = min(-(-width // wide) * -(-depth // words) for wide, words in ((72, 512), (36, 1024), (18, 2048), (9, 4096)))
+    whole = min(
+        -(-width // wide) * -(-depth // words) for wide, words in ((72, 512), (36, 1024), (18, 2048), (9, 4096))
+    )
     return min(half / 2, whole)
 
 

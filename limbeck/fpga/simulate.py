@@ -166,7 +166,7 @@ def simulate(
     design: Path,
     images: NDArray[np.uint8],
     *,
-    stalls: Stalls = Stalls(),  # noqa: B008 - frozen
+    stalls: Stalls = Stalls(),
     simulator: Path | None = None,
     tell: runs.Tell = runs.silent,
 ) -> Report:
@@ -188,7 +188,9 @@ def simulate(
         counters = accelerator.counters()
         report = Report(scores, classes, latency, counters.interval, counters, port.cycles)
         if port.broken:
-            raise VerificationError(f"a beat of scores was changed or withdrawn {port.broken} times before it was taken")
+            raise VerificationError(
+                f"a beat of scores was changed or withdrawn {port.broken} times before it was taken"
+            )
     compare(net, images, report)
     _check_cycles(report, Cycles(**manifest["cycles"]), len(images), pixels=images[0, 0].size, stalls=stalls)
     return report
@@ -201,9 +203,7 @@ def _check_cycles(report: Report, planned: Cycles, images: int, *, pixels: int, 
         raise VerificationError(f"an image took {report.latency:,} cycles, the plan says {planned.latency:,}")
     flows = not (stalls.pixels or stalls.scores) and planned.interval > pixels + report.scores.shape[1]
     if flows and images > 3 and report.interval != planned.interval:
-        raise VerificationError(
-            f"images came every {report.interval:,} cycles, the plan says {planned.interval:,}"
-        )
+        raise VerificationError(f"images came every {report.interval:,} cycles, the plan says {planned.interval:,}")
 
 
 def compare(net: program.Program, images: NDArray[np.uint8], report: Report) -> None:
