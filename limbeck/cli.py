@@ -113,12 +113,23 @@ def _run(verb: str, arguments: list[str]) -> None:
         return
     from limbeck.progress import show
 
-    with show(quiet=_rank() > 0) as tell, _interruptible(tell) as heard:
+    with show(quiet=_rank() > 0) as tell, _interruptible(tell) as heard, _parting():
         result = function(**values, tell=heard)
     if _rank() == 0:
         _print(result)
     if problem := getattr(result, "problem", ""):  # the rest was done, and shown
         raise InputError(problem)
+
+
+@contextlib.contextmanager
+def _parting() -> Iterator[None]:
+    """Leave torchrun's process group when the verb is done; a verb does not, for another may follow it."""
+    yield
+    if "torch" in sys.modules:
+        import torch.distributed as ranks
+
+        if ranks.is_initialized():
+            ranks.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -567,7 +567,6 @@ def test_two_ranks_label_and_replay_as_one_does(tmp_path, teachers):
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
         "import test_labels as t; at, teachers = Path(sys.argv[1]), tuple(sys.argv[3:])\n"
-        "from accelerate import Accelerator; Accelerator.end_training = lambda self: None  # it would part the ranks\n"
         "half = replace(t.SHORT, batch=16)\n"
         "t.labelled(at / 'labels', teachers, dtype='float32', teacher_dtype='float32')\n"
         "t.student(at / 'live', half, teachers=teachers, teacher_dtype='float32')\n"

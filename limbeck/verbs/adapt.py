@@ -198,7 +198,6 @@ def adapt(
     if accelerator.is_main_process:
         runs.write_json(Path(out) / runs.RESULTS, done.to_json())
         (Path(out) / runs.STATE).unlink(missing_ok=True)
-    accelerator.end_training()
     return done
 
 

@@ -112,7 +112,6 @@ def train(
     )
     if accelerator.is_main_process and not finished:
         _save(student, done, folder)
-    accelerator.end_training()
     return done
 
 
