@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/limbeck demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
