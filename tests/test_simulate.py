@@ -18,7 +18,7 @@ from limbeck.runs import read_json
 if reason := simulate.available():
     pytest.skip(f"designs cannot be simulated: {reason}", allow_module_level=True)
 
-IMAGE, CLASSES = (3, 7, 9), 5
+IMAGE, CLASSES = (3, 9, 9), 5
 LANES = Lanes(2, 4, 8)
 SEEDS = (1, 2, 3, 4, 5, 6)
 
@@ -42,7 +42,7 @@ def designs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("designs")
     for seed, p, program in zip(SEEDS, plans, programs, strict=True):
         emit(p, program, folder / str(seed), engine=engine)
-    simulator = simulate.build(folder / str(SEEDS[0]), defines=("LIMBECK_TRACE",))
+    simulator = simulate.build(folder / str(SEEDS[0]))
     return dict(zip(SEEDS, zip(programs, plans, strict=True), strict=True)), folder, simulator
 
 

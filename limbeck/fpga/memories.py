@@ -58,7 +58,7 @@ def memories(plan: Plan) -> tuple[Memory, ...]:
 
 
 def packed(fields: Ints, bits: int) -> Pieces:
-    """Return words [words, pieces] of fields [words, fields] of `bits` bits each, two's complement, the first lowest."""
+    """Return words [words, pieces] of fields [words, fields]: `bits` bits each, two's complement, low ones first."""
     ones = (fields[:, :, None] >> np.arange(bits)) & 1
     flat = ones.reshape(len(fields), fields.shape[1] * bits).astype(np.uint8)
     padded = np.pad(flat, [(0, 0), (0, -flat.shape[1] % 32)])

@@ -1,12 +1,13 @@
 """How wide the engine is on a part: the widest that fits; what it takes, and how many cycles an image."""
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from limbeck.errors import InputError
-from limbeck.fpga.parts import Part, part_of
+from limbeck.fpga.parts import PARTS, Part, part_of
 from limbeck.fpga.schedule import Cycles, Lanes, Schedule, depth_for, schedule, shape3
 from limbeck.fpga.schedule import cycles as cycles_of
 from limbeck.fpga.works import Work, works_of
@@ -51,9 +52,9 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
     accumulator_bits, state_bits = _bits(program, works)
     limit = min(chip.dsps, max_dsp or chip.dsps)
 
-    def made(wanted: Lanes) -> Plan:
+    def made(wanted: Lanes, *, gaps: bool = True) -> Plan:
         _check_lanes(wanted, program.input.channels)
-        times = schedule(works, wanted)
+        times = schedule(works, wanted, gaps=gaps)
         urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
         return Plan(chip, wanted, accumulator_bits, state_bits, urams, times)
 
@@ -62,19 +63,31 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
         if short := _short(resources(only), only, chip.dsps):
             raise InputError(f"{program_size(works)} does not fit {part} with {_words(lanes)}: {short}")
         return only
-    candidates = _candidates(works, program.input.channels, limit, packs=chip.packs)
-    problems = []
-    for wanted in candidates:
-        found = made(wanted)
+    problems: list[tuple[Lanes, str]] = []
+    for wanted in _candidates(works, program.input.channels, limit, packs=chip.packs):
+        try:
+            found = made(wanted, gaps=False)
+        except InputError as error:  # a memory is too deep for its addresses
+            problems.append((wanted, str(error)))
+            continue
         short = _short(resources(found), found, limit)
         if not short:
-            return found
+            return made(wanted)
         problems.append((wanted, short))
-    least, short = problems[-1] if problems else (Lanes(1, 4, 4), f"DSPs: {limit:,} are too few for any engine")
-    fits = ", ".join(name for name in _fitting(made(least))) or "none that Limbeck knows"
-    raise InputError(
-        f"{program_size(works)} does not fit {part}: {short}, with {_words(least)}; parts that fit: {fits}"
-    )
+    raise InputError(_refusal(works, problems, part, limit, lambda wanted: made(wanted, gaps=False)))
+
+
+def _refusal(
+    works: Sequence[Work], problems: list[tuple[Lanes, str]], part: str, limit: int, made: Callable[[Lanes], Plan]
+) -> str:
+    """Return why no engine fits: what the smallest lacks, and which parts have it."""
+    if not problems:
+        return f"DSPs: {limit:,} are too few for any engine; the smallest takes {_dsps(Lanes(1, 4, 4), packs=True)}"
+    least, short = problems[-1]
+    with contextlib.suppress(InputError):
+        fits = ", ".join(_fitting(made(least))) or "none that Limbeck knows"
+        short = f"{short}, with {_words(least)}; parts that fit: {fits}"
+    return f"{program_size(works)} does not fit {part}: {short}"
 
 
 def trade_offs(program: Program, part: str) -> tuple[Plan, ...]:
@@ -263,8 +276,6 @@ def _short(need: Resources, found: Plan, dsps: int) -> str:
 
 
 def _fitting(found: Plan) -> Iterator[str]:
-    from limbeck.fpga.parts import PARTS
-
     for name, part in PARTS.items():
         urams = part.urams > 0 and found.schedule.depths["map"] >= _URAM_FROM
         other = Plan(part, found.lanes, found.accumulator_bits, found.state_bits, urams, found.schedule)

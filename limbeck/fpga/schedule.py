@@ -137,14 +137,17 @@ class _Memory:
         return self.bases[key]
 
 
-def schedule(works: Sequence[Work], lanes: Lanes) -> Schedule:
-    """Return the micro-ops for these lanes; InputError where a table or an address does not fit."""
+def schedule(works: Sequence[Work], lanes: Lanes, *, gaps: bool = True) -> Schedule:
+    """Return the micro-ops for these lanes; InputError where a table or an address does not fit.
+
+    Without `gaps` they don't wait for each other: sizes are right, in a moment, and nothing else.
+    """
     memories = {name: _Memory() for name in ("weight", "kernel", "table", "offset", "mult")}
     halves, states = _regions(works, lanes)
     ops: list[Op] = []
     for number, work in enumerate(works):
         op = _op(work, number, lanes, memories, halves, states, final=number == len(works) - 1)
-        ops.append(_spaced(ops[-1], op, lanes) if ops else op)
+        ops.append(_spaced(ops[-1], op, lanes) if ops and gaps else op)
     depths = {name: memory.depth for name, memory in memories.items()}
     depths |= {"map": sum(halves), "state": max(1, sum(states)), "image": 2 * ops[0].read.bank}
     _check(ops, depths)
@@ -342,7 +345,7 @@ def _late(before: Op, op: Op, lanes: Lanes) -> int:
         reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
         return max(0, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
     written = ends + READ_AFTER_WRITE + lanes.inputs
-    return max(0, max(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
+    return max(0, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
 
 
 def _ends(op: Op, starts: _Times, lanes: Lanes) -> _Times:

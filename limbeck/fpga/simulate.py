@@ -38,7 +38,7 @@ def available() -> str:
     return f"{', '.join(missing)} not found; apt-get install verilator g++ make" if missing else ""
 
 
-def build(design: Path, *, defines: tuple[str, ...] = (), tell: runs.Tell = runs.silent) -> Path:
+def build(design: Path, *, tell: runs.Tell = runs.silent) -> Path:
     """Return the simulator of the design, built in DESIGN/sim unless it is there already."""
     if missing := available():
         raise InputError(f"the simulator cannot be built: {missing}")
@@ -46,20 +46,20 @@ def build(design: Path, *, defines: tuple[str, ...] = (), tell: runs.Tell = runs
     sources += sorted(design.glob("sim/*.cpp"))
     if not sources:
         raise InputError(f"{design} holds no RTL; limbeck compile makes designs")
-    digest = hashlib.sha256(b"".join([*(s.read_bytes() for s in sources), repr(defines).encode()])).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join(s.read_bytes() for s in sources)).hexdigest()[:16]
     folder = design / "sim" / f"build-{digest}"
     simulator = folder / "simulator"
     if not simulator.exists():
         tell("note", {"text": "building the simulator"})
-        _verilate(design, folder, defines)
+        _verilate(design, folder)
     return simulator
 
 
-def _verilate(design: Path, folder: Path, defines: tuple[str, ...]) -> None:
+def _verilate(design: Path, folder: Path) -> None:
     rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
     command = [
         "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
-        "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}", *(f"-D{name}" for name in defines),
+        "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}",
         "--Mdir", str(folder.resolve()), "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
         "-o", "simulator.new", *rtl, str((design / "rtl" / "limbeck.v").resolve()),
         str((design / "sim" / "harness.cpp").resolve()),
@@ -137,11 +137,16 @@ class Simulator:
 
 
 @contextmanager
-def running(simulator: Path, trace: Path = Path(os.devnull)) -> Iterator[Simulator]:
-    """Yield the simulator, just reset; it ends with the block. What it tells of its maps goes to `trace`."""
-    with trace.open("wb") as told:
+def running(simulator: Path, told: Path | None = None) -> Iterator[Simulator]:
+    """Yield the simulator, just reset; it ends with the block.
+
+    The file `told` gets every word of every map in the order of its making, hexadecimal: "V" lines for results, "M"
+    lines for what is written to maps.
+    """
+    arguments = ["+tell"] if told else []
+    with (told or Path(os.devnull)).open("wb") as err:
         process = subprocess.Popen(
-            [str(simulator.resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told
+            [str(simulator.resolve()), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err
         )
         try:
             yield Simulator(process)

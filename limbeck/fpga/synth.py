@@ -55,7 +55,6 @@ def _script(part: Part) -> str:
     return (
         f"read_verilog -sv {define}-I rtl rtl/*.sv\n"
         "read_verilog rtl/limbeck.v\n"
-        "hierarchy -check -top limbeck\n"
         f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf{urams} -top limbeck\n"
         "tee -o synth/stat.txt stat\n"
     )

@@ -1,4 +1,4 @@
-"""A Program as the engine does it: a chain of works, each a pass over one map (docs/hardware.md, "What is computed")."""
+"""A Program as the engine does it: a chain of works, each a pass over one map (docs/hardware.md §2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

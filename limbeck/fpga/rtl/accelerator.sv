@@ -263,8 +263,4 @@ module accelerator #(
       .data_i(score_data), .tdata_o(m_axis_tdata), .tvalid_o(m_axis_tvalid), .tready_i(m_axis_tready),
       .tlast_o(m_axis_tlast), .sent_o(sent)
   );
-
-`ifdef LIMBECK_TRACE
-  always_ff @(posedge aclk) if (emit_15) $fdisplay(32'h8000_0002, "X %h", is_taps_15 ? tap_word : dw_word);
-`endif
 endmodule : accelerator

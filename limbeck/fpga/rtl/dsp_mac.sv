@@ -13,15 +13,20 @@ module dsp_mac #(
 `ifdef LIMBECK_DSP48E2
   localparam logic [8:0] OpMode = First ? 9'b000000101 : 9'b000010101;  // X, Y: the product; Z: 0 or PCIN
 
-  logic [47:0] p, cascade;
+  logic [47:0] p, cascade, pcin;
+  logic [29:0] a;
+  logic [17:0] b;
 
+  assign a = {{3{a_i[26]}}, a_i};
+  assign b = b_i;
+  assign pcin = First ? 48'b0 : sum_i;
   assign sum_o = Last ? p : cascade;
 
   DSP48E2 #(
       .AREG(1), .ACASCREG(1), .BREG(1), .BCASCREG(1), .CREG(0), .DREG(0), .ADREG(0), .MREG(1), .PREG(1),
       .OPMODEREG(0), .ALUMODEREG(0), .INMODEREG(0), .CARRYINREG(0), .CARRYINSELREG(0)
   ) u_dsp (
-      .CLK(clk_i), .A({{3{a_i[26]}}, a_i}), .B(b_i), .C(48'b0), .D(27'b0), .PCIN(First ? 48'b0 : sum_i), .PCOUT(cascade), .P(p),
+      .CLK(clk_i), .A(a), .B(b), .C(48'b0), .D(27'b0), .PCIN(pcin), .PCOUT(cascade), .P(p),
       .OPMODE(OpMode), .ALUMODE(4'b0), .INMODE(5'b0), .CARRYIN(1'b0), .CARRYINSEL(3'b0),
       .CEA1(1'b0), .CEA2(1'b1), .CEB1(1'b0), .CEB2(1'b1), .CEM(1'b1), .CEP(1'b1),
       .CEC(1'b0), .CED(1'b0), .CEAD(1'b0), .CECTRL(1'b0), .CECARRYIN(1'b0), .CEALUMODE(1'b0), .CEINMODE(1'b0),

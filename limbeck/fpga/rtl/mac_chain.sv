@@ -19,7 +19,9 @@ module mac_chain #(
   for (genvar i = 0; i < Taps; i++) begin : gen_tap
     logic signed [26:0] a;
     logic signed [ 7:0] w;
+    logic signed [17:0] b;
 
+    assign b = 18'(w);
     if (Skew && i > 0) begin : gen_skew
       delay #(.Width(35), .Cycles(i)) u_delay (.clk_i, .d_i({a_i[i*27+:27], w_i[i*8+:8]}), .q_o({a, w}));
     end else begin : gen_straight
@@ -27,7 +29,7 @@ module mac_chain #(
       assign w = w_i[i*8+:8];
     end
 
-    dsp_mac #(.First(i == 0), .Last(i == Taps - 1)) u_mac (.clk_i, .a_i(a), .b_i(18'(w)), .sum_i(sum[i]), .sum_o(sum[i+1]));
+    dsp_mac #(.First(i == 0), .Last(i == Taps - 1)) u_mac (.clk_i, .a_i(a), .b_i(b), .sum_i(sum[i]), .sum_o(sum[i+1]));
   end
 
   initial if (Taps < 1 || Taps > 8) $fatal(1, "mac_chain: 9 products overflow an 18-bit field");

@@ -48,7 +48,9 @@ module pointwise #(
     for (genvar pair = 0; pair < Pairs; pair++) begin : gen_pair
       logic signed [47:0] p;
       logic signed [17:0] low;
+      /* verilator lint_off UNUSEDSIGNAL */  // AccW bits hold the sum, as the generator has proved
       logic signed [29:0] high;
+      /* verilator lint_on UNUSEDSIGNAL */
 
       mac_chain #(.Taps(Il), .Skew(0)) u_chain (.clk_i, .a_i(a[pair*Il*27+:Il*27]), .w_i(w), .p_o(p));
       assign low = p[17:0];

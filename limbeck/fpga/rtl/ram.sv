@@ -3,7 +3,9 @@
 module ram #(
     parameter int Width = 8,
     parameter int Depth = 2,
+    /* verilator lint_off UNUSEDPARAM */  // only synthesis asks
     parameter Style = "block"
+    /* verilator lint_on UNUSEDPARAM */
 ) (
     input  logic             clk_i,
     input  logic             we_i,

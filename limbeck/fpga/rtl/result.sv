@@ -23,7 +23,9 @@ module result #(
     input  logic                   offset_we_i,
     input  logic                   mult_we_i,
     input  logic [           15:0] waddr_i,
+    /* verilator lint_off UNUSEDSIGNAL */  // as wide as the widest memory
     input  logic [      LoadW-1:0] wdata_i,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic                   last_i,
     input  logic [Ol*Px*AccW-1:0]  acc_i,
     output logic                   map_we_o,
@@ -101,8 +103,8 @@ module result #(
     logic          valid;
     logic [7:0]    word;
     logic [1:0]    bank;
-    logic [15:0]   map;
-    logic [15:0]   state;
+    logic [15:0]   map_addr;
+    logic [15:0]   state_addr;
     logic          write_map;
     logic          write_state;
     logic [5:0]    shift_less_1;
@@ -123,7 +125,10 @@ module result #(
   } word_t;
   localparam int WordW = 8 + 1 + 2 + 16 + 16 + 1 + 1 + 6 + 1 + 1 + 1 + 1 + 1 + 5 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 4;
 
-  word_t now_q, w2, w5, w6, w7, w8, w9, w10, w11;
+  word_t now_q;
+  /* verilator lint_off UNUSEDSIGNAL */  // each cycle uses some fields
+  word_t w2, w5, w6, w7, w8, w9, w10, w11;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [15:0] offset_q, mult_q, short_q;
   logic [ 7:0] left_q;                                   // words of the group still to come
   logic second_q, twice_q;                               // a strided shortcut takes two cycles a word
@@ -140,8 +145,8 @@ module result #(
       now_q.valid <= !op.add_twice;
       now_q.word <= word_q[7:0];
       now_q.bank <= bank_q;
-      now_q.map <= op.base + map_row_q + map_slot_q + word_q;
-      now_q.state <= op.state_base + state_q + word_q;
+      now_q.map_addr <= op.base + map_row_q + map_slot_q + word_q;
+      now_q.state_addr <= op.state_base + state_q + word_q;
       now_q.write_map <= op.write_map;
       now_q.write_state <= op.write_state;
       now_q.shift_less_1 <= op.shift_less_1;
@@ -170,8 +175,8 @@ module result #(
       if (left_q != 8'd0) left_q <= left_q - 8'd1;
       now_q.valid <= !twice_q && left_q > 8'd1 && 9'(now_q.word) + 9'd1 < words_q;
       now_q.word <= now_q.word + 8'd1;
-      now_q.map <= now_q.map + 16'd1;
-      now_q.state <= now_q.state + 16'd1;
+      now_q.map_addr <= now_q.map_addr + 16'd1;
+      now_q.state_addr <= now_q.state_addr + 16'd1;
       now_q.add <= now_q.add && 9'(now_q.word) + 9'd1 < short_words_q;
       now_q.last <= 9'(now_q.word) + 9'd2 == words_q;
       offset_q <= offset_q + 16'd1;
@@ -221,13 +226,18 @@ module result #(
   );
 
   logic [15:0] short_addr;
-  logic [StateWordW-1:0] state_word, state_before_q;
+  logic [StateWordW-1:0] state_word;
+  /* verilator lint_off UNUSEDSIGNAL */  // a strided shortcut takes every other pixel
+  logic [StateWordW-1:0] state_before_q;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [StateWordW-1:0] v_q;
   delay #(.Width(16), .Cycles(5)) u_short (.clk_i, .d_i(short_q), .q_o(short_addr));
   ram #(.Width(StateWordW), .Depth(StateDepth), .Style(StateStyle)) u_state (
-      .clk_i, .we_i(w9.valid && w9.write_state), .waddr_i(w9.state), .wdata_i(v_q), .raddr_i(short_addr), .q_o(state_word)
+      .clk_i, .we_i(w9.valid && w9.write_state), .waddr_i(w9.state_addr), .wdata_i(v_q), .raddr_i(short_addr), .q_o(state_word)
   );
+  /* verilator lint_off UNUSEDSIGNAL */  // one pixel a word has no twice
   logic twice;
+  /* verilator lint_on UNUSEDSIGNAL */
   delay #(.Width(1), .Cycles(7)) u_twice (.clk_i, .d_i(twice_q), .q_o(twice));
   always_ff @(posedge clk_i) state_before_q <= state_word;
 
@@ -264,7 +274,7 @@ module result #(
       end
       assign high = w8.state_narrow ? (StateW + 1)'(127) : ((StateW + 1)'(1) <<< (StateW - 1)) - (StateW + 1)'(1);
       assign low = w8.state_relu ? (StateW + 1)'(0) : ~high;
-      assign in_map = !w8.last_slot || w8.last_pixel >= 4'(px);
+      assign in_map = px == 0 || !w8.last_slot || w8.last_pixel > 4'(px - 1);
       assign v = !in_map ? StateW'(0) : sum_q > high ? high[StateW-1:0] : sum_q < low ? low[StateW-1:0] : sum_q[StateW-1:0];
       assign dropped = rounded_q >>> w10.drop;
 
@@ -291,15 +301,17 @@ module result #(
 
   assign map_we_o = w11.valid && w11.write_map;
   assign map_bank_o = w11.bank;
-  assign map_addr_o = w11.map;
+  assign map_addr_o = w11.map_addr;
   assign score_we_o = w9.valid && w9.score;
   assign score_word_o = w9.word;
   assign score_last_o = w9.last;
   assign score_o = v_q[Il*StateW-1:0];
 
-`ifdef LIMBECK_TRACE
-  always_ff @(posedge clk_i) if (w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
-  always_ff @(posedge clk_i) if (map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
+`ifndef SYNTHESIS
+  bit telling;
+  initial telling = $test$plusargs("tell") != 0;
+  always @(posedge clk_i) if (telling && w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
+  always @(posedge clk_i) if (telling && map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
 `endif
 
   initial begin

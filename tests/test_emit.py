@@ -1,0 +1,164 @@
+"""A Design folder says the same thing everywhere: in its RTL, its memories and its manifest."""
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from importlib.resources import files
+from shutil import which
+
+import numpy as np
+import pytest
+from fpga_programs import random_program
+
+from limbeck.errors import InputError
+from limbeck.fpga import driver, memories
+from limbeck.fpga.emit import emit, hex_lines, identity, parameters
+from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.integer import file
+from limbeck.integer.program import run
+
+IMAGE, CLASSES = (3, 8, 8), 4
+RTL = files("limbeck.fpga") / "rtl"
+
+
+@pytest.fixture(scope="module")
+def made():
+    program = random_program(4, IMAGE, CLASSES)
+    return program, plan(program, "xczu7ev", lanes=Lanes(2, 4, 8))
+
+
+@pytest.fixture(scope="module")
+def design(made, tmp_path_factory):
+    program, found = made
+    out = tmp_path_factory.mktemp("emitted") / "design"
+    emit(found, program, out)
+    return out
+
+
+def fields_of(struct):
+    """Return the fields of a struct of rtl/ops.svh and their bits, in order."""
+    text = (RTL / "ops.svh").read_text()
+    body = next(m[1] for m in re.finditer(r"typedef struct packed \{(.*?)\} (\w+);", text, re.DOTALL) if m[2] == struct)
+    found = re.findall(r"^\s*logic\s*(?:\[\s*(\d+):0\])?\s*(\w+);", body, re.MULTILINE)
+    return {name: int(high or 0) + 1 for high, name in found}
+
+
+@pytest.mark.parametrize(
+    ("struct", "fields", "width"),
+    [("front_op_t", memories.FRONT, "FrontW"), ("back_op_t", memories.BACK, "BackW"),
+     ("out_op_t", memories.RESULT, "ResultW")],
+)  # fmt: skip
+def test_micro_ops_have_the_same_fields_in_python_and_in_rtl(struct, fields, width):
+    assert list(fields_of(struct).items()) == list(fields.items())
+    wide = re.search(rf"localparam int {width} = (\d+);", (RTL / "accelerator.sv").read_text())
+    assert wide is not None
+    assert int(wide[1]) == sum(fields.values())
+
+
+def test_packed_words_give_their_fields_back():
+    rng = np.random.default_rng(0)
+    for bits in (1, 7, 8, 23, 24, 27):
+        table = rng.integers(-(1 << (bits - 1)), max(1, 1 << (bits - 1)), (5, 9))
+        words = memories.packed(table, bits)
+        for row, word in zip(table, words, strict=True):
+            value = int.from_bytes(word.astype("<u4").tobytes(), "little")
+            assert [value >> (bits * i) & ((1 << bits) - 1) for i in range(9)] == [v & ((1 << bits) - 1) for v in row]
+
+
+def test_memories_come_back_from_their_files(made, design):
+    loaded = memories.memories(made[1])
+    manifest = json.loads((design / "manifest.json").read_text())
+    assert [m["select"] for m in manifest["memories"]] == [m.select for m in loaded]
+    for memory, said in zip(loaded, manifest["memories"], strict=True):
+        assert (driver.read_memory(design / said["file"], said["width"]) == memory.words).all()
+
+
+def test_every_weight_is_in_the_memories_once(made):
+    _, found = made
+    by_lane = [m for m in memories.memories(found) if m.name.startswith("weight")]
+    stored = sum(int(np.abs(m.words.view(np.int8).astype(int)).sum()) for m in by_lane)
+    layers = {op.work.path: op.work.layer for op in found.schedule.ops if hasattr(op.work.layer, "weight")}
+    assert stored == sum(int(np.abs(layer.weight).sum()) for layer in layers.values())
+
+
+def test_a_design_holds_its_program_and_its_answers(made, design):
+    program, found = made
+    manifest = json.loads((design / "manifest.json").read_text())
+    images = np.load(design / "golden" / "images.npy", allow_pickle=False)
+    assert (np.load(design / "golden" / "scores.npy", allow_pickle=False) == run(program, images)).all()
+    assert (run(file.load(design / "net.program"), images) == run(program, images)).all()
+    assert manifest["cycles"] == {
+        "latency": cycles(found, program).latency,
+        "interval": cycles(found, program).interval,
+    }
+    assert f"32'h{manifest['identity']:08x}" in (design / "rtl" / "limbeck.v").read_text()
+    assert (design / "driver.py").read_text() == (files("limbeck.fpga") / "driver.py").read_text()
+    for template in ("README.md", "vivado/package.tcl", "vivado/synth.tcl", "rtl/limbeck.v"):
+        assert "${" not in (design / template).read_text()
+
+
+def test_equal_programs_give_equal_designs(made, design, tmp_path):
+    program, found = made
+    emit(found, program, tmp_path / "again")
+    for path in design.rglob("*"):
+        if path.is_file() and "build" not in str(path):
+            assert path.read_bytes() == (tmp_path / "again" / path.relative_to(design)).read_bytes(), path
+
+
+def test_what_is_there_is_not_overwritten(made, tmp_path):
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(InputError, match="exists and is not a design"):
+        emit(made[1], made[0], tmp_path)
+
+
+def test_an_engine_takes_a_smaller_program_and_refuses_a_larger(made, tmp_path):
+    program, found = made
+    sizes = parameters(found, program)
+    roomy = {**sizes, "AccW": 27, "WeightDepth": 4 * sizes["WeightDepth"], "XWords": 2 * sizes["XWords"]}
+    emit(found, program, tmp_path / "fits", engine=roomy)
+    assert json.loads((tmp_path / "fits" / "manifest.json").read_text())["identity"] == identity(roomy)
+    with pytest.raises(InputError, match="the program needs MapDepth .*; the engine has 2"):
+        emit(found, program, tmp_path / "small", engine={**sizes, "MapDepth": 2})
+    with pytest.raises(InputError, match="the program needs Classes 4; the engine has 5"):
+        emit(found, program, tmp_path / "other", engine={**sizes, "Classes": 5})
+
+
+def test_hexadecimal_words_have_all_their_digits():
+    memory = memories.Memory("m", 0, 40, np.array([[1, 2], [0xFFFFFFFF, 0xFF]], np.uint32))
+    assert hex_lines(memory) == "0200000001\nffffffffff\n"
+
+
+def test_borders_with_more_classes_are_refused():
+    with pytest.raises(InputError, match="its border has 4 classes; the accelerator knows 3 a side"):
+        memories.kinds(np.array([0, 1, 2, 3]), "layer")
+    assert memories.kinds(np.array([5, 1, 1, 1, 7]), "layer").tolist() == [5, 1, 7]
+    assert memories.kinds(np.array([4]), "layer").tolist() == [4, 4, 4]
+
+
+@pytest.mark.skipif(which("verilator") is None, reason="verilator not found; apt-get install verilator")
+@pytest.mark.parametrize("lanes", [(1, 4, 4), (2, 4, 8), (4, 8, 16)])
+def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes):
+    program = made[0]
+    emit(replace(plan(program, "xczu7ev", lanes=Lanes(*lanes))), program, tmp_path / "d")
+    rtl = tmp_path / "d" / "rtl"
+    sources = [str(path) for path in sorted(rtl.glob("*.sv"))]
+    command = ["verilator", "--lint-only", "-Wall", "-Wno-fatal", "--top-module", "limbeck", f"-I{rtl}", *sources]
+    done = subprocess.run([*command, str(rtl / "limbeck.v")], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(which("yosys") is None, reason="yosys not found; apt-get install yosys")
+def test_yosys_reads_the_rtl(design):
+    script = "read_verilog -sv -I rtl rtl/*.sv; read_verilog rtl/limbeck.v; hierarchy -check -top limbeck; proc; check -assert"
+    done = subprocess.run(["yosys", "-q", "-p", script], cwd=design, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.skipif(which("iverilog") is None, reason="iverilog not found; apt-get install iverilog")
+def test_icarus_reads_the_rtl(design, tmp_path):
+    sources = [str(path) for path in sorted((design / "rtl").glob("*.sv"))]
+    command = ["iverilog", "-g2012", f"-I{design / 'rtl'}", "-s", "limbeck", "-o", str(tmp_path / "out"), *sources]
+    done = subprocess.run([*command, str(design / "rtl" / "limbeck.v")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]

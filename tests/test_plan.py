@@ -1,0 +1,139 @@
+"""Plans fit their part, say what does not, and count cycles; the engine refuses what it cannot do in a sentence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fpga_programs import Maker, random_program
+
+from limbeck.errors import InputError
+from limbeck.fpga.parts import PARTS, Part
+from limbeck.fpga.plan import Lanes, cycles, macs, multipliers, plan, resources, trade_offs
+from limbeck.fpga.schedule import depth_for
+from limbeck.fpga.works import works_of
+from limbeck.integer.program import (
+    Conv,
+    GlobalAverage,
+    Input,
+    MaxPool,
+    Narrow,
+    Ode,
+    Pointwise,
+    Program,
+    Requant,
+)
+from limbeck.integer.survey import survey
+
+CLASSES = 4
+
+
+def requant(channels, bits=8, shift=12):
+    return Requant(np.zeros((1, channels), int), np.full((1, channels), 40000), shift, bits, False, (1.0,))
+
+
+def net(*layers, image=(3, 8, 8)):
+    """Return a program of a stem, the layers, a mean and a dense layer; all maps have 8 channels."""
+    stem = Conv("stem", np.ones((8, image[0], 3, 3), int), 8, 1, 1, requant(8))
+    head = Pointwise("head", np.ones((CLASSES, 8), int), 8, requant(CLASSES, 16))
+    mean = GlobalAverage("mean", requant(8))
+    return Program(Input(*image), (stem, *layers, mean, head), tuple("abcd"))
+
+
+def dense(name, **changes):
+    layer = Conv(name, np.ones((8, 8, 3, 3), int), 8, 1, 1, requant(8))
+    return replace(layer, **changes)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_plan_fits_its_part(part):
+    found = plan(random_program(3, (3, 16, 16), 10), part)
+    need, have = resources(found), PARTS[part]
+    assert need.dsps <= have.dsps
+    assert need.brams <= have.brams
+    assert need.urams <= have.urams
+    assert need.luts <= have.luts
+
+
+def test_more_dsps_are_never_slower():
+    program = random_program(2, (3, 16, 16), 10)
+    intervals = [cycles(plan(program, "xczu7ev", max_dsp=dsps), program).interval for dsps in (60, 120, 400, 1500)]
+    assert intervals == sorted(intervals, reverse=True)
+    assert intervals[0] > 3 * intervals[-1]
+
+
+def test_trade_offs_get_faster_with_size():
+    program = random_program(2, (3, 16, 16), 10)
+    found = trade_offs(program, "xczu3eg")
+    assert len(found) > 3
+    dsps = [resources(p).dsps for p in found]
+    assert dsps == sorted(dsps)
+    assert resources(found[-1]) == resources(plan(program, "xczu3eg"))
+
+
+def test_multipliers_are_never_more_than_busy():
+    for seed in range(8):
+        program = random_program(seed, (3, 11, 13), 5)
+        for lanes in (Lanes(1, 4, 4), Lanes(2, 8, 16), Lanes(4, 4, 8)):
+            found = plan(program, "xczu7ev", lanes=lanes)
+            assert macs(program) <= cycles(found, program).interval * sum(multipliers(lanes))
+
+
+def test_what_is_short_is_said():
+    large = net(dense("a"), image=(3, 200, 200))
+    with pytest.raises(
+        InputError, match=r"does not fit xc7z020: BRAMs: it needs .* too few, with .*; parts that fit: xc"
+    ):
+        plan(large, "xc7z020")
+
+
+def test_lanes_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="DSPs: it needs"):
+        plan(net(), "xc7z020", lanes=Lanes(8, 8, 64))
+    with pytest.raises(InputError, match="6 input lanes; choose 4 or 8"):
+        plan(net(), "xczu7ev", lanes=Lanes(2, 6, 12))
+
+
+def test_an_unknown_part_is_named_with_the_known_ones():
+    with pytest.raises(InputError, match="part xc1 is unknown; choose one of xczu7ev"):
+        plan(net(), "xc1")
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (MaxPool("pool", 3, 2, 1), "pool: the accelerator has no max-pooling yet"),
+        (dense("wide", weight_bits=16), "wide: weights have 16 bits"),
+        (dense("far", weight=np.ones((8, 8, 5, 5), int), padding=2), "far: a 5x5 kernel"),
+        (dense("sixteen", requant=requant(8, 16)), "head|mean|reads 16 bits"),
+        (Ode("ode", (dense("f"),), 2, "rk4", 8), "ode: the accelerator takes Euler steps, not rk4's"),
+        (Narrow("narrow", 2, 16), "narrow: activations have 16 bits"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_refused(layer, sentence):
+    program = net(layer, dense("after"))
+    survey(program)
+    with pytest.raises(InputError, match=sentence):
+        plan(program, "xczu7ev")
+
+
+def test_accumulators_too_wide_are_refused():
+    layer = dense("loud", requant=replace(requant(8), offset=np.full((1, 8), 1 << 28)))
+    with pytest.raises(InputError, match="loud: its accumulators need 30 bits; the accelerator has 27"):
+        plan(net(layer), "xczu7ev")
+
+
+def test_works_count_the_multiplications_of_the_program():
+    program = net(dense("a"), dense("b", stride=2))
+    assert macs(program) == 64 * 8 * 27 + 64 * 8 * 72 + 16 * 8 * 72 + CLASSES * 8
+    assert [work.out for work in works_of(program)] == [(8, 8, 8), (8, 8, 8), (8, 4, 4), (8, 1, 1), (CLASSES, 1, 1)]
+
+
+def test_depths_are_powers_of_two():
+    assert [depth_for(n) for n in (0, 1, 2, 3, 4, 5, 1024, 1025)] == [2, 2, 2, 4, 4, 8, 1024, 2048]
+
+
+def test_random_programs_are_programs():
+    for seed in range(30):
+        survey(random_program(seed, (3, 9, 9), 5))
+    assert isinstance(PARTS["xczu7ev"], Part)
+    assert Maker(0).narrow().bits == 8
