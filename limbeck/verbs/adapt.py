@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
-Method = Literal["auto", "norm", "tent", "shot", "mcc", "coral", "mmd", "dann", "cdan", "mobileda"]
+Method = Literal["auto", "norm", "tent", "shot", "combined", "mcc", "coral", "mmd", "dann", "cdan", "mobileda"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ _METHODS: dict[Method, Terms] = {
     "norm": Terms(),
     "tent": Terms(entropy=1.0),
     "shot": Terms(entropy=1.0, diversity=1.0, pseudo=0.3),
+    "combined": Terms(source_weight=1.0, mcc=1.0, entropy=0.3, diversity=0.3, pseudo=0.3),
     "mcc": Terms(source_weight=1.0, mcc=1.0),
     "coral": Terms(source_weight=1.0, coral=1.0),
     "mmd": Terms(source_weight=1.0, mmd=1.0),
@@ -93,7 +94,7 @@ def adapt(
     teachers: tuple[str, ...] = (),
     method: Method = "auto",
     terms: Terms = Terms(),
-    confidence: float = 0.9,
+    confidence: float = 0.8,
     temperature: float = 4.0,
     randomise: Literal["auto", "none", "strokes", "colours", "backgrounds"] = "auto",
     critic_lr: float = 0.01,
@@ -107,7 +108,8 @@ def adapt(
     """Adapt a classifier to unlabelled target images: with the labelled source it came from, or without.
 
     Labels of the target are never used but for the report; which epoch is kept is chosen without them, and a net that
-    collapsed is given up for the model as it came. auto is minimum class confusion with a source, and SHOT without.
+    collapsed is given up for the model as it came. auto is combined (minimum class confusion, information maximisation,
+    own sure answers) with a source, and shot without.
 
     Examples:
         limbeck adapt runs/s --source digits:mnist --target digits:mfeat --out runs/a
@@ -136,7 +138,7 @@ def adapt(
     """
     begun = time.monotonic()
     if method == "auto":
-        method = "shot" if source_free else "mcc"
+        method = "shot" if source_free else "combined"
     chosen = _terms(method, terms, bool(teachers))
     _check(chosen, source, source_free, teachers, training)
     settings = flat(
@@ -237,6 +239,8 @@ def _check(terms: Terms, source: str | None, source_free: bool, teachers: tuple[
         raise InputError(f"--{flag} needs labelled source images; give --source, or --method shot, tent or norm")
     if terms.kd and not teachers:
         raise InputError("mobileda and --kd learn from teachers; give --teachers")
+    if training.size is not None:
+        raise InputError("a trained net keeps the size that it sees; leave --size out")
     if training.mixup or training.cutmix:
         raise InputError("--mixup and --cutmix mix labels, which a target has not; leave them out")
 

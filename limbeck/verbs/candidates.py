@@ -76,16 +76,19 @@ class Judge:
             zoo.save(net, self.out)
 
     def choose(self) -> tuple[str, str]:
-        """Return the candidate to keep, and why the adapted nets were given up: then it is the better of the two that
-        were not trained, by InfoMax."""
-        from limbeck.learn.select import best, collapsed
+        """Return the candidate to keep, and why others were given up, if they were.
+
+        That is the criterion's epoch, unless it collapsed; then the model with the target's statistics, unless these
+        made it collapse; then the model as it came.
+        """
+        from limbeck.learn.select import best, collapsed, says_fewer
 
         signs = self.signs()
-        begun = [name for name in (SOURCE, NORM) if name in signs]
+        why = says_fewer(signs[NORM], signs[SOURCE]) if NORM in signs else "it has no BatchNorm"
+        untrained = SOURCE if why else NORM
         epochs = [name for name in signs if _is_epoch(name)]
-        untrained = begun[best("infomax", [signs[name] for name in begun])]
         if not epochs:
-            return untrained, ""
+            return untrained, why
         chosen = epochs[best(self.criterion, [signs[name] for name in epochs])]
         why = collapsed(signs[chosen], signs[untrained])
         return (untrained, why) if why else (chosen, "")
