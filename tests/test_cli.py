@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import resource
 import subprocess
 import sys
 import tomllib
@@ -210,6 +211,18 @@ def test_a_run_folder_that_cannot_be_written_is_said(capsys, tmp_path):
     assert code == 2
     assert err.startswith("limbeck teach: cannot write ")
     assert err.count("\n") == 1
+
+
+def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
+    """No file may grow beyond 8 KiB, which a run's recipe fits in and its state does not."""
+    done = process(
+        "teach", *DIGITS, "--model", "resnet8", "--out", str(tmp_path / "run"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"limbeck teach: cannot write {tmp_path / 'run' / 'state.pt'}: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.toml", "environment.json", "tensorboard"}
 
 
 @pytest.fixture(scope="module")
