@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from limbeck.data.sources import Source
     from limbeck.nets.zoo import Classifier
 
+ENOUGH = 2048  # target images that statistics are re-estimated from ...
+STATISTICS_BATCH = 128  # ... in batches of so many, however many a training's batch and ranks take
 SOURCE_SEED = 0x5EED  # added, so that equally large domains are not drawn in the same order
 
 
@@ -184,10 +186,7 @@ def still_batches(
         chosen = torch.linspace(0, len(source) - 1, min(len(source), ENOUGH), dtype=torch.float64)
         source = subset(source, chosen.round().long())
     return batches(
-        source, view, batch=min(training.batch, len(source)) if whole else training.batch, seed=0, epoch=0,
+        source, view, batch=min(STATISTICS_BATCH, len(source)) if whole else training.batch, seed=0, epoch=0,
         workers=workers_of(source, training.workers), device=accelerator.device, shuffle=False, drop_last=whole,
         **sharded,
     )  # fmt: skip
-
-
-ENOUGH = 2048  # target images that statistics are re-estimated from
