@@ -1,5 +1,6 @@
 """The accelerator is the program: every map, every score, in exactly the planned cycles, whatever stalls."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from fpga_programs import random_program
 
+from limbeck.cli import main
 from limbeck.errors import VerificationError
 from limbeck.fpga import simulate
 from limbeck.fpga.driver import ERRORS, Accelerator, DriverError, pixels
 from limbeck.fpga.emit import emit, parameters
 from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.integer.file import save
 from limbeck.integer.program import run, trace
 from limbeck.runs import read_json
 
@@ -136,7 +139,7 @@ def test_a_wrong_weight_is_seen(designs, tmp_path):
     shutil.copytree(folder / "1", design)
     path = design / "memories" / "mult.mem"
     path.write_text(path.read_text().replace("1", "2"))
-    with pytest.raises(VerificationError, match="scores differ; first image 0, class"):
+    with pytest.raises(VerificationError, match=r"of 10 scores differ; first image \d, class \d: "):
         simulate.simulate(design, pixels_of(1, 2), simulator=simulator)
 
 
@@ -183,3 +186,20 @@ def test_a_reset_in_mid_stream_leaves_nothing(designs):
         port.limit(100_000)
         accelerator.load(folder / "2")
         assert (accelerator.run(image)[0] == run(program, image)).all()
+
+
+def test_the_verbs_compile_and_simulate(designs, tmp_path, capsys):
+    made, folder, _ = designs
+    program, design = tmp_path / "net.program", tmp_path / "design"
+    save(made[3][0], program)
+    assert main(["compile", str(program), "--engine", str(folder / "1"), "--out", str(design)]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
+    assert told["cycles"]["interval"] == cycles(made[3][1], made[3][0]).interval
+    shutil.copytree(folder / "1" / "sim", design / "sim", dirs_exist_ok=True)  # the same engine is built already
+    assert main(["simulate", str(design), "--data", "digits:optdigits", "--images", "5", "--stalls", "20"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
+    assert told["scores"] == 25
+    assert told["top1"] is None  # other classes
+    (design / "memories" / "weight0.mem").write_text((design / "memories" / "weight1.mem").read_text())
+    assert main(["simulate", str(design), "--data", "digits:optdigits", "--images", "5"]) == 3
+    assert "scores differ" in capsys.readouterr().err

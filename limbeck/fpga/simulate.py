@@ -58,7 +58,7 @@ def build(design: Path, *, tell: runs.Tell = runs.silent) -> Path:
 def _verilate(design: Path, folder: Path) -> None:
     rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
     command = [
-        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
+        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert", "-Wno-fatal", "-Wno-lint",
         "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}",
         "--Mdir", str(folder.resolve()), "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
         "-o", "simulator.new", *rtl, str((design / "rtl" / "limbeck.v").resolve()),
@@ -143,7 +143,7 @@ def running(simulator: Path, told: Path | None = None) -> Iterator[Simulator]:
     The file `told` gets every word of every map in the order of its making, hexadecimal: "V" lines for results, "M"
     lines for what is written to maps.
     """
-    arguments = ["+tell"] if told else []
+    arguments = ["+verilator+rand+reset+2", "+verilator+seed+1", *(["+tell"] if told else [])]  # memories hold anything
     with (told or Path(os.devnull)).open("wb") as err:
         process = subprocess.Popen(
             [str(simulator.resolve()), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from limbeck.integer.program import Input
+    from limbeck.integer.program import Program
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Simulated:
     design: str
     images: int
     scores: int  # compared
-    top1: float | None  # share of images that it calls as their labels do; None without labels
+    top1: float | None  # share of images that it calls as their labels do; None without labels of its classes
     latency: int  # cycles of an image alone
     interval: int  # cycles from image to image in a stream
     wait_pixels: int  # cycles in which the engine waited for images
@@ -83,7 +83,7 @@ def simulate(
         raise InputError(f"--images is {images}; it must be at least 1")
     manifest = runs.read_json(Path(design) / "manifest.json")
     net = load(Path(design) / "net.program")
-    pixels, labels = _images(data, net.input, images, split, on_broken=on_broken, download=download)
+    pixels, labels = _images(data, net, images, split, on_broken=on_broken, download=download)
     report = run(Path(design), pixels, stalls=Stalls(0, stalls, stalls, stalls), tell=tell)
     interval = report.interval if len(pixels) > 2 else manifest["cycles"]["interval"]
     return Simulated(
@@ -101,20 +101,24 @@ def simulate(
 
 def _images(
     data: str,
-    size: "Input",
+    net: "Program",
     count: int,
     split: Literal["val", "test", "train"],
     *,
     on_broken: Literal["fatal", "skip"],
     download: bool,
 ) -> "tuple[NDArray[np.uint8], NDArray[np.int64] | None]":
-    """Return the first `count` images as the Program takes them, uint8 [N, channels, H, W], and their labels."""
+    """Return the first `count` images as the Program takes them, uint8 [N, channels, H, W], and their labels.
+
+    None for labels where there are none, or of other classes.
+    """
     import torch
 
     from limbeck.data.loader import batches
     from limbeck.data.sources import open_source
     from limbeck.data.views import Augment
 
+    size = net.input
     if size.height != size.width:
         raise InputError(f"the program takes images of {size.height} x {size.width}; data are rendered as squares")
     source = open_source(data, split, channels=size.channels, on_broken=on_broken, download=download)
@@ -130,4 +134,5 @@ def _images(
             break
     pixels = torch.cat(parts)[:count].numpy()
     known = [label for label in labels if label is not None]
-    return pixels, torch.cat(known)[:count].numpy() if known else None
+    comparable = known and source.classes == net.classes
+    return pixels, torch.cat(known)[:count].numpy() if comparable else None
