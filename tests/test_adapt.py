@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from limbeck.learn.objectives import ask
 from limbeck.learn.select import Signs
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm
-from limbeck.verbs.adapt import Terms
+from limbeck.verbs.adapt import Method, Terms
 from limbeck.verbs.adapt import adapt as verb
 from limbeck.verbs.candidates import Judge
 from limbeck.verbs.domains import Domains, class_places, open_domains, pairs, randomisation_of
@@ -283,6 +284,25 @@ def test_source_free_methods_touch_what_they_say(taught, tmp_path, method, moved
     assert kept == statistics | expected
 
 
+def test_entropy_alone_collapses_and_the_guard_says_so(taught, tmp_path):
+    settings = {"source": None, "source_free": True, "method": "shot", "confidence": 1.0}
+    done = adapted(
+        taught, tmp_path / "run", replace(FAST, lr=0.5), terms=Terms(entropy=10.0, diversity=0.0), **settings
+    )
+    plain = adapted(taught, tmp_path / "norm", **{**settings, "method": "norm"})
+    assert done.chosen == "norm"
+    assert done.collapse in dict(done.rows())["collapsed"]
+    assert done.report.adapted == plain.report.adapted == done.report.norm
+    kept, expected = weights_of(tmp_path / "run"), weights_of(tmp_path / "norm")
+    assert all(torch.equal(kept[key], expected[key]) for key in expected)
+
+
+def test_class_folders_without_splits_are_adapted_to_whole(taught, tmp_path):
+    target = folder_of(tmp_path / "target", {str(i): 5 for i in range(10)})
+    done = adapted(taught, tmp_path / "run", replace(FAST, limit=None), target=target, source=None, source_free=True)
+    assert (done.images, done.report.images) == (50, 10)
+
+
 class Stop(Exception):
     pass
 
@@ -438,3 +458,12 @@ def test_no_label_of_the_target_is_among_what_training_sees():
     assert domains.held_out.labels is None
     assert domains.target.classes == domains.held_out.classes == ()
     assert open_sets("digits:optdigits", FAST).train.labels is not None
+
+
+def test_every_command_of_the_page_is_one():
+    page = (Path(__file__).parents[1] / "docs/adaptation.md").read_text()
+    lines = [line.split() for line in page.splitlines() if line.startswith("limbeck adapt ")]
+    assert len(lines) >= 2
+    for _, _, *arguments in lines:
+        assert cli.parse(verb, arguments)["target"]
+    assert all(f"`{method}`" in page for method in get_args(Method) if method != "auto")

@@ -146,12 +146,14 @@ def adapt(
         **asdict(terms), confidence=confidence, temperature=temperature, randomise=randomise, critic_lr=critic_lr,
         select=select, oracle=oracle, teacher_dtype=teacher_dtype, training=training,
     )  # fmt: skip
+    import torch
+
     from limbeck.learn import adapt as learn
     from limbeck.learn.objectives import ask
     from limbeck.nets import zoo
 
     accelerator = accelerator_for(training, out)
-    net = zoo.load(model).to(accelerator.device)
+    net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
     domains = open_domains(net, target, source, training, tell)
     frozen = [load_teacher(spec, teacher_dtype, False, accelerator) for spec in teachers]
     _check_teachers(frozen, net)
