@@ -162,7 +162,7 @@ def _mults(plan: Plan, op: Op) -> Made:
 
 
 def _mult(requant: Requant, evaluation: int) -> Ints:
-    mult = requant.mult[row_of(requant.mult, evaluation)]
+    mult: Ints = requant.mult[row_of(requant.mult, evaluation)]
     return mult if requant.shift else 2 * mult  # the engine shifts by at least one
 
 

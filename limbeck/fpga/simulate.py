@@ -58,7 +58,8 @@ def build(design: Path, *, tell: runs.Tell = runs.silent) -> Path:
 def _verilate(design: Path, folder: Path) -> None:
     rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
     command = [
-        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert", "-Wno-fatal", "-Wno-lint",
+        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique",
+        "-Wno-fatal", "-Wno-lint",
         "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}",
         "--Mdir", str(folder.resolve()), "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
         "-o", "simulator.new", *rtl, str((design / "rtl" / "limbeck.v").resolve()),

@@ -104,7 +104,8 @@ def compile(
         explore: Show what other engines would cost.
     """
     from limbeck.fpga.emit import emit
-    from limbeck.fpga.plan import Lanes, cycles, macs, multipliers, plan, resources
+    from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
+    from limbeck.fpga.schedule import Lanes
     from limbeck.integer.file import load
 
     net = load(program)

@@ -310,8 +310,8 @@ module result #(
 `ifndef SYNTHESIS
   bit telling;
   initial telling = $test$plusargs("tell") != 0;
-  always @(posedge clk_i) if (telling && w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
-  always @(posedge clk_i) if (telling && map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
+  always @(posedge clk_i) if (telling && run_i && w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
+  always @(posedge clk_i) if (telling && run_i && map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
 `endif
 
   initial begin

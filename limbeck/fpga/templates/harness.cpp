@@ -45,6 +45,8 @@ static void settle() {
 }
 
 static void reset() {
+  dut->s_axi_awvalid = dut->s_axi_wvalid = dut->s_axi_bready = dut->s_axi_arvalid = dut->s_axi_rready = 0;
+  dut->s_axis_tvalid = dut->m_axis_tready = 0;
   dut->aresetn = 0;
   for (int i = 0; i < 80; i++) tick();
   dut->aresetn = 1;

@@ -1,0 +1,158 @@
+"""The accelerator's figures: exact cycles, busy multipliers, resources; random programs against the RTL.
+
+python benchmarks/fpga.py                 the plans of the ODE nets at three DSP budgets: seconds
+python benchmarks/fpga.py --simulate 3    and so many images through each design in Verilator: minutes each
+python benchmarks/fpga.py --synth         and Yosys' count of each: ten minutes each
+python benchmarks/fpga.py --programs 200  that many random programs on six engines, every score compared
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limbeck.fpga import simulate
+from limbeck.fpga.emit import emit, parameters
+from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
+from limbeck.fpga.schedule import Lanes
+from limbeck.fpga.synth import synthesise
+from limbeck.fpga.works import works_of
+from limbeck.integer.lower import lower
+from limbeck.nets import zoo
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from fpga_programs import random_program
+
+BUDGETS = (1300, 640, 220)
+NETS = {
+    "dsodenet20 16/32/64, 32 px": ("dsodenet20", 32, {}),
+    "the same without time": ("dsodenet20", 32, {"time": "none"}),
+    "dsodenet20 64/128/256, 96 px, stem 3x3/2": ("dsodenet20", 96, {"width": 64, "stem": "3x3/2"}),
+}
+ENGINES = (  # lanes; image; classes; state bits
+    ((1, 4, 4), (1, 5, 4), 3, 16),
+    ((4, 4, 12), (3, 9, 13), 4, 16),
+    ((8, 8, 8), (4, 8, 20), 10, 16),
+    ((2, 8, 24), (2, 1, 3), 2, 24),
+    ((16, 4, 8), (3, 6, 16), 9, 16),
+    ((2, 4, 4), (3, 12, 10), 7, 16),
+)
+
+
+def lowered(name, size, arguments):
+    """Return a net of random weights whose BatchNorm has seen smooth noise, as a Program."""
+    torch.manual_seed(0)
+    net = zoo.create(name, classes=tuple(map(str, range(10))), channels=3, size=size, arguments=arguments)
+    noise = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8) * 255, size=(size, size), mode="bilinear")
+    images = noise.to(torch.uint8)
+    net.train()
+    with torch.no_grad():
+        for _ in range(20):
+            net(images)
+    return lower(net.eval(), images)
+
+
+def inside(work):
+    """Return the multiplications of a pass whose pixel lies on the map."""
+    height, width = work.shape[1:]
+
+    def taps(side, out, stride):
+        return sum(0 <= stride * o + k < side for o in range(out) for k in (-1, 0, 1))
+
+    places = taps(height, work.out[1], work.stride) * taps(width, work.out[2], work.stride)
+    if work.dense:
+        return places * work.layer.weight.shape[0] * work.layer.weight.shape[1]
+    depthwise = places * work.shape[0] if work.depthwise else 0
+    return depthwise + (0 if work.from_sum else work.out[1] * work.out[2] * work.layer.weight.size)
+
+
+def row(name, program, budget, options):
+    """Return the figures of one net at one budget."""
+    found = plan(program, "xczu7ev", max_dsp=budget)
+    time_, need = cycles(found, program), resources(found)
+    slots = time_.interval * sum(multipliers(found.lanes))
+    figures = {
+        "net": name,
+        "budget": budget,
+        "lanes": [found.lanes.pixels, found.lanes.inputs, found.lanes.outputs],
+        "multipliers": sum(multipliers(found.lanes)),
+        **asdict(time_),
+        "busy": macs(program) / slots,
+        "busy_inside": sum(inside(work) for work in works_of(program)) / slots,
+        "macs_per_dsp": macs(program) / time_.interval / need.dsps,
+        "planned": asdict(need),
+    }
+    if options.simulate or options.synth:
+        with tempfile.TemporaryDirectory() as folder:
+            design = Path(folder) / "design"
+            emit(found, program, design)
+            if options.simulate:
+                size = program.input
+                shape = (options.simulate, size.channels, size.height, size.width)
+                images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+                report = simulate.simulate(design, images)
+                figures["simulated"] = {"scores": report.scores.size, "latency": report.latency}
+            if options.synth:
+                figures["synthesised"] = asdict(synthesise(design))
+    return figures
+
+
+def random_programs(count):
+    """Return how many random programs were equal to the RTL, without and with stalls."""
+    done, began = 0, time.time()
+    for number, (lanes, image, classes, bits) in enumerate(ENGINES):
+        seeds = range(1000 * number, 1000 * number + -(-count // len(ENGINES)))
+        programs = {seed: random_program(seed, image, classes, state_bits=bits, blocks=3) for seed in seeds}
+        plans = {seed: plan(program, "xczu7ev", lanes=Lanes(*lanes)) for seed, program in programs.items()}
+        sizes = [parameters(plans[seed], programs[seed]) for seed in seeds]
+        engine = {name: max(each[name] for each in sizes) for name in sizes[0]}
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in seeds:
+                emit(plans[seed], programs[seed], Path(folder) / str(seed), engine=engine)
+            simulator = simulate.build(Path(folder) / str(seeds[0]))
+            for seed in seeds:
+                images = np.random.default_rng(seed).integers(0, 256, (5, *image), dtype=np.uint8)
+                for stalls in (simulate.Stalls(), simulate.Stalls(seed, seed * 7 % 90, seed * 13 % 90, 20)):
+                    simulate.simulate(Path(folder) / str(seed), images, stalls=stalls, simulator=simulator)
+                done += 1
+        print(f"{lanes}: {len(seeds)} programs equal", flush=True)
+    return {"programs": done, "minutes": round((time.time() - began) / 60, 1)}
+
+
+def main():
+    """Print one table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulate", type=int, default=0, metavar="IMAGES")
+    parser.add_argument("--synth", action="store_true")
+    parser.add_argument("--programs", type=int, default=0)
+    options = parser.parse_args()
+    if options.programs:
+        print(json.dumps(random_programs(options.programs)))
+        return
+    torch.set_num_threads(1)
+    rows = []
+    print(
+        f"{'net':42} {'DSPs':>5} {'lanes':>12} {'interval':>9} {'latency':>9} {'busy':>6} {'inside':>6} {'MAC/DSP':>7}"
+    )
+    for name, spec in NETS.items():
+        program = lowered(*spec)
+        for budget in BUDGETS:
+            r = row(name, program, budget, options)
+            rows.append(r)
+            lanes = "x".join(map(str, r["lanes"]))
+            print(
+                f"{name:42} {r['planned']['dsps']:5} {lanes:>12} {r['interval']:9,} {r['latency']:9,} {r['busy']:6.1%} "
+                f"{r['busy_inside']:6.1%} {r['macs_per_dsp']:7.2f}",
+                flush=True,
+            )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
