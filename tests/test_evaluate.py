@@ -169,6 +169,7 @@ for shares in (((3, 0), (1,)), ((2,),)), (((1, 0),), ()):
         batches = [Batch(i, i % 3 if labelled else None, i, None) for i in mine]
         found = answers(Echo(), batches, accelerator=state)
         print(found.logits[:, 0].tolist(), found.labels.tolist() if labelled else found.labels)
+state.destroy_process_group()
 """
 
 
