@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.loader import Batch
@@ -20,8 +19,7 @@ class Answer:
     """What the teachers say of a batch."""
 
     target: Tensor  # float32 [N, classes], sums to 1: what the student should say
-    scores: Tensor  # float32 [N, classes]: what the discriminator compares with the student's scores
-    normalised: bool = False  # the scores are log-probabilities, so the student's must be too
+    scores: Tensor  # float32 [N, classes]: logits over T, up to a constant an image, for the discriminator
 
 
 def supervised(student: nn.Module, *, label_smoothing: float = 0.0) -> Objective:
@@ -51,7 +49,7 @@ def ask(
         with torch.no_grad():
             logits = [teacher(batch.images).float() for teacher in teachers]
             target = ensemble_target(logits, average=average, weights=weights, temperature=temperature)
-            return Answer(target, torch.stack(logits).mean(dim=0))
+            return Answer(target, torch.stack(logits).mean(dim=0) / temperature)
 
     return answer
 
@@ -65,7 +63,7 @@ def recall(batch: Batch) -> Answer:
         share = batch.mix.share[:, None]
         target = share * target + (1 - share) * target[batch.mix.partner]
     # Logits are known from probabilities up to a constant an image; half precision has zeros, hence the floor.
-    return Answer(target, target.clamp_min(1e-6).log(), normalised=True)
+    return Answer(target, target.clamp_min(1e-6).log())
 
 
 def distill(
@@ -89,8 +87,7 @@ def distill(
         similarity = soft_cross_entropy(logits, said.target, temperature)
         loss, metrics = similarity, {"similarity": similarity.detach()}
         if discriminator is not None and mode != "off":
-            scores = F.log_softmax(logits / temperature, dim=1) if said.normalised else logits
-            told_apart = discriminator_loss(discriminator, scores, said.scores, mode)
+            told_apart = discriminator_loss(discriminator, _centred(logits / temperature), _centred(said.scores), mode)
             loss, metrics["discriminator"] = loss + told_apart, told_apart.detach()
         if hard_weight:
             hard = _hard(logits, batch, label_smoothing)
@@ -99,6 +96,12 @@ def distill(
         return loss, {"loss": loss.detach(), **metrics, "agreement": agreement, **_accuracy(logits, batch)}
 
     return objective
+
+
+def _centred(scores: Tensor) -> Tensor:
+    """Return scores of mean 0 an image. A constant says nothing of the classes, stored answers don't know it, and
+    log-probabilities, which are all negative, would leave the discriminator's ReLUs dead five times as often."""
+    return scores - scores.mean(dim=1, keepdim=True)
 
 
 def _hard(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
