@@ -1,4 +1,4 @@
-"""The two ways in which Limbeck says no; `cli` turns them into exit codes 2 and 3."""
+"""The two ways in which Limbeck says no; `cli` turns them into exit codes 2 and 3. And how it quotes others."""
 
 
 class InputError(Exception):
@@ -7,3 +7,8 @@ class InputError(Exception):
 
 class VerificationError(Exception):
     """A check that the user asked for failed: one sentence with the figure and the limit."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line, up to 200 characters, of what another library says; the error's kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -24,7 +24,7 @@ from limbeck.data import domains
 from limbeck.data.folder import Listing, MissingSplitError, list_folder
 from limbeck.data.idx import find_idx, read_idx, read_idx_pair
 from limbeck.data.images import Header, bombs_raise, decoding, look, open_image, to_channels
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 
 Split = Literal["train", "val", "test"]
 OnBroken = Literal["fatal", "skip"]
@@ -480,7 +480,7 @@ def _timm(spec: str, reader: str, split: Split, channels: int | None, download: 
         except Exception as error:  # each reader raises its library's own errors
             if "install webdataset" in str(error):
                 raise InputError(f"{spec} needs a package that is missing; {_READERS[reader]}") from error
-            problems.append(f"{own}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            problems.append(f"{own}: {first_line(error)}")
     wrong = InputError if split == "train" else MissingSplitError
     raise wrong(f"{spec} can't be opened ({'; '.join(problems)}); check the name, the split and the network")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from limbeck.data.loader import Batch
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 from limbeck.learn.objectives import Objective
 from limbeck.runs import Tell, silent, write_bytes
 
@@ -222,7 +222,7 @@ class _Meter:
         if not math.isfinite(means.get("loss", 0.0)):
             raise InputError(
                 f"training diverged: the loss is {means['loss']} at step {self.progress.step} with learning rate "
-                f"{self.lr:g}; lower --lr or add --warmup, and start again"
+                f"{self.lr:g}; lower --lr or add --warmup, and start anew in another --out"
             )
         return means
 
@@ -301,9 +301,5 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         raise
     except Exception as error:
         raise InputError(
-            f"{path} is not the state of this run ({_first_line(error)}); start anew in another --out"
+            f"{path} is not the state of this run ({first_line(error)}); start anew in another --out"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PATIENCE = 10  # seconds; the hub's own client would try for most of a minute
@@ -31,7 +31,7 @@ def from_hub(repository: str, names: tuple[str, ...] = WEIGHTS, *, remedy: str) 
             with contextlib.suppress(EntryNotFoundError):
                 return Path(hf_hub_download(place, name, revision=revision or None))
     except Exception as error:  # the hub's client raises what it likes
-        raise InputError(f"could not fetch {repository} from the hub ({_first(error)}); {remedy}") from error
+        raise InputError(f"could not fetch {repository} from the hub ({first_line(error)}); {remedy}") from error
     raise InputError(f"the hub's {repository} holds no {' or '.join(names)}; {remedy}")
 
 
@@ -46,7 +46,7 @@ def from_url(url: str, *, remedy: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), found[1] if found else None, progress=False)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"could not fetch {url} ({_first(error)}); {remedy}") from error
+        raise InputError(f"could not fetch {url} ({first_line(error)}); {remedy}") from error
     return path
 
 
@@ -54,7 +54,3 @@ def _reach(url: str) -> None:
     """Raise OSError where nothing answers."""
     with contextlib.suppress(urllib.error.HTTPError):  # an answer
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE).close()
-
-
-def _first(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -9,15 +9,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
-_WRAPPINGS = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model",
-)  # the averaged weights first: they are the result
+_WRAPPINGS = ("state_dict_ema", "model_ema", "state_dict", "model")  # averaged weights first: they are the result
 _PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -62,8 +57,7 @@ def _unpickled(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file may fail anywhere in the reader
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} does not hold plain weights and was not loaded: {reason}") from error
+        raise InputError(f"{path} does not hold plain weights and was not loaded: {first_line(error)}") from error
 
 
 def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - whatever the file holds
