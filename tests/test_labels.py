@@ -182,7 +182,13 @@ def test_an_answer_that_is_not_a_number_is_refused():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [((70_000, None, 0), "65536"), ((10, 3, 4), "give one"), ((10, -1, 0), "0 or more"), ((10, None, -1), "0 or more")],
+    [
+        ((70_000, None, 0), "65536"),
+        ((10, 3, 4), "give one"),
+        ((10, -1, 0), "0 or more"),
+        ((10, None, -1), "0 or more"),
+        ((10, None, 10**9), "at most 65536"),
+    ],
 )
 def test_impossible_kinds_are_refused(options, words):
     with pytest.raises(InputError, match=words):

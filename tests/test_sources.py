@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import io
+import os
 import pickle
 import struct
 import zlib
@@ -230,6 +231,15 @@ def test_exif_orientation_is_applied_to_pixels_and_sizes(tmp_path, kind, orienta
     assert pixels[40:, 40:].max() < 50
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 2**16 - 1])
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    save(tmp_path / "x.jpg", noise(100, 160), exif=exif)
+    source = open_source(str(tmp_path))
+    assert source.sizes[0].tolist() == list(pixels_of(source, 0).shape[:2]) == [100, 160]
+
+
 def test_channels_follow_the_images_unless_given(tmp_path):
     for name in "ab":
         save(tmp_path / f"{name}/1.png", noise(100, 100, 1))
@@ -350,6 +360,18 @@ def test_a_folder_that_is_not_there_gets_a_suggestion(photos):
 
 def test_a_file_is_not_a_data_set(photos):
     assert "is a file, not a folder" in refusal(str(photos / "train/cat/a.png"))
+
+
+def test_no_name_is_not_the_working_folder():
+    assert refusal("").startswith("--data is empty; give a folder")
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    save(tmp_path / "café.png", noise(40, 40))
+    assert open_source(str(tmp_path)).keys == ("café.png",)
+    os.rename(tmp_path / "café.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert "1 names in" in refusal(str(tmp_path))
+    assert r"'caf\udce9.png'" in refusal(str(tmp_path))
 
 
 def test_an_empty_folder_is_refused(tmp_path):

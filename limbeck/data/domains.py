@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data.views import Views, render_tensor, uniforms
+from limbeck.data.views import STREAM_PATCH, STREAM_RANDOMISE, Views, render_tensor, uniforms
 from limbeck.errors import InputError
 
-STREAM_PATCH, STREAM_RANDOMISE = 3, 4  # beside those of `views`
 PHOTOS = {  # of the package scikit-image: photos of held-out images are never seen in training
     "train": ("astronaut.png", "chelsea.png", "coffee.png"),
     "val": ("motorcycle_left.png", "rocket.jpg"),

@@ -49,13 +49,19 @@ def list_folder(
     keys = [path.relative_to(root).as_posix() for path in _walk(folder)]
     if not keys:
         raise InputError(f"{folder} holds no images ({' '.join(sorted(e[1:] for e in EXTENSIONS))})")
+    if strange := [key for key in keys if any("\ud800" <= letter <= "\udfff" for letter in key)]:
+        raise InputError(
+            f"{len(strange)} names in {folder} are no Unicode text ({strange[0]!a}, ...); rename these files"
+        )
     depth = len(folder.relative_to(root).parts)
     flat = any(key.count("/") == depth for key in keys)
     if labelled and flat and any(key.count("/") > depth for key in keys):
         first = next(key for key in keys if key.count("/") == depth)
         raise InputError(f"{folder} holds class folders and also images beside them ({first}); move these away")
     if labelled and flat and split != "train":
-        raise MissingSplitError(f"{folder} holds images without class folders, so it has no labelled {split} split")
+        raise MissingSplitError(
+            f"{folder} holds images without class folders, so it has no labelled {split} split; make a folder a class"
+        )
     classes: tuple[str, ...] = ()
     labels = None
     if labelled and not flat:

@@ -86,7 +86,7 @@ def headers(paths: list[Path]) -> Iterator[Header | str]:
     """Yield each file's header, or why it can't be used. Reads headers in threads; the pixels stay undecoded,
     except where a file does not end as its format says: that one is decoded, as it may be cut off."""
     with bombs_raise(), ThreadPoolExecutor(8) as pool:
-        yield from pool.map(_header, paths, chunksize=1)
+        yield from pool.map(_header, paths)
 
 
 def _header(path: Path) -> Header | str:
@@ -117,10 +117,11 @@ def look(file: BinaryIO) -> Header:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8. Pillow turns TIFF itself."""
+    """Return the EXIF orientation, 1 to 8; 1 for another number, as Pillow has it. Pillow turns TIFF itself."""
     if image.format == "TIFF" or "exif" not in image.info:
         return 1
-    return int(image.getexif().get(_ORIENTATION, 1))
+    found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
 
 
 def _ends_well(file: BinaryIO, kind: str | None, length: int) -> bool:

@@ -17,13 +17,10 @@ from torch import Tensor
 
 from limbeck.data.manifest import DIGEST_BYTES, Manifest, read_manifest
 from limbeck.data.sources import Source
-from limbeck.data.views import Views, uniforms
+from limbeck.data.views import STREAM_SAMPLE, Views, uniforms
 from limbeck.errors import InputError
 
-__all__ = ["LabelStore", "Manifest", "check_source", "difference", "pack", "recover", "unfinished", "views_of"]
-
 Records = NDArray[np.void]  # of Manifest.record
-_STREAM_SAMPLE = 3  # of `uniforms`, beside those of views
 
 
 # ---- records ----------------------------------------------------------------------------------------------
@@ -56,7 +53,7 @@ def _sample(
     u = np.empty((len(target), manifest.count))
     for v in np.unique(view):
         own = view == v
-        u[own] = uniforms(_STREAM_SAMPLE, seed=manifest.seed, epoch=int(v), indices=indices[own], draws=manifest.count)
+        u[own] = uniforms(STREAM_SAMPLE, seed=manifest.seed, epoch=int(v), indices=indices[own], draws=manifest.count)
     cumulated = target.cumsum(dim=1)
     found = torch.searchsorted(cumulated, torch.from_numpy(u) * cumulated[:, -1:], right=True)
     ids: NDArray[np.int64] = found.clamp_max(target.shape[1] - 1).numpy()

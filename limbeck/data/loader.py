@@ -26,8 +26,6 @@ from limbeck.data.views import (
 )
 from limbeck.errors import InputError
 
-__all__ = ["Batch", "Mix", "batches", "order", "steps_per_epoch"]
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -219,7 +217,6 @@ def _decoded(
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        prefetch_factor=2 if workers else None,
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # its own: reading must not advance torch's global generator
     )

@@ -98,8 +98,8 @@ def record_kind(classes: int, top: int | None, sampled: int) -> tuple[Kind, int]
     classes (it is small), above that top-5 (FKD found k = 5 best)."""
     if classes > MAX_CLASSES:
         raise InputError(f"a label store knows up to {MAX_CLASSES} classes, not {classes}")
-    if sampled < 0 or (top is not None and top < 0):
-        raise InputError("--top and --sampled count classes; give 0 or more")
+    if not 0 <= sampled <= MAX_CLASSES or (top is not None and top < 0):
+        raise InputError(f"--top and --sampled count classes; give 0 or more, and at most {MAX_CLASSES}")
     if sampled and top is not None:
         raise InputError("--top and --sampled are two ways to store a label; give one")
     if sampled:
@@ -148,7 +148,8 @@ def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return what manifest.json says; InputError where it says nothing sensible. Nothing in it names a file."""
+    """Return what manifest.json says; InputError where it says nothing sensible. Nothing is read from a path in it, but
+    by `limbeck label --verify`, which looks for data and teachers where they were."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} is not a label store: it has no {MANIFEST}; write one with limbeck label")

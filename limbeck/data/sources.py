@@ -83,6 +83,8 @@ def open_source(
     """
     if channels not in (None, 1, 3):
         raise InputError(f"--channels {channels} is neither 1 nor 3")
+    if not spec:
+        raise InputError(f"--data is empty; give {FORMS}")
     kind, colon, name = spec.partition(":")
     reader = spec.partition("/")[0].lower()
     if colon and kind == "digits":
@@ -121,11 +123,21 @@ def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tupl
     chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(np.int64))
     totals = np.zeros((3, source.channels))
     for i in chosen.tolist():
-        values = pixels_of(source, i).astype(np.float64).reshape(-1, source.channels) / 255
-        totals += np.stack([np.full(source.channels, len(values)), values.sum(0), (values**2).sum(0)])
-    mean = totals[1] / totals[0]
-    deviation = np.sqrt(np.maximum(totals[2] / totals[0] - mean**2, 0))
-    return tuple(mean.tolist()), tuple(deviation.tolist())
+        totals += sums_of(pixels_of(source, i), source.channels)
+    return moments_of(totals)
+
+
+def sums_of(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.float64]:
+    """Return float64 [3, channels] of an image: number, sum and sum of squares of its pixels in [0, 1]."""
+    values = pixels.reshape(-1, channels) / 255
+    return np.stack([np.full(channels, len(values)), values.sum(0), (values**2).sum(0)])
+
+
+def moments_of(sums: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, from the sum of all images' `sums_of`."""
+    number, total, squares = sums
+    mean = total / number
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / number - mean**2, 0)).tolist())
 
 
 def pixels_of(source: Source, i: int) -> NDArray[np.uint8]:

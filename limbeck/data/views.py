@@ -53,7 +53,7 @@ class Mix:
 # ---- randomness -------------------------------------------------------------------------------------------
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-STREAM_VIEW, STREAM_MIX, STREAM_ORDER = 0, 1, 2
+STREAM_VIEW, STREAM_MIX, STREAM_ORDER, STREAM_PATCH, STREAM_RANDOMISE, STREAM_SAMPLE = range(6)  # one a purpose
 
 
 def hash64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -133,7 +133,7 @@ class _Seen:
     """What a decoded image adds to the report."""
 
     digest: bytes
-    sums: Any  # float64 [3, channels]: count, sum, sum of squares of pixels in [0, 1]
+    sums: Any  # float64 [3, channels], of `sources.sums_of`
 
 
 def _examined(source: "Source") -> "Iterator[_Seen | InputError]":
@@ -149,17 +149,14 @@ def _examined(source: "Source") -> "Iterator[_Seen | InputError]":
 def _examine(source: "Source", i: int) -> "_Seen | InputError":
     import hashlib
 
-    import numpy as np
-
-    from limbeck.data.sources import pixels_of
+    from limbeck.data.sources import pixels_of, sums_of
 
     try:
         pixels = pixels_of(source, i)
     except InputError as error:
         return error
     digest = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
-    values = pixels.reshape(-1, source.channels) / 255
-    return _Seen(digest, np.stack([np.full(source.channels, len(values)), values.sum(0), (values**2).sum(0)]))
+    return _Seen(digest, sums_of(pixels, source.channels))
 
 
 class _Tally:
@@ -179,11 +176,12 @@ class _Tally:
             self.counts[label] += 1
 
     def report(self) -> SplitReport:
+        from limbeck.data.sources import moments_of
+
         source = self.source
         if not self.images:
             raise InputError(f"{source.spec}: none of the {len(source)} images of {source.split} can be decoded")
-        mean = self.sums[1] / self.sums[0]
-        variance = self.sums[2] / self.sums[0] - mean**2
+        mean, std = moments_of(self.sums)
         return SplitReport(
             split=source.split,
             images=self.images,
@@ -191,8 +189,8 @@ class _Tally:
             smallest=tuple(source.sizes.amin(0).tolist()),
             largest=tuple(source.sizes.amax(0).tolist()),
             modes=dict(source.modes),
-            mean=tuple(mean.tolist()),
-            std=tuple((variance.clip(0) ** 0.5).tolist()),
+            mean=mean,
+            std=std,
             broken=tuple(self.broken),
             in_memory=source.pixels is not None,
             fingerprint=source.fingerprint,
