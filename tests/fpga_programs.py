@@ -68,8 +68,12 @@ class Maker:
         return Conv(self.name("conv"), self.weight(channels, shape[0], 3, 3), 8, stride, 1, requant), out
 
     def separable(self, shape, channels, bits, stride=1, *, relu=False, ticks=()):
-        """Return layers: depthwise and pointwise, or a dense convolution."""
-        if self.rng.random() < 0.3:
+        """Return layers: depthwise and pointwise, or a dense convolution, or a pointwise alone."""
+        kind = self.rng.random()
+        if kind < 0.15 and stride == 1:
+            layer, out = self.pointwise(shape, channels, bits, relu=relu, ticks=ticks)
+            return (layer,), out
+        if kind < 0.4:
             layer, out = self.conv(shape, channels, bits, stride, relu=relu, ticks=ticks)
             return (layer,), out
         first, middle = self.depthwise(shape, stride)
@@ -101,17 +105,17 @@ def random_program(seed, image, classes, *, state_bits=16, blocks=2):
     """Return a program on images [channels, height, width] with a stem, some blocks, a mean and a dense layer."""
     m = Maker(seed, state_bits)
     channels = int(m.rng.integers(1, 13))
-    stem, shape = m.conv(image, channels, state_bits, int(m.rng.integers(1, 3)), relu=True, ticks=(1,))
-    layers = [stem]
+    stem, shape = m.separable(image, channels, state_bits, int(m.rng.integers(1, 3)), relu=True, ticks=(1,))
+    layers = [*stem]
     for _ in range(int(m.rng.integers(1, blocks + 1))):
         block, shape = m.block(shape)
         layers.append(block)
     if m.rng.random() < 0.3:  # a layer between blocks and head, from map to map
         narrow, (layer, shape) = m.narrow(), m.conv(shape, int(m.rng.integers(1, 9)), 8, 1, relu=True)
         layers += [narrow, layer]
-    typical = 2.0 ** (state_bits - 3) * np.sqrt(shape[1] * shape[2])
-    last8 = isinstance(layers[-1], Conv)
-    layers.append(GlobalAverage(m.name("mean"), m.requant(shape[0], 64.0 if last8 else typical, 8)))
+    bits = 8 if isinstance(layers[-1], Conv) else state_bits
+    typical = 2.0 ** (bits - 2) * shape[1] * shape[2]
+    layers.append(GlobalAverage(m.name("mean"), m.requant(shape[0], typical, 8)))
     head, _ = m.pointwise((shape[0], 1, 1), classes, state_bits)
     layers.append(head)
     size = Input(image[0], image[1], image[2])

@@ -148,6 +148,7 @@ def schedule(works: Sequence[Work], lanes: Lanes, *, gaps: bool = True) -> Sched
     for number, work in enumerate(works):
         op = _op(work, number, lanes, memories, halves, states, final=number == len(works) - 1)
         ops.append(_spaced(ops[-1], op, lanes) if ops and gaps else op)
+    ops[0] = _with_gap(ops[0], _undrained(ops[-1], ops[0], lanes))  # the next image follows
     depths = {name: memory.depth for name, memory in memories.items()}
     depths |= {"map": sum(halves), "state": max(1, sum(states)), "image": 2 * ops[0].read.bank}
     _check(ops, depths)
@@ -340,12 +341,20 @@ def _late(before: Op, op: Op, lanes: Lanes) -> int:
     lengths = np.maximum(steps, [before.back_cycles, *[op.back_cycles] * (op.slots - 1)])
     fronts = begin + np.concatenate([[0], np.cumsum(lengths)[:-1]])  # when front begins with each slot of op
     ends = _ends(before, starts, lanes)
+    late = _undrained(before, op, lanes)
     if op.work.from_sum:
         back = int(fronts[0] + lengths[0])
         reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
-        return max(0, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
+        return max(late, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
     written = ends + READ_AFTER_WRITE + lanes.inputs
-    return max(0, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
+    return max(late, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
+
+
+def _undrained(before: Op, op: Op, lanes: Lanes) -> int:
+    """Return by how many cycles the first sums of `op` come before the last ones of `before` have been handed on."""
+    last = before.written.words - (before.out_groups - 1) * (lanes.outputs // lanes.inputs)
+    need = before.back_cycles - before.period + before.groups + before.interval * last - op.groups
+    return max(0, need - op.first_cycles) if need > before.back_cycles else 0
 
 
 def _ends(op: Op, starts: _Times, lanes: Lanes) -> _Times:
