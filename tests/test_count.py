@@ -92,14 +92,15 @@ def test_info_on_the_wide_net_and_on_a_foreign_one():
     (wide,) = info("dsodenet_l", size=32).beside
     assert round(wide.fewer_body_parameters, 2) == round(100 * (1 - 312_438 / 2_665_600), 2)
     assert info("resnet18").beside == ()
+    assert info("tv/resnet18", classes=1000).parameters == 11_689_512  # torchvision's own figure
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"model": "dsodnet20"}, r"dsodnet20 is not a model; did you mean dsodenet20\?"),
+        ({"model": "dsodnet20"}, r"'dsodnet20' is no net .*; did you mean dsodenet20"),
         ({"model": "dsodenet20", "size": 0}, "size 0, channels 3, classes 10: each must be at least 1"),
-        ({"model": "vit_tiny_patch16_224"}, "takes 224 pixels only"),
+        ({"model": "tv/alexnet", "size": 28}, r"tv/alexnet can't see 28 px \(.*\); give another size"),
     ],
 )
 def test_info_says_what_is_wrong(keywords, message):

@@ -4,9 +4,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 from limbeck.nets.classifier import (
     Classifier,
     Input,
@@ -124,7 +125,21 @@ def _adjusted(
     key = size_argument(made.name)
     if key and wanted.size != made.arguments.get(key, own.size):
         raise InputError(f"{made.name} with these weights takes {own.size} px only; leave the size out")
-    return renewed(made, input=wanted)
+    found = renewed(made, input=wanted)
+    if size is not None:
+        _check_sees(found)
+    return found
+
+
+def _check_sees(made: Classifier) -> None:
+    """Refuse a size that the net can't take: its strides and pools may leave nothing of it."""
+    training, seen = made.training, made.input
+    try:
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, seen.channels, seen.size, seen.size))
+    except Exception as error:  # architectures fail in their own ways
+        raise InputError(f"{made.name} can't see {seen.size} px ({first_line(error)}); give another size") from error
+    made.train(training)
 
 
 def _fitted(found: Classifier, classes: tuple[str, ...]) -> Classifier:
@@ -170,6 +185,8 @@ def _load(spec: str, classes: tuple[str, ...] | None = None, channels: int | Non
     if spec.startswith("local-dir:"):
         return _from_timm_folder(Path(spec.removeprefix("local-dir:")), spec)
     name, _, file = spec.partition("@")
+    if not file and Path(spec).is_file():
+        raise InputError(f"{spec} is a file, which does not say of which net; give NAME@{spec}")
     if "/" in name.removeprefix(TORCHVISION) or Path(spec).is_dir():
         raise InputError(f"{spec} is not a run: no model.json is there; give a folder that limbeck wrote")
     if file and name == base_of(name):
@@ -273,8 +290,8 @@ def _from_timm_folder(folder: Path, spec: str) -> Classifier:
     base = base_of(_get(config, "architecture", str, path))
     width = arguments.pop("in_chans", None) or (inner.get("input_size") or [3])[0]
     count = arguments.pop("num_classes", None) or config.get("num_classes", inner.get("num_classes"))
-    if type(count) is not int or type(width) is not int or not 0 < count <= 10**6:
-        raise InputError(f"{path} does not say how many classes and channels the net has")
+    if type(count) is not int or not 0 < count <= 10**6 or type(width) is not int or width not in (1, 3):
+        raise InputError(f"{path} does not say how many classes the net has, and that it has 1 or 3 channels")
     files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not files:
         raise InputError(f"{folder} holds no {' or '.join(WEIGHTS)}")

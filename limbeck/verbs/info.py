@@ -1,6 +1,5 @@
 """What a net costs, beside the nets that it stands in for."""
 
-import difflib
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, te
         limbeck info runs/student
 
     Args:
-        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, or a run folder.
+        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, tv/NAME, or a run folder.
         size: Side of the image, in pixels; a run's own is known.
         channels: 3 for colour, 1 for grey; a run's own is known.
         classes: Number of classes; a run's own is known.
@@ -129,22 +128,15 @@ def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, te
 
 def _table(name: str, size: int, channels: int, classes: int, *, dense: bool = False) -> "Table":
     """Return the named net's costs; InputError for a name or a size that it does not have."""
-    import timm
-
-    import limbeck.nets.odenet  # noqa: F401 - registers the family
+    from limbeck.nets import zoo
+    from limbeck.nets.classifier import numbered
     from limbeck.nets.count import count
 
     if min(size, channels, classes) < 1:
         raise InputError(f"size {size}, channels {channels}, classes {classes}: each must be at least 1")
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 1)
-        raise InputError(f"{name} is not a model" + (f"; did you mean {near[0]}?" if near else "; see limbeck zoo"))
-    keywords: dict[str, Any] = {"dsc": "none"} if dense else {}
-    net = timm.create_model(name, in_chans=channels, num_classes=classes, **keywords)
-    expected: Any = net.pretrained_cfg
-    if expected.get("fixed_input_size") and expected["input_size"][-1] != size:
-        raise InputError(f"{name} takes {expected['input_size'][-1]} pixels only; change --size {size} to that")
-    return count(net, (channels, size, size))
+    arguments = {"dsc": "none"} if dense else {}
+    made = zoo.create(name, classes=numbered(classes), channels=channels, size=size, arguments=arguments)
+    return count(made.net, (channels, size, size))
 
 
 def _relatives(model: str) -> list[tuple[str, str, bool]]:
