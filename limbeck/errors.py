@@ -10,5 +10,5 @@ class VerificationError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line, up to 200 characters, of what another library says; the error's kind if it says nothing."""
+    """Return the first line, up to 200 characters, of what another library says; the error's kind if it is silent."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

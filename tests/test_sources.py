@@ -589,6 +589,17 @@ def test_a_torchvision_set_is_read_where_it_lies(tmp_path):
     assert val.note == "val is the test set: choose nothing by it"
 
 
+def test_a_torchvision_set_that_needs_more_than_its_place_is_refused(tmp_path):
+    said = refusal(f"torchvision:DatasetFolder@{tmp_path}")
+    assert "can't be opened by its name alone" in said
+    assert "'loader'" in said
+
+
+@pytest.mark.parametrize("place", ["pipe:touch exploded", "http://x/'; touch exploded; '"])
+def test_webdataset_runs_no_shell(place):
+    assert "no local path" in refusal(f"wds/{place}")
+
+
 def test_a_torchvision_set_without_splits_is_split(tmp_path):
     for name in "ab":
         for i in range(10):

@@ -194,10 +194,10 @@ def in_memory(
     own = None if labels is None else torch.from_numpy(labels.astype(np.int64))
     keys = keys or tuple(f"{i:06d}" for i in range(len(values)))
     sizes = torch.tensor(values.shape[2:], dtype=torch.int32).repeat(len(values), 1)
-    print_ = _fingerprint(keys, sizes, own, values.numpy())
+    fingerprint = _fingerprint(keys, sizes, own, values.numpy())
     read = partial(_read_pixels, values)
     modes = (("L" if pixels.shape[1] == 1 else "RGB", len(values)),)
-    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, print_, note, modes)
+    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, fingerprint, note, modes)
 
 
 def _packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
@@ -424,9 +424,9 @@ def from_items(
     sizes = torch.tensor([(look.height, look.width) for look in looks], dtype=torch.int32)[keep]
     own, chosen = torch.from_numpy(labels[keep]), tuple(keys[i] for i in keep)
     read = partial(_read_item, items, channels, keep)
-    print_ = _fingerprint(chosen, sizes, own, np.array([looks[i].length for i in keep]))
+    fingerprint = _fingerprint(chosen, sizes, own, np.array([looks[i].length for i in keep]))
     modes = _counted(looks[i].mode for i in keep)
-    return _packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, print_, note, modes))
+    return _packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, fingerprint, note, modes))
 
 
 def _torchvision(spec: str, name: str, split: Split, channels: int | None, download: bool) -> Source:
@@ -450,7 +450,8 @@ def _torchvision(spec: str, name: str, split: Split, channels: int | None, downl
 
 
 def _torchvision_split(kind: Callable[..., Any], root: str, download: bool, spec: str, split: Split) -> Any:  # noqa: ANN401
-    """Return torchvision's set of a split, or None where it has no such split."""
+    """Return torchvision's set of a split, or None where it has no such split. CIFAR's files are pickles: torchvision
+    reads them itself, if their MD5 is the published one."""
     known = inspect.signature(kind).parameters
     more = {"download": download} if "download" in known else {}
     choices: list[dict[str, Any]] = [{}] if split == "train" else []
@@ -469,11 +470,15 @@ def _torchvision_split(kind: Callable[..., Any], root: str, download: bool, spec
         except (RuntimeError, OSError) as error:
             remedy = "check the network" if download else "pass --download, or SET@ROOT for where it is"
             raise InputError(f"{spec} is not under {root}; {remedy}") from error
+        except TypeError as error:  # it wants arguments that a name can't give
+            raise InputError(f"{spec} can't be opened by its name alone ({first_line(error)}); use a folder") from error
     return None
 
 
 def _timm(spec: str, reader: str, split: Split, channels: int | None, download: bool) -> Source:
     name = spec.partition("/")[2]
+    if reader == "wds" and ":" in name:  # a label store names its data too, so this need not be the user's own words
+        raise InputError(f"{spec} is no local path; webdataset would open it by a shell command, so fetch it first")
     root = name if reader == "wds" else None
     names = {"train": ("train",), "val": ("validation", "val", "valid", "test"), "test": ("test",)}[split]
     problems = []
