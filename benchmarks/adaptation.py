@@ -102,7 +102,7 @@ def adapted(
     out = Path(given.out) / f"{net}-{short(source)}-{short(target)}-{name}-{seed}"
     if not (out / "results.json").exists():
         training = Training(
-            epochs=given.epochs, batch=64, lr=0.03, seed=seed, resume=True,
+            epochs=given.epochs, batch=64, lr=0.05, seed=seed, resume=True,
             limit=min((n for n in (limit_of(given, d) for d in (source, target)) if n), default=None),
         )  # fmt: skip
         own = settings if settings.get("source_free") else {"source": source, **settings}

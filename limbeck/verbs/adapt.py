@@ -101,7 +101,7 @@ def adapt(
     select: Literal["last", "infomax", "snd", "entropy", "source"] = "last",
     oracle: str | None = None,
     teacher_dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    training: Training = Training(epochs=10, batch=64, lr=0.03),  # noqa: B008 - frozen
+    training: Training = Training(epochs=10, batch=64, lr=0.05),  # noqa: B008 - frozen
     dry_run: bool = False,
     tell: Tell = runs.silent,
 ) -> Adapted | Estimate:
