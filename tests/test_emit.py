@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fpga_programs import random_program
 
+from limbeck.cli import main
 from limbeck.errors import InputError
 from limbeck.fpga import driver, memories
 from limbeck.fpga.emit import emit, hex_lines, identity, parameters
@@ -163,3 +164,19 @@ def test_icarus_reads_the_rtl(design, tmp_path):
     command = ["iverilog", "-g2012", f"-I{design / 'rtl'}", "-s", "limbeck", "-o", str(tmp_path / "out"), *sources]
     done = subprocess.run([*command, str(design / "rtl" / "limbeck.v")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_compile_explores(made, tmp_path, capsys):
+    file.save(made[0], tmp_path / "net.program")
+    argv = ["compile", str(tmp_path / "net.program"), "--part", "xczu3eg", "--out", str(tmp_path / "d"), "--explore"]
+    assert main(argv) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
+    assert told["lanes"] == json.loads((tmp_path / "d" / "manifest.json").read_text())["lanes"]
+    intervals = [choice["interval"] for choice in told["choices"]]
+    assert intervals == sorted(intervals, reverse=True)
+    assert intervals[-1] == told["cycles"]["interval"]
+
+
+def test_compile_refuses_with_a_sentence(tmp_path, capsys):
+    assert main(["compile", str(tmp_path / "none.program"), "--out", str(tmp_path / "d")]) == 2
+    assert "none.program is missing" in capsys.readouterr().err

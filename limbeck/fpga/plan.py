@@ -16,7 +16,6 @@ from limbeck.integer.survey import survey
 
 ACCUMULATOR_LIMIT = 27  # bits that a DSP48E2 multiplies
 STATE_BITS = (16, 24)
-_SHALLOW = 64  # words: a memory of so few is made of LUTs
 _URAM_FROM = 1024  # words
 
 
@@ -64,16 +63,22 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
             raise InputError(f"{program_size(works)} does not fit {part} with {_words(lanes)}: {short}")
         return only
     problems: list[tuple[Lanes, str]] = []
+    best: Plan | None = None
     for wanted in _candidates(works, program.input.channels, limit, packs=chip.packs):
+        if best is not None and _estimate(works, wanted) >= cycles_of(best.schedule).interval:
+            break  # nor will the others, which only get slower
         try:
             found = made(wanted, gaps=False)
         except InputError as error:  # a memory is too deep for its addresses
             problems.append((wanted, str(error)))
             continue
-        short = _short(resources(found), found, limit)
-        if not short:
-            return made(wanted)
-        problems.append((wanted, short))
+        if short := _short(resources(found), found, limit):
+            problems.append((wanted, short))
+        else:
+            found = made(wanted)
+            best = min(best or found, found, key=lambda p: cycles_of(p.schedule).interval)
+    if best is not None:
+        return best
     raise InputError(_refusal(works, problems, part, limit, lambda wanted: made(wanted, gaps=False)))
 
 
@@ -95,16 +100,17 @@ def trade_offs(program: Program, part: str) -> tuple[Plan, ...]:
     chip, works = part_of(part), works_of(program)
     accumulator_bits, state_bits = _bits(program, works)
     best: list[Plan] = []
-    for lanes in sorted(
-        _candidates(works, program.input.channels, chip.dsps, packs=chip.packs),
-        key=lambda lanes: (_dsps(lanes, packs=chip.packs), _estimate(works, lanes)),
-    ):
-        if best and _estimate(works, lanes) >= _estimate(works, best[-1].lanes):
+    candidates = _candidates(works, program.input.channels, chip.dsps, packs=chip.packs)
+    for lanes in sorted(candidates, key=lambda lanes: _dsps(lanes, packs=chip.packs)):
+        fastest = cycles_of(best[-1].schedule).interval if best else math.inf
+        if _estimate(works, lanes) >= fastest:
             continue
         times = schedule(works, lanes)
         urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
         found = Plan(chip, lanes, accumulator_bits, state_bits, urams, times)
-        if not _short(resources(found), found, chip.dsps):
+        if not _short(resources(found), found, chip.dsps) and cycles_of(times).interval < fastest:
+            if best and resources(best[-1]).dsps == resources(found).dsps:
+                best.pop()  # of two equally large, the faster
             best.append(found)
     return tuple(best)
 
@@ -134,9 +140,9 @@ def resources(found: Plan) -> Resources:
         brams += sum(_brams(width, depth) for width, depth in _large(found))
     results = lanes.pixels * lanes.inputs
     products = -(-lanes.pixels // 2) * lanes.inputs * (lanes.outputs + 9)
-    # measured with Yosys (benchmarks/fpga.py): per result lane, per accumulator, and what is always there
-    luts = 3000 + 330 * results + 30 * lanes.pixels * lanes.outputs + 14 * products
-    ffs = 3500 + 500 * results + 85 * lanes.pixels * lanes.outputs + 40 * products
+    # fitted to Yosys' counts (docs/hardware.md §5): what is always there, a result lane, an accumulator, a multiplier
+    luts = 3000 + 750 * results + 30 * lanes.pixels * lanes.outputs + 8 * products
+    ffs = 3000 + 450 * results + 85 * lanes.pixels * lanes.outputs + 25 * products
     return Resources(_dsps(lanes, packs=found.part.packs), math.ceil(brams), urams, luts, ffs)
 
 
@@ -254,8 +260,6 @@ def _large(found: Plan) -> Iterator[tuple[int, int]]:
 
 def _brams(width: int, depth: int) -> float:
     """Return the 36 Kb blocks of a memory with one read and one write port, in halves."""
-    if depth <= _SHALLOW:
-        return 0
     half = min(-(-width // wide) * -(-depth // words) for wide, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096)))
     whole = min(
         -(-width // wide) * -(-depth // words) for wide, words in ((72, 512), (36, 1024), (18, 2048), (9, 4096))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from limbeck.fpga.parts import Part
     from limbeck.fpga.plan import Plan, Resources
     from limbeck.fpga.schedule import Cycles, Lanes
+    from limbeck.fpga.synth import Synthesis
 
 PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020"]
 CLOCK = 200e6  # Hz, for images/s
@@ -42,6 +43,7 @@ class Compiled:
     multipliers: int
     resources: "Resources"
     choices: tuple[Choice, ...]
+    synthesis: "Synthesis | None"  # what Yosys counts
 
     @property
     def utilisation(self) -> float:
@@ -67,7 +69,17 @@ class Compiled:
                 for name, n, have in used
                 if have or n
             ),
+            *((f"{name} by Yosys", value) for name, value in self._counted()),
             *((" x ".join(map(str, choice.lanes)), str(choice)) for choice in self.choices),
+        ]
+
+    def _counted(self) -> list[tuple[str, str]]:
+        found = self.synthesis
+        if found is None:
+            return []
+        return [
+            ("DSP, BRAM, URAM", f"{found.dsps:,}, {found.brams:,}, {found.urams:,}"),
+            ("LUT, FF", f"{found.luts:,}, {found.ffs:,}"),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +96,7 @@ def compile(
     max_dsp: int | None = None,
     engine: str | None = None,
     explore: bool = False,
+    synth: bool = False,
     tell: Tell = runs.silent,
 ) -> Compiled:
     """Make an accelerator of a Program: RTL, weights, tables, driver, golden vectors, scripts for Vivado.
@@ -102,10 +115,12 @@ def compile(
         max_dsp: DSPs that the engine may take.
         engine: A design whose engine, and so whose bitstream, this program is to run on.
         explore: Show what other engines would cost.
+        synth: Have Yosys count the cells; minutes.
     """
     from limbeck.fpga.emit import emit
     from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
     from limbeck.fpga.schedule import Lanes
+    from limbeck.fpga.synth import synthesise
     from limbeck.integer.file import load
 
     net = load(program)
@@ -119,6 +134,7 @@ def compile(
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
     emit(found, net, Path(out), engine=sizes)
     tell("note", {"text": f"{out} written"})
+    synthesis = synthesise(Path(out)) if synth else None
     return Compiled(
         out=out,
         part=found.part,
@@ -129,6 +145,7 @@ def compile(
         multipliers=sum(multipliers(found.lanes)),
         resources=resources(found),
         choices=tuple(_choice(other) for other in _others(program, part)) if explore else (),
+        synthesis=synthesis,
     )
 
 
