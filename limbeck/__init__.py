@@ -10,8 +10,8 @@ The verbs of the command line are functions here, with the same names and keywor
 from limbeck.errors import InputError, VerificationError
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
+from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
-from limbeck.verbs.training import Training
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "Training", "VerificationError", "__version__", "distill", "label", "teach"]

@@ -29,8 +29,8 @@ from limbeck.verbs.adapt import Method, Terms
 from limbeck.verbs.adapt import adapt as verb
 from limbeck.verbs.candidates import Judge
 from limbeck.verbs.domains import Domains, class_places, open_domains, pairs, randomisation_of
+from limbeck.verbs.sets import open_sets
 from limbeck.verbs.settings import Training
-from limbeck.verbs.training import open_sets
 
 DIGITS = tuple("0123456789")
 FAST = Training(epochs=2, batch=32, lr=0.03, limit=96, seed=3)

@@ -188,6 +188,9 @@ BAD = {
     "a step that is too large": ("--data good --batch 4 --accumulate 3", "lower --batch"),
     "a limit beyond the set": ("--data good --limit 9", "--limit is 9"),
     "an odd batch to mix": ("--data good --batch 3 --mixup 1", "even"),
+    "a batch of whole pairs only": ("--data good --batch 4 --repeats 3", "a multiple of 6"),
+    "a net of larger images": ("--data good --model tv/alexnet", "can't see 16 px"),
+    "an output among the images": ("--data good --out good/train/run", "among the images"),
     "a tracker that is missing": ("--data good --track wandb", "pip install wandb"),
 }
 

@@ -268,6 +268,12 @@ def test_a_validation_leaves_training_in_training_mode(make_loop):
     assert same(one, other)
 
 
+def test_one_value_a_channel_is_too_little_for_batchnorm_and_is_said(make_loop, make_batch):
+    single = replace(make_loop(), batches=lambda epoch, start: iter([make_batch(count=1)] * STEPS))
+    with pytest.raises(InputError, match="can't learn from a single value a channel; raise --batch or --size"):
+        fit(single)
+
+
 def test_a_diverging_loss_is_said_and_not_saved(make_loop, tmp_path):
     with pytest.raises(InputError, match=r"diverged: the loss is (nan|inf) at step .* lower --lr"):
         fit(make_loop(lr=1e30), state=tmp_path / "state.pt")

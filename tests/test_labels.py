@@ -27,7 +27,7 @@ from limbeck.errors import InputError, VerificationError
 from limbeck.nets import zoo
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
-from limbeck.verbs.training import Training
+from limbeck.verbs.settings import Training
 
 LINEAGE = {"tag": "made", "data": "", "licence": "", "sha256": "00", "teachers": []}
 EVERY = torch.arange(12)
@@ -642,6 +642,10 @@ def test_info_tells_the_lineage(tmp_path, teachers):
     ("how", "words"),
     [
         ({"temperature": 2.0}, "--temperature is 2.0, but the labels"),
+        ({"temperature": 0.0}, "--temperature is 0.0; give more than 0"),
+        ({"weights": (0.0, 0.0)}, r"--weights are \(0.0, 0.0\) for 2 teachers"),
+        ({"hard_weight": -1.0}, "--hard-weight is -1.0"),
+        ({"discriminator_lr": 0.0}, "--discriminator-lr is 0.0"),
         ({"average": "logits"}, "--average is logits"),
         ({"training": replace(SHORT, augment="crop")}, "--augment is crop, but the labels .* were made with shift"),
         ({"training": replace(SHORT, shift=3)}, "--shift is 3"),

@@ -21,7 +21,7 @@ import limbeck
 from limbeck.errors import InputError
 from limbeck.nets import zoo
 from limbeck.verbs.distill import distill
-from limbeck.verbs.training import Training
+from limbeck.verbs.settings import Training
 
 CLASSES = ("ant", "bee", "cow", "dog")
 
@@ -146,6 +146,11 @@ def test_a_net_of_one_size_is_built_for_the_size():
     made = zoo.create("test_vit", classes=CLASSES, channels=3, size=64)
     assert made.arguments == {"img_size": 64}
     assert made(images()).shape == (3, 4)
+
+
+def test_a_size_that_a_net_cannot_take_is_refused():
+    with pytest.raises(InputError, match=r"^tv/alexnet can't see 28 px \(.+\); give another size$"):
+        zoo.create("tv/alexnet", classes=CLASSES, channels=3, size=28)
 
 
 @pytest.mark.parametrize("name", ["resnet51", "tv/resnet51", "tv/fasterrcnn_resnet50_fpn", "tv/googlenet"])
@@ -372,6 +377,9 @@ def test_a_file_that_is_missing_or_of_another_kind_is_refused(tmp_path):
         zoo.load(f"test_resnet@{tmp_path / 'w.onnx'}")
     with pytest.raises(InputError, match=r"no model\.json"):
         zoo.load(str(tmp_path))
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"is a file, which does not say of which net; give NAME@{tmp_path}/w\.pth"):
+        zoo.load(str(tmp_path / "w.pth"))
 
 
 def test_weights_hold_only_tensors_by_name(tmp_path):

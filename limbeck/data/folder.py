@@ -71,6 +71,11 @@ def list_folder(
     return _usable(root, keys, classes, labels, unsplit=unsplit, borrowed=borrowed, on_broken=on_broken)
 
 
+def image_folders(root: Path) -> list[Path]:
+    """Return the folders in which images are looked for: those of the splits, or `root` where there are none."""
+    return [path for names in SPLITS.values() if (path := _first_folder(root, names))] or [root]
+
+
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
@@ -97,7 +102,7 @@ def _classes(root: Path, folder: Path, split: str) -> tuple[str, ...]:
     """Return the class names of the train folder, or of this one where there is none; they must agree."""
     own = _class_names(folder)
     train = _first_folder(root, SPLITS["train"])
-    names = own if train is None else _class_names(train)
+    names = (_class_names(train) if train else ()) or own  # train may be a heap of unlabelled images
     if set(own) != set(names):
         missing, extra = sorted(set(names) - set(own)), sorted(set(own) - set(names))
         parts = [f"lacks {', '.join(missing[:5])}"] * bool(missing) + [f"adds {', '.join(extra[:5])}"] * bool(extra)

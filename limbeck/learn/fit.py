@@ -21,7 +21,7 @@ from limbeck.errors import InputError, first_line
 from limbeck.learn.objectives import Objective
 from limbeck.runs import Tell, silent, write_bytes
 
-SchedulePlan = Literal["step", "cosine", "constant"]
+Schedule = Literal["step", "cosine", "constant"]
 STATE_FORMAT = 1
 TELL_SECONDS = 0.5  # between two "step" events
 SAVE_SECONDS = 60.0  # between two saves within an epoch
@@ -37,7 +37,7 @@ class Progress:
 
 
 def learning_rate_factor(
-    epoch: float, *, schedule: SchedulePlan, epochs: int, milestones: Iterable[float] = (), gamma: float = 0.1,
+    epoch: float, *, schedule: Schedule, epochs: int, milestones: Iterable[float] = (), gamma: float = 0.1,
     warmup: float = 0.0,
 ) -> float:  # fmt: skip
     """Return what the base learning rate is multiplied with at `epoch` (fractional) of `epochs`.
@@ -141,12 +141,21 @@ def _advance(loop: Loop, stream: Iterator[Batch], student: nn.Module, progress: 
     # The rate is the schedule's at the middle of the step: a warm-up does not begin with 0, nor the cosine end there.
     _set_learning_rates(loop.optimizer, loop.factor((progress.step + 0.5) / loop.steps))
     # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
-    torch.manual_seed(hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF)
+    seed = hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF
+    _seed_generators(seed, loop.accelerator.device)
     metrics, images = _step(loop, stream)
     progress.step += 1
     if loop.ema is not None:
         loop.ema.update(student, step=progress.step)  # the step, as its decay warms up
     meter.add(metrics, images * loop.accelerator.num_processes)
+
+
+def _seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the CPU's generator and the device's. torch.manual_seed also notes the seed, with the call's traceback, for
+    every kind of device that is absent, which at every step costs time."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _report(meter: "_Meter", save: "_Saver") -> None:
@@ -183,8 +192,15 @@ def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
             if micro < loop.accumulate - 1:
                 for module in loop.modules.values():
                     stack.enter_context(loop.accelerator.no_sync(module))
-            loss, metrics = loop.objective(batch)
-            loop.accelerator.backward(loss / loop.accumulate)
+            try:
+                loss, metrics = loop.objective(batch)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise InputError(
+                    "BatchNorm can't learn from a single value a channel; raise --batch or --size"
+                ) from error
+            (loss / loop.accumulate).backward()  # accelerate's own looks for packages first, at every call
         images += len(batch.images)
         for name, value in metrics.items():
             means[name] = means.get(name, torch.zeros_like(value)) + value / loop.accumulate

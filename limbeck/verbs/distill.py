@@ -1,5 +1,6 @@
 """limbeck distill: a student learns the averaged answer of its teachers (MEAL V2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,21 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.training import (
-    Estimate,
-    Sets,
-    Trained,
-    Training,
-    accelerator_for,
-    augment_of,
-    begin_run,
-    brings_weights,
-    evaluate_on,
-    flat,
-    new_net,
-    open_sets,
-    train,
-)
+from limbeck.verbs.results import Estimate, Trained, measured
+from limbeck.verbs.sets import Sets, augment_of, open_sets
+from limbeck.verbs.settings import Training, flat
+from limbeck.verbs.training import accelerator_for, begin_run, brings_weights, evaluate_on, new_net, train
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -97,10 +87,13 @@ def distill(
 
     if bool(teachers) == bool(labels):
         raise InputError("a student learns from --teachers or from --labels; give one of the two")
-    if weights and teachers and len(weights) != len(teachers):
-        raise InputError(f"{len(weights)} weights for {len(teachers)} teachers; give one a teacher")
-    accelerator = accelerator_for(training, out)
+    if not 0 <= hard_weight < math.inf:
+        raise InputError(f"--hard-weight is {hard_weight}; give 0 or more")
+    if not 0 < discriminator_lr < math.inf:
+        raise InputError(f"--discriminator-lr is {discriminator_lr}; give more than 0")
     store = LabelStore.open(Path(labels)) if labels else None
+    check_ensemble(store.manifest.teachers if store else teachers, weights, temperature)
+    accelerator = accelerator_for(training, out)
     frozen = [
         zoo.freeze(stand_in(spec, data, training, tell), dtype=teacher_dtype)
         if dry_run and not brings_weights(spec)
@@ -127,7 +120,7 @@ def distill(
         judged = tuple((teacher.spec, teacher.top1) for teacher in store.manifest.teachers)
         lineages = tuple(lineage_of(teacher.lineage) for teacher in store.manifest.teachers)
     for name, top1_of in judged:
-        tell("note", {"text": f"teacher {name}: " + ("not measured" if top1_of is None else f"top-1 {top1_of:.2%}")})
+        tell("note", {"text": f"teacher {name}: {measured(top1_of)}"})
     net.lineage = replace(net.lineage, teachers=lineages)
     if not dry_run:
         begin_run(out, "distill", settings, sets, training, accelerator)
@@ -145,6 +138,14 @@ def distill(
         discriminator=new_discriminator(discriminator, len(sets.classes)), discriminator_lr=discriminator_lr,
         teachers=judged, labels=store, dry_run=dry_run, tell=tell,
     )  # fmt: skip
+
+
+def check_ensemble(teachers: Sequence[object], weights: tuple[float, ...], temperature: float) -> None:
+    """Refuse weights and a temperature by which the answers of `teachers` can't be averaged."""
+    if weights and not (len(weights) == len(teachers) and all(0 < weight < math.inf for weight in weights)):
+        raise InputError(f"--weights are {weights} for {len(teachers)} teachers; give one above 0 a teacher")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"--temperature is {temperature}; give more than 0")
 
 
 def check_labels(
@@ -184,9 +185,8 @@ def check_labels(
         )
         tell("note", {"text": f"{text} of epoch 1 again"})
     if training.mixup or training.cutmix:
-        tell(
-            "note", {"text": "mixed images get the mix of their stored labels; live teachers would see the mixed image"}
-        )
+        text = "mixed images get the mix of their stored labels; live teachers would see the mixed image"
+        tell("note", {"text": text})
 
 
 def record_labels(out: Path, store: "LabelStore") -> None:

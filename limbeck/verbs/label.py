@@ -1,7 +1,6 @@
 """limbeck label: what teachers say of many views of every image, stored once, to train students from."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
-from limbeck.verbs.distill import judge, load_teacher
-from limbeck.verbs.training import Training, accelerator_for, augment_of, open_sets, workers_of
+from limbeck.verbs.distill import check_ensemble, judge, load_teacher
+from limbeck.verbs.results import measured
+from limbeck.verbs.sets import augment_of, check_apart, open_sets, workers_of
+from limbeck.verbs.settings import Training
+from limbeck.verbs.training import accelerator_for
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -221,11 +223,16 @@ def _label(
     from limbeck.data.labels import unfinished
     from limbeck.learn import objectives
 
-    _check(data, teachers, views, weights, temperature)
+    if not data or not teachers:
+        raise InputError("--data and --teachers say what to label and by whom; give both")
+    if views < 1:
+        raise InputError(f"--views is {views}; give 1 or more")
+    check_ensemble(teachers, weights, temperature)
     accelerator, folder = accelerator_for(training, out), Path(out)
     ranks, batch = accelerator.num_processes, training.batch
     frozen = [load_teacher(spec, teacher_dtype, compiled, accelerator) for spec in teachers]
     sets = open_sets(data, training, classes=frozen[0].classes, labelled=False)
+    check_apart(out, sets.train)
     kind, count = manifest.record_kind(len(sets.classes), top, sampled)
     largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
@@ -261,18 +268,6 @@ def _label(
         )  # fmt: skip
     accelerator.wait_for_everyone()
     return _open(out).manifest
-
-
-def _check(data: str, teachers: tuple[str, ...], views: int, weights: tuple[float, ...], temperature: float) -> None:
-    """Refuse settings that make no store."""
-    if not data or not teachers:
-        raise InputError("--data and --teachers say what to label and by whom; give both")
-    if weights and (len(weights) != len(teachers) or not min(weights) > 0):
-        raise InputError(f"--weights are {weights} for {len(teachers)} teachers; give one above 0 a teacher")
-    if views < 1:
-        raise InputError(f"--views is {views}; give 1 or more")
-    if not 0 < temperature < math.inf:
-        raise InputError(f"--temperature is {temperature}; give more than 0")
 
 
 class _Progress:
@@ -325,8 +320,7 @@ def _rate(
 def _say(manifest: "Manifest", todo: list[int], rate: float, tell: Tell) -> None:
     """Tell of the teachers, the store's size and the time to come."""
     for teacher in manifest.teachers:
-        top1 = "not measured" if teacher.top1 is None else f"top-1 {teacher.top1:.2%}"
-        tell("note", {"text": f"teacher {teacher.spec}: {top1}"})
+        tell("note", {"text": f"teacher {teacher.spec}: {measured(teacher.top1)}"})
     views = sum(len(manifest.range(shard)) for shard in todo) * manifest.views
     done = manifest.shards - len(todo)
     left = f"{views:,} views to go" + (f", {done} of {manifest.shards} shards are there" if done else "")
@@ -340,9 +334,8 @@ def _dtype_of(frozen: "list[Classifier]") -> str:
 
 
 def _teacher_row(top1: float | None, lineage: dict[str, Any], weight: float) -> str:
-    measured = "not measured" if top1 is None else f"top-1 {top1:.2%}"
     data = f", saw {lineage['data']}" if lineage["data"] else ""
-    return f"{measured}, weight {weight:.3g}, {lineage['tag']}{data}, sha256 {lineage['sha256'][:12]}"
+    return f"{measured(top1)}, weight {weight:.3g}, {lineage['tag']}{data}, sha256 {lineage['sha256'][:12]}"
 
 
 def _open(folder: str) -> "LabelStore":

@@ -7,6 +7,11 @@ if TYPE_CHECKING:
     from limbeck.learn.evaluate import Evaluation
 
 
+def measured(top1: float | None) -> str:
+    """Return a teacher's held-out top-1 in words."""
+    return "not measured" if top1 is None else f"top-1 {top1:.2%}"
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished run."""
@@ -26,7 +31,7 @@ class Trained:
             ("model", f"{self.model}, {self.parameters:,} parameters"),
             ("trained on", f"{self.images:,} images"),
         ]
-        rows += [(f"teacher {name}", "" if top1 is None else f"{top1:.2%}") for name, top1 in self.teachers]
+        rows += [(f"teacher {name}", measured(top1)) for name, top1 in self.teachers]
         if self.evaluation is not None:
             rows += [("top-1", f"{self.evaluation.top1:.2%} of {self.evaluation.images:,} held-out images")]
         return [*rows, ("seconds", f"{self.seconds:.1f}"), ("run", self.out)]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
@@ -31,11 +32,16 @@ class Sets:
 
 
 def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), labelled: bool = True) -> Sets:
-    """Open the training and the held-out split; `classes` names them where the images have no labels."""
+    """Open the training and the held-out split; `classes` names them where the images have no labels.
+
+    InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
+    """
     from limbeck.data.sources import moments, open_source
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
     train = opened("train") if labelled else _unlabelled(opened)
+    if labelled and train.labels is None:
+        raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
     try:
         held_out = opened("val")
     except InputError:
@@ -44,9 +50,15 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
         held_out = None  # a heap of unlabelled images has no split to measure on
     if training.limit is not None:
         train = balanced(train, training.limit, training.seed)
+    if held_out is not None and train.classes and held_out.classes != train.classes[: len(held_out.classes)]:
+        raise InputError(
+            f"{data} has other classes held out ({', '.join(held_out.classes[:5])}, ...) than to train on "
+            f"({', '.join(train.classes[:5])}, ...); make them the same"
+        )
     mean, std = moments(train)
     named = train.classes or (held_out.classes if held_out else ()) or classes
-    return Sets(train, held_out, named, tuple(mean), tuple(std))
+    least = 1 / 255  # a channel that never varies, as in fluorescence images, is divided by a grey level, not by 0
+    return Sets(train, held_out, named, mean, tuple(max(value, least) for value in std))
 
 
 def _unlabelled(opened: "Callable[..., Source]") -> "Source":
@@ -56,6 +68,17 @@ def _unlabelled(opened: "Callable[..., Source]") -> "Source":
     except InputError:  # a heap of images
         return opened("train", labelled=False)
     return replace(found, labels=None, classes=())
+
+
+def check_apart(out: str, source: "Source") -> None:
+    """Refuse an output folder among the images of `source`, where it would be taken for a class."""
+    from limbeck.data.folder import image_folders
+
+    root, place = Path(source.spec), Path(out).resolve()
+    if (root / source.keys[0]).is_file():  # else it is no folder of images
+        for folder in image_folders(root):
+            if place.is_relative_to(folder.resolve()):
+                raise InputError(f"--out {out} lies in {folder}, among the images; choose a place outside")
 
 
 def balanced(source: "Source", count: int, seed: int) -> "Source":

@@ -81,6 +81,11 @@ class Training:
             ("batch", self.batch >= 1, "1 or more"),
             ("repeats", self.repeats >= 1, "1 or more"),
             ("batch", self.batch % 2 == 0 or not (self.mixup or self.cutmix), "even, as mixup and CutMix mix pairs"),
+            (
+                "batch",
+                self.repeats < 2 or self.batch % (2 * self.repeats) == 0,
+                f"a multiple of {2 * self.repeats}, as {self.repeats} views of an image come in pairs of images",
+            ),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "more than 0"),
             ("momentum", 0 <= self.momentum < 1, "0 or more and less than 1"),

@@ -4,18 +4,10 @@ from typing import TYPE_CHECKING
 
 from limbeck import runs
 from limbeck.runs import Tell
-from limbeck.verbs.training import (
-    Estimate,
-    Trained,
-    Training,
-    accelerator_for,
-    augment_of,
-    begin_run,
-    flat,
-    new_net,
-    open_sets,
-    train,
-)
+from limbeck.verbs.results import Estimate, Trained
+from limbeck.verbs.sets import augment_of, open_sets
+from limbeck.verbs.settings import Training, flat
+from limbeck.verbs.training import accelerator_for, begin_run, new_net, train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +44,7 @@ def teach(
     settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
     accelerator = accelerator_for(training, out)
     sets = open_sets(data, training)
-    net = new_net(model, sets, training, pretrained=pretrained, arguments=arguments)
+    net = new_net(model, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
     if not dry_run:
         begin_run(out, "teach", settings, sets, training, accelerator)
 

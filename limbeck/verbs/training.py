@@ -14,7 +14,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.sets import Sets, augment_of, centre, net_size, open_sets, training_batches, workers_of
+from limbeck.verbs.sets import Sets, centre, check_apart, net_size, training_batches, workers_of
 from limbeck.verbs.settings import Training, flat, parsed
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
-__all__ = [
-    "Estimate", "Sets", "Trained", "Training", "accelerator_for", "augment_of", "begin_run", "brings_weights",
-    "estimate", "evaluate_on", "flat", "new_net", "open_sets", "prepared", "run", "steps_of", "train", "workers_of",
-]  # fmt: skip
+__all__ = ["Estimate", "Sets", "Training", "flat"]  # what adapt still takes from here
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 """Takes the student and the discriminator, or None, as the accelerator prepared them."""
@@ -277,18 +274,15 @@ def environment(source: "Source", accelerator: "Accelerator") -> dict[str, Any]:
 
     import limbeck
 
-    versions = {
-        "limbeck": limbeck.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    device, ranks = str(accelerator.device), accelerator.num_processes
     return {
-        "versions": {**versions, "timm": timm.__version__},
-        "machine": {
-            "processor": platform.machine(),
-            "device": str(accelerator.device),
-            "ranks": accelerator.num_processes,
+        "versions": {
+            "limbeck": limbeck.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
         },
+        "machine": {"processor": platform.machine(), "device": device, "ranks": ranks},
         "data": {"spec": source.spec, "images": len(source), "fingerprint": source.fingerprint},
     }
 
@@ -300,6 +294,7 @@ def begin_run(
     from accelerate.utils import broadcast_object_list
 
     steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
+    check_apart(out, sets.train)
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:
