@@ -1,0 +1,69 @@
+"""The data of a run: what its splits must agree on, and where its output may lie."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limbeck.data.sources import open_source
+from limbeck.errors import InputError
+from limbeck.verbs.sets import check_apart, open_sets
+from limbeck.verbs.settings import Training
+
+
+def save(path, red=100):
+    """Make a noisy red image without green and blue."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[..., 0] = red + np.arange(64).reshape(8, 8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """train/ without classes, val/ with two."""
+    for name in ("train/a", "train/b", "val/cat/c", "val/dog/d"):
+        save(tmp_path / f"photos/{name}.png")
+    return tmp_path / "photos"
+
+
+def test_a_channel_that_never_varies_is_not_divided_by_nought(photos):
+    assert open_sets(str(photos), Training(), labelled=False).std[1:] == (1 / 255, 1 / 255)
+
+
+def test_an_unlabelled_heap_is_judged_by_labelled_images(photos):
+    sets = open_sets(str(photos), Training(), classes=("other", "names"), labelled=False)
+    assert sets.train.labels is None
+    assert sets.held_out.labels.tolist() == [0, 1]
+    assert sets.classes == ("cat", "dog")
+
+
+def test_images_without_labels_teach_nothing(photos):
+    with pytest.raises(InputError, match="has training images without labels; put them into class folders"):
+        open_sets(str(photos), Training())
+
+
+@pytest.mark.parametrize(("held_out", "right"), [((0, 1), True), ((0, 0), True), ((0, 2), False)])
+def test_held_out_images_are_of_no_other_class(tmp_path, held_out, right):
+    for prefix, labels in (("train", (0, 1)), ("t10k", held_out)):
+        header = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 8, 0, 0, 0, 8])
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(header + bytes(range(128)))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, *labels]))
+    if right:
+        assert open_sets(str(tmp_path), Training()).classes == ("0", "1")
+    else:
+        with pytest.raises(InputError, match=r"other classes held out \(0, 1, 2, ...\) than to train on \(0, 1, ...\)"):
+            open_sets(str(tmp_path), Training())
+    check_apart(str(tmp_path / "run"), open_source(str(tmp_path), "train"))  # an IDX folder has no folder a class
+
+
+def test_output_lies_apart_from_the_images(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    train = open_source(".", labelled=False)
+    with pytest.raises(InputError, match="--out train/run lies in train, among the images; choose a place outside"):
+        check_apart("train/run", train)
+    check_apart("run", train)  # beside train/ and val/ it is no class
+    (photos / "val").rename(photos.parent / "val")
+    (photos / "train").rename(photos / "cat")
+    with pytest.raises(InputError, match="among the images"):
+        check_apart("run", open_source(".", labelled=False))
+    check_apart("../run", train)
