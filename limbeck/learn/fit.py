@@ -200,7 +200,8 @@ def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
                 raise InputError(
                     "BatchNorm can't learn from a single value a channel; raise --batch or --size"
                 ) from error
-            (loss / loop.accumulate).backward()  # accelerate's own looks for packages first, at every call
+            # accelerate's own looks for packages first, at every call
+            (loss / loop.accumulate).backward()  # type: ignore[no-untyped-call]
         images += len(batch.images)
         for name, value in metrics.items():
             means[name] = means.get(name, torch.zeros_like(value)) + value / loop.accumulate
