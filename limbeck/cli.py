@@ -27,6 +27,8 @@ VERBS = {
     "adapt": "adapt a classifier to unlabelled images from elsewhere",
     "evaluate": "measure a classifier on a held-out split",
     "predict": "name what is in images",
+    "quantize": "turn a classifier into integers, a Program",
+    "export": "write a classifier as ONNX, verified",
     "compile": "make an accelerator of a Program, sized to a chip",
     "simulate": "run images through a design in Verilator, every score compared",
     "demo": "tell the whole story on the built-in digits",

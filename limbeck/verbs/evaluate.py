@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
+from limbeck.verbs.models import load_model
 from limbeck.verbs.sets import centre, workers_of
 
 if TYPE_CHECKING:
@@ -123,9 +124,11 @@ def evaluate(
     Examples:
         limbeck evaluate runs/s --data photos/ --teachers runs/t1 --out report/
         limbeck evaluate resnet50.ram_in1k --data imagenet/
+        limbeck evaluate s.program --data photos/ --teachers runs/s
 
     Args:
-        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
+        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
+            quantize and export write: a .program file (run by numpy), an .onnx file (run by onnxruntime).
         data: As for teach; its classes must be the model's.
         split: Which images of it.
         teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
@@ -178,7 +181,7 @@ def _loaded(
     """Return the nets that `specs` name, ready to answer in the order of the data's classes, and what to know."""
     from limbeck.nets import zoo
 
-    nets = [zoo.load(spec) for spec in specs]
+    nets = [load_model(spec) for spec in specs]
     notes = [source.note, *(zoo.check_classes(net, source.classes) for net in nets)]
     ready = [zoo.freeze(net.to(state.device), dtype="float32") for net in nets]
     return ready, tuple(note for note in notes if note)
@@ -205,7 +208,10 @@ def _asked(
 def _costs(net: "Classifier") -> tuple[int, int]:
     """Return the net's parameters, and its multiply-accumulates for one image."""
     from limbeck.nets.count import count
+    from limbeck.nets.outside import Outside
 
+    if isinstance(net.net, Outside):
+        return net.net.cost.parameters, net.net.cost.macs
     table = count(net.net, (net.input.channels, net.input.size, net.input.size))
     return table.parameters, table.macs
 
@@ -215,11 +221,13 @@ def _rate(net: "Classifier", batch: int, state: "PartialState") -> tuple[float, 
     import torch
 
     from limbeck.learn.evaluate import speed
+    from limbeck.nets.outside import Outside
 
     shape = (batch, net.input.channels, net.input.size, net.input.size)
     noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     threads = f", threads: {torch.get_num_threads()}" if state.device.type == "cpu" else ""
-    return speed(net, noise.to(state.device)), f"batch {batch}, {state.device}{threads}"
+    where = net.net.engine if isinstance(net.net, Outside) else state.device
+    return speed(net, noise.to(state.device)), f"batch {batch}, {where}{threads}"
 
 
 def make_folder(out: Path) -> None:

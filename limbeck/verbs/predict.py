@@ -11,6 +11,7 @@ from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.evaluate import make_folder
+from limbeck.verbs.models import load_model
 from limbeck.verbs.sets import centre
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def predict(
         limbeck predict runs/s photo.jpg holidays/ --out names.csv
 
     Args:
-        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
+        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
+            quantize and export write: a .program file, an .onnx file.
         images: Image files, and folders that are searched for more.
         top: Classes to name for each image.
         out: A file to write: .csv or .json.
@@ -115,7 +117,7 @@ def predict(
     if out is not None and Path(out).suffix not in (".csv", ".json"):
         raise InputError(f"--out {out} ends in neither .csv nor .json, so its format is unknown")
     paths = _files(images)
-    net = zoo.freeze(zoo.load(model).to(PartialState().device), dtype="float32")
+    net = zoo.freeze(load_model(model).to(PartialState().device), dtype="float32")
     meanings = _meanings(net.classes)
     if out is not None:
         make_folder(Path(out).parent)

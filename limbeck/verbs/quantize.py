@@ -1,28 +1,28 @@
 """limbeck quantize: a trained classifier as a Program, 8 or 16 bits, measured beside the float net."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
-from limbeck.errors import InputError, VerificationError
+from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.sets import centre, workers_of
+from limbeck.verbs.compare import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.verbs.settings import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from torch import Tensor, nn
 
-    from torch import Tensor
-
-    from limbeck.data.loader import Batch
     from limbeck.data.sources import Source
     from limbeck.integer.noise import LayerNoise
-    from limbeck.integer.program import Program
+    from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
 Bits = Literal["8", "16", "8/16"]
 _BITS: dict[Bits, tuple[int, int]] = {"8": (8, 8), "16": (16, 16), "8/16": (8, 16)}
 _NOISE_IMAGES = 64
+_REMEDY = "try --train, --bits 16, --bits 8/16 or --wide"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Quantised:
     out: str
     bits: Bits
     state_bits: int
+    epochs: int  # trained in these integers; 0: only calibrated
     images: int  # measured on
     float_top1: float | None  # None where the held-out images have no labels
     top1: float | None
@@ -44,22 +45,15 @@ class Quantised:
     @property
     def drop(self) -> float | None:
         """Points of top-1 that the float net is ahead."""
-        if self.float_top1 is None or self.top1 is None:
-            return None
-        return 100 * (self.float_top1 - self.top1)
+        return drop(self.float_top1, self.top1)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what a person wants to know, as (name, value)."""
+        """Return what a person wants to know, as (name, value): layer by layer, then the whole."""
         noisiest = min(self.layers, key=lambda layer: layer.own_snr)
-        rows = [("program", f"{self.out}, {self.size:,} bytes"), ("images", f"{self.images:,}")]
-        if self.drop is not None:
-            rows += [
-                ("float top-1", f"{self.float_top1:.2%}"),
-                ("integer top-1", f"{self.top1:.2%}, {self.drop:+.2f} points lost"),
-            ]
         return [
-            *rows,
-            ("same answer", f"{self.agreement:.2%}"),
+            *((layer.path, _shown(layer)) for layer in self.layers),
+            ("program", f"{self.out}, {self.size:,} bytes"),
+            *rows(Compared(self.images, self.float_top1, self.top1, self.agreement), "integer"),
             ("accumulators", f"{self.accumulator_bits} bits at most, proved from the weights"),
             ("noisiest layer", f"{noisiest.path}, {noisiest.own_snr:.1f} dB; --wide makes it 16 bits"),
         ]
@@ -67,6 +61,13 @@ class Quantised:
     def to_json(self) -> dict[str, Any]:
         """Return the results as JSON values."""
         return {**asdict(self), "drop": self.drop, "layers": [_json(layer) for layer in self.layers]}
+
+
+def _shown(layer: "LayerNoise") -> str:
+    return (
+        f"{layer.formats}, {layer.snr:.1f} dB signal to noise ({layer.own_snr:.1f} its own), "
+        f"{layer.saturated:.3%} saturated"
+    )
 
 
 def _json(layer: "LayerNoise") -> dict[str, Any]:
@@ -84,11 +85,15 @@ def quantize(
     wide: tuple[str, ...] = (),
     ranges: Literal["mse", "minmax", "percentile"] = "mse",
     calibration: int = 512,
+    train: bool = False,
+    epochs: int = 3,
+    lr: float = 0.003,
     max_drop: float | None = None,
-    batch: int = 256,
+    batch: int = 128,
     workers: int | None = None,
     on_broken: Literal["fatal", "skip"] = "fatal",
     download: bool = False,
+    seed: int = 0,
     tell: Tell = runs.silent,
 ) -> Quantised:
     """Turn a trained classifier into integers, for hardware, and measure what that costs.
@@ -99,122 +104,101 @@ def quantize(
     Examples:
         limbeck quantize runs/s --data photos/ --out s.program
         limbeck quantize runs/s --data photos/ --bits 16 --max-drop 0.1 --out s.program
+        limbeck quantize runs/s --data photos/ --train --epochs 5 --out s.program
 
     Args:
         model: A run folder, or whatever else limbeck evaluate takes, of the ODE family or plain layers in a row.
         data: As for teach.
-        out: The file to write.
+        out: The file to write, x.program.
         bits: Of weights and activations; 8/16 is 8-bit weights with 16-bit activations.
         state_bits: Of the states that ODE and residual blocks add to.
         wide: Layers or blocks to compute in 16 bits whatever --bits says.
         ranges: How a map's range is chosen from what was seen: least squared error, all of it, or 99.99 % of it.
         calibration: Training images to choose scales from.
+        train: Train the integer net to answer as the float net does, without labels. Interrupted, it leaves nothing.
+        epochs: Passes over the training images, with --train.
+        lr: Learning rate of --train: SGD with momentum, cosine.
         max_drop: Points of top-1 that may be lost; with more, nothing is written and the exit code is 3.
         batch: Images at once.
         workers: Processes that decode images; by default one a core, none for small images held in memory.
         on_broken: What to do about images that can't be read.
         download: Let torchvision and timm fetch a named data set.
+        seed: Of the order and views of --train.
     """
+    import torch
+
     from limbeck.data.sources import open_source
     from limbeck.integer.file import save
+    from limbeck.integer.graph import pixels
     from limbeck.integer.lower import lower
     from limbeck.integer.noise import noise
+    from limbeck.integer.program import predict
+    from limbeck.integer.qat import prepare_qat
     from limbeck.nets import zoo
 
     if calibration < 1:
         raise InputError(f"--calibration is {calibration}; it must be at least 1")
+    if not out.endswith(".program"):
+        raise InputError(f"--out {out} must end in .program, by which limbeck evaluate knows what it is")
+    training = Training(epochs=epochs, lr=lr, batch=batch, weight_decay=0.0, nesterov=True, workers=workers, seed=seed)
     held_out = open_source(data, "val", on_broken=on_broken, download=download)
     if held_out.labels is None and max_drop is not None:
         raise InputError(f"{data} has no labels to measure a drop by; leave --max-drop out")
-    train = open_source(data, "train", labelled=False, on_broken=on_broken, download=download)
+    source = open_source(data, "train", labelled=False, on_broken=on_broken, download=download)
     net = zoo.load(model).eval()
     if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
         tell("note", {"text": note})
 
     weight_bits, activation_bits = _BITS[bits]
-    seen = _calibration(net, train, min(calibration, len(train)), workers_of(train, workers))
-    program = lower(
-        net,
-        seen,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        state_bits=state_bits,
-        wide=wide,
-        ranges=ranges,
-    )
+    formats = {"weight_bits": weight_bits, "activation_bits": activation_bits, "state_bits": state_bits}
+    seen = sample(net, source, min(calibration, len(source)), workers)
+    lowered = net
+    if train:
+        lowered = prepare_qat(net, seen, **formats, wide=wide, ranges=ranges)
+        fit_to(net, lowered, source, training, tell)
+    program = lower(lowered, seen, **formats, wide=wide, ranges=ranges)
     tell("note", {"text": f"lowered to {len(program.layers)} layers, from {len(seen)} images"})
-    stream = _batches(net, held_out, batch, workers_of(held_out, workers), shuffle=False)
-    float_top1, top1, agreement = _compared(net, program, stream, len(held_out), tell)
-    _check_drop(float_top1, top1, max_drop)
-    layers = noise(net, program, seen[:_NOISE_IMAGES])
+
+    def call(images: "Tensor") -> "Tensor":
+        return torch.from_numpy(predict(program, pixels(net, images).numpy()))
+
+    found = compare(net, call, views(net, held_out, batch, workers), len(held_out), tell)
+    check_drop(found, max_drop, _REMEDY)
+    layers = noise(lowered, program, seen[:_NOISE_IMAGES])
     save(program, out)
     return Quantised(
         model=model,
         out=out,
         bits=bits,
         state_bits=state_bits,
-        images=len(held_out),
-        float_top1=float_top1,
-        top1=top1,
-        agreement=agreement,
+        epochs=epochs if train else 0,
+        images=found.images,
+        float_top1=found.float_top1,
+        top1=found.top1,
+        agreement=found.agreement,
         accumulator_bits=max(layer.accumulator_bits for layer in layers),
         size=Path(out).stat().st_size,
         layers=layers,
     )
 
 
-def _batches(net: "Classifier", source: "Source", batch: int, workers: int, *, shuffle: bool) -> "Iterator[Batch]":
-    from limbeck.data.loader import batches
+def fit_to(net: "Classifier", student: "Classifier", source: "Source", training: Training, tell: Tell) -> None:
+    """Train `student`, made of `net` by prepare_qat, to answer as `net` does on training views; write nothing."""
+    from limbeck.learn import objectives
+    from limbeck.learn.fit import fit
+    from limbeck.verbs.sets import augment_of, training_batches
+    from limbeck.verbs.training import accelerator_for, prepared, steps_of
 
-    view = centre(net.input, whole=source.pixels is not None)
-    return batches(
-        source, view, batch=batch, seed=0, epoch=0, shuffle=shuffle, drop_last=False, workers=workers
-    )  # fmt: skip
+    accelerator = accelerator_for(training, ".")  # whose trackers are never begun
+    training = replace(training, batch=min(training.batch, len(source)))
+    teacher = net.eval().requires_grad_(False).to(accelerator.device)
 
+    def objective(prepared: "nn.Module", _critic: "nn.Module | None") -> "Objective":
+        return objectives.distill(prepared, objectives.ask([teacher]))
 
-def _calibration(net: "Classifier", source: "Source", count: int, workers: int) -> "Tensor":
-    """Return `count` training images, drawn once and for all, as the net gets them."""
-    import torch
-
-    parts: list[Tensor] = []
-    for batch in _batches(net, source, min(count, 64), workers, shuffle=True):
-        parts.append(batch.images)
-        if sum(map(len, parts)) >= count:
-            break
-    return torch.cat(parts)[:count]
-
-
-def _compared(
-    net: "Classifier", program: "Program", stream: "Iterator[Batch]", images: int, tell: Tell
-) -> tuple[float | None, float | None, float]:
-    """Return the float net's top-1, the Program's, and the share of images on which they agree."""
-    import torch
-
-    from limbeck.integer.graph import pixels
-    from limbeck.integer.program import predict
-
-    right = integers_right = same = done = 0
-    labelled = True
-    for batch in stream:
-        with torch.inference_mode():
-            said = net(batch.images).argmax(1)
-            integers = torch.from_numpy(predict(program, pixels(net, batch.images).numpy()))
-        same += int((said == integers).sum())
-        labelled = batch.labels is not None
-        if batch.labels is not None:
-            right += int((said == batch.labels).sum())
-            integers_right += int((integers == batch.labels).sum())
-        done += len(said)
-        tell("evaluated", {"image": done, "images": images})
-    return (right / done, integers_right / done, same / done) if labelled else (None, None, same / done)
-
-
-def _check_drop(float_top1: float | None, top1: float | None, max_drop: float | None) -> None:
-    if max_drop is None or float_top1 is None or top1 is None:
-        return
-    drop = 100 * (float_top1 - top1)
-    if drop > max_drop:
-        raise VerificationError(
-            f"the integer net's top-1 is {top1:.2%}, {drop:.2f} points below the float net's; --max-drop is "
-            f"{max_drop:g}, so nothing was written; try --bits 16, --bits 8/16 or --wide"
-        )
+    view = augment_of(source, training, net.input.size, net.input.interpolation)
+    batches = partial(training_batches, source, training, view, accelerator, None)
+    steps = steps_of(source, training, accelerator.num_processes)
+    fit(prepared(student, objective, steps, training, batches, accelerator, None, 0.0), tell=tell)
+    net.cpu()
+    student.cpu().eval()

@@ -1,0 +1,176 @@
+"""ONNX files: pixels in, logits out, and all that a stranger must know in their metadata. Needs the extra `export`."""
+
+import importlib
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.errors import InputError, first_line
+from limbeck.nets.classifier import Classifier, Lineage
+from limbeck.nets.count import count
+from limbeck.nets.outside import Cost, outside
+
+OPSET = 18  # what torch's exporter writes without converting, and what runtimes have had since 2023
+FORMAT = "1"
+EIGHT_BITS = ["Conv", "Gemm", "MatMul"]  # sums stay float32: an ODE's state is rounded by no step, as in a Program
+_BATCH = 32
+_LIMIT = 1 << 24  # bytes of metadata
+
+
+def needed(path: str | Path) -> Any:  # noqa: ANN401 - a module without types
+    """Return the module onnxruntime; InputError with the remedy where the extra is not installed."""
+    try:
+        for name in ("onnx", "onnxscript"):
+            importlib.import_module(name)
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise InputError(f"{path} needs the package {error.name}: pip install 'limbeck[export]'") from error
+
+
+def export(classifier: Classifier, path: Path) -> None:
+    """Write the float net to `path`: "images" uint8 [batch, channels, size, size] in, "logits" [batch, classes] out.
+
+    Normalisation is in the graph. Classes, input and lineage are JSON in the metadata. InputError where torch can't
+    trace the net.
+    """
+    needed(path)
+    seen = classifier.input
+    images = torch.zeros(2, seen.channels, seen.size, seen.size, dtype=torch.uint8)  # 1 would be taken for a constant
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(
+                classifier.eval(), (images,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+                input_names=["images"], output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise InputError(f"{classifier.name} can't be written as ONNX: {first_line(error)}") from error
+    assert made is not None
+    made.save(str(path), external_data=False)
+    _describe(path, _description(classifier))
+
+
+def _description(classifier: Classifier) -> dict[str, str]:
+    seen = classifier.input
+    table = count(classifier.net, (seen.channels, seen.size, seen.size))
+    values = {
+        "name": classifier.name,
+        "classes": classifier.classes,
+        "input": {
+            "size": seen.size,
+            "channels": seen.channels,
+            "interpolation": seen.interpolation,
+            "crop_pct": seen.crop_pct,
+        },
+        "lineage": asdict(classifier.lineage),
+        "cost": {"parameters": table.parameters, "macs": table.macs},
+    }
+    return {"limbeck": FORMAT, **{key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}}
+
+
+def _describe(path: Path, description: dict[str, str]) -> None:
+    """Put the description into the file, and out of it where on whose machine it was traced."""
+    import onnx
+
+    model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, description)
+    model.producer_name, model.graph.name = "limbeck", "classifier"
+    model.doc_string = (
+        "images: uint8 RGB or grey, [batch, channels, size, size], not normalised; logits: float32, in the order of "
+        "the metadata's classes"
+    )
+    onnx.save(model, path)
+
+
+def quantise(source: Path, path: Path, images: Tensor) -> None:
+    """Write the file `source` of `export` in 8 bits to `path`: int8 weights, a scale a channel, and int8 inputs of
+    convolutions and dense layers, their ranges all of what uint8 `images` [N, channels, size, size] showed."""
+    needed(path)
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    description = {prop.key: prop.value for prop in onnx.load(source).metadata_props}
+    with tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder) / "folded.onnx"
+        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        quantize_static(
+            str(folded), str(path), _Images(images), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, op_types_to_quantize=EIGHT_BITS,
+            calibrate_method=CalibrationMethod.MinMax,
+            # 8-bit logits would have ties
+            extra_options={"ActivationSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+        )  # fmt: skip
+    _describe(path, description)
+
+
+class _Images:
+    """What onnxruntime reads calibration images from."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.parts: Iterator[Tensor] = iter(torch.split(images, _BATCH))
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        part = next(self.parts, None)
+        return None if part is None else {"images": part.numpy()}
+
+
+def load(path: str | Path) -> Classifier:
+    """Return the net in a file that `export` or `quantise` wrote, to be run by onnxruntime on the CPU with torch's
+    number of threads; InputError where it is none, broken or hostile."""
+    runtime = needed(path)
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what goes wrong is raised
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no base of their own
+        raise InputError(f"{path} is not a usable ONNX file: {first_line(error)}") from error
+
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(None, {"images": images})[0]
+        return logits
+
+    made = _described(answer, session.get_modelmeta().custom_metadata_map, str(path))
+    shape = made.input.channels, made.input.size, made.input.size
+    given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in session.get_outputs()]
+    if not given or not got:
+        raise InputError(f"{path} takes or gives something else than its metadata says")
+    return made
+
+
+def _described(answer: Any, metadata: dict[str, str], path: str) -> Classifier:  # noqa: ANN401 - outside.Answer
+    """Return the Classifier that the metadata describes; InputError where it doesn't describe one."""
+    if metadata.get("limbeck") != FORMAT or sum(map(len, metadata.values())) > _LIMIT:
+        raise InputError(f"{path} does not say what its classes are and what it takes; limbeck export writes that")
+    try:
+        known = {key: json.loads(metadata[key]) for key in ("name", "classes", "input", "lineage", "cost")}
+        classes, seen, cost = tuple(map(str, known["classes"])), known["input"], known["cost"]
+        made = outside(
+            answer, engine="onnxruntime", name=f"ONNX of {known['name']}", classes=classes, size=int(seen["size"]),
+            channels=int(seen["channels"]), interpolation=str(seen["interpolation"]),
+            crop_pct=float(seen["crop_pct"]), lineage=Lineage(path, data=str(known["lineage"]["data"])),
+            cost=Cost(int(cost["parameters"]), int(cost["macs"])),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+        raise InputError(f"{path} has broken metadata ({type(error).__name__}: {error}); export it again") from error
+    if not 0 < len(classes) == len(set(classes)):
+        raise InputError(f"{path}: classes must be different names")
+    return made
