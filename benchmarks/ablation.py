@@ -100,7 +100,7 @@ def table(out: Path, names: list[str]) -> None:
     for name in names:
         results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{name}-[0-9]*/results.json"))]
         if results:
-            found[name] = [100 * result["top1"] for result in results]
+            found[name] = [100 * result["evaluation"]["top1"] for result in results]
     print("| arm | mean | lowest | highest | seeds |\n|---|---|---|---|---|")
     for name, values in found.items():
         print(f"| {name} | {statistics.mean(values):.2f} | {min(values):.2f} | {max(values):.2f} | {len(values)} |")
