@@ -314,3 +314,51 @@ def test_a_broken_history_is_named(tmp_path):
     (tmp_path / "net" / "metrics.csv").write_text("epoch,loss\n1,two\n")
     with pytest.raises(InputError, match=r"metrics\.csv is not a run's table of epochs"):
         evaluate(net, data="digits:optdigits", out=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A run, and the Program of it: of a net that sees a part of larger images, resized its own way."""
+    from limbeck.integer.file import save
+    from limbeck.integer.lower import lower
+
+    save_net(tmp_path / "net", classes=("cat", "dog"), channels=3, size=32, crop_pct=0.8)
+    net = zoo.load(str(tmp_path / "net")).eval()
+    net.input = type(net.input)(**{**vars(net.input), "interpolation": "bicubic"})
+    zoo.save(net, tmp_path / "net")
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    save(lower(net, images, weight_bits=16, activation_bits=16), tmp_path / "x.program")
+    return str(tmp_path / "net"), str(tmp_path / "x.program")
+
+
+def test_a_program_is_measured_on_the_views_that_its_net_is_measured_on(program, tmp_path):
+    net, path = program
+    data = folder_set(tmp_path / "data", ("dog", "cat"), images=3)  # in another order, too
+    one = evaluate(net, data=data, workers=0, out=str(tmp_path / "one"))
+    other = evaluate(path, data=data, workers=0, out=str(tmp_path / "other"), teachers=(net,), batch=4)
+    assert other.teachers[0].agreement == 1.0
+    rows, others = (rows_of(tmp_path / name / "predictions.csv") for name in ("one", "other"))
+    assert [row["said"] for row in others] == [row["said"] for row in rows]
+    probabilities = [[float(row["probability"]) for row in table] for table in (rows, others)]
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=0.01)  # 16 bits, and pixels rounded after resizing
+    assert other.macs == one.macs
+    assert "numpy" in other.measured_on
+    json.dumps(other.to_json(), allow_nan=False)
+
+
+def test_a_program_answers_in_its_own_scores(program):
+    from limbeck.integer.file import load
+    from limbeck.integer.program import run
+    from limbeck.verbs.models import load_model
+
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    integers = load(program[1])
+    expected = (run(integers, images.numpy()) * integers.scale).astype(np.float32)
+    for batch in (images, images.float()):
+        np.testing.assert_array_equal(load_model(program[1])(batch).numpy(), expected)
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path):
+    (tmp_path / "x.program").write_text("not a program")
+    with pytest.raises(InputError, match=r"x\.program is not a program file"):
+        evaluate(str(tmp_path / "x.program"), data="digits:optdigits")

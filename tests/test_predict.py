@@ -181,3 +181,26 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(net, tmp_path, images, opt
         options = {"out": str(tmp_path / options["out"])}
     with pytest.raises(InputError, match=message):
         predict(net, tuple(places.get(image, image) for image in images), **options)
+
+
+def test_a_program_and_an_onnx_file_name_what_their_net_does(net, tmp_path):
+    from limbeck.integer.file import save
+    from limbeck.integer.lower import lower
+    from limbeck.nets import onnx
+
+    float_net = zoo.load(net).eval()
+    images = torch.from_numpy(np.stack([noise(32, 32, 3, seed=i) for i in range(8)])).permute(0, 3, 1, 2)
+    save(lower(float_net, images.contiguous(), weight_bits=16, activation_bits=16), tmp_path / "x.program")
+    onnx.export(float_net, tmp_path / "x.onnx")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, shape in (("large", (120, 150, 3)), ("grey", (130, 110)), ("small", (32, 32, 3))):
+        Image.fromarray(noise(*shape)).save(folder / f"{name}.png")
+    expected = predict(net, (str(folder),)).named
+    for path, tolerance in (("x.program", 0.01), ("x.onnx", 0.001)):
+        found = predict(str(tmp_path / path), (str(folder),)).named
+        for (image, labels), (same_image, same_labels) in zip(expected, found, strict=True):
+            assert image == same_image
+            assert [label.name for label in labels] == [label.name for label in same_labels]
+            probabilities = [label.probability for label in labels]
+            assert [label.probability for label in same_labels] == pytest.approx(probabilities, abs=tolerance)

@@ -1,0 +1,81 @@
+"""The verb quantize: a Program that was trained in its integers is nearer to the float net; interrupted, nothing is."""
+
+import json
+
+import pytest
+import torch
+
+from limbeck.data.sources import open_source
+from limbeck.errors import InputError
+from limbeck.learn import fit
+from limbeck.nets import zoo
+from limbeck.nets.norm import reestimate
+from limbeck.verbs.evaluate import evaluate
+from limbeck.verbs.quantize import quantize
+
+DIGITS = "digits:optdigits"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """An untrained net with decided answers, whose norms have seen digits."""
+    torch.manual_seed(0)
+    made = zoo.create("dsodenet20", classes=tuple("0123456789"), channels=1, size=14, arguments={"width": 4})
+    with torch.no_grad():
+        made.net.get_classifier().weight.mul_(20)
+    pixels = open_source(DIGITS, "train").pixels[:128]
+    reestimate(made.net, [made.prepare(pixels)])
+    zoo.save(made, tmp_path / "run")
+    return str(tmp_path / "run")
+
+
+def test_training_brings_the_program_nearer_to_the_float_net(run, tmp_path):
+    hard = {"data": DIGITS, "state_bits": 8, "calibration": 64}
+    before = quantize(run, out=str(tmp_path / "a.program"), **hard)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    after = quantize(run, out=str(tmp_path / "b.program"), train=True, epochs=2, lr=0.01, **hard)
+    assert after.agreement > before.agreement
+    assert (before.epochs, after.epochs) == (0, 2)
+    assert after.float_top1 == before.float_top1  # the float net is the one it was
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+    assert evaluate(str(tmp_path / "b.program"), data=DIGITS).evaluation.top1 == after.top1
+
+
+def test_an_interruption_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "TELL_SECONDS", 0.0)
+
+    def tell(event, values):
+        if event == "step":
+            raise KeyboardInterrupt
+
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(run, data=DIGITS, out=str(tmp_path / "x.program"), train=True, calibration=64, tell=tell)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_layer_that_rounds_has_a_row(run, tmp_path):
+    done = quantize(run, data=DIGITS, out=str(tmp_path / "x.program"), calibration=64)
+    rows = dict(done.rows())
+    assert {layer.path for layer in done.layers} <= set(rows)
+    assert rows["layer1.conv1.depthwise"].startswith("w8 a8 -> 8, ")
+    assert "% saturated" in rows["stem.conv"]
+    noisiest = min(done.layers, key=lambda layer: layer.own_snr)
+    assert rows["noisiest layer"].startswith(noisiest.path)
+    json.dumps(done.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"out": "x.bin"}, r"must end in \.program"),
+        ({"calibration": 0}, "--calibration is 0"),
+        ({"epochs": 0, "train": True}, "--epochs is 0"),
+        ({"lr": 0.0, "train": True}, "--lr is 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(run, tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        quantize(run, **{"data": DIGITS, "out": str(tmp_path / "x.program"), **settings})
+    assert not (tmp_path / "x.program").exists()
