@@ -179,7 +179,7 @@ def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int]:
     state_bits = found.pop() if found else STATE_BITS[0]
     for work in works:
         _check_shift(work)
-    return max(20, state_bits + 4, worst.accumulator_bits), state_bits
+    return max(20, state_bits, worst.accumulator_bits), state_bits
 
 
 def _check_shift(work: Work) -> None:
