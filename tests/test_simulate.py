@@ -242,7 +242,7 @@ def test_the_verbs_compile_and_simulate(designs, tmp_path, capsys):
     assert main(["compile", str(program), "--engine", str(folder / "1"), "--out", str(design)]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
     assert told["cycles"]["interval"] == cycles(made[3][1], made[3][0]).interval
-    shutil.copytree(folder / str(SEEDS[0]) / "sim", design / "sim", dirs_exist_ok=True)  # the same engine is built already
+    shutil.copytree(folder / str(SEEDS[0]) / "sim", design / "sim", dirs_exist_ok=True)
     assert main(["simulate", str(design), "--data", "digits:optdigits", "--images", "5", "--stalls", "20"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
     assert told["scores"] == 25
