@@ -1,17 +1,31 @@
 """Limbeck: distil big image classifiers into small ones and put them on edge hardware.
 
-The verbs of the command line are functions here, with the same names and keywords:
+The verbs of the command line are functions here, with the same names and keywords; they take values and return values:
 
     import limbeck
     teacher = limbeck.teach(data="photos/", model="resnet20", out="runs/t1")
     student = limbeck.distill(data="photos/", student="dsodenet20", teachers=("runs/t1",), out="runs/s")
+
+One name is taken by a folder: the verb `data` is `limbeck.verbs.data.data`.
 """
 
 from limbeck.errors import InputError, VerificationError
+from limbeck.verbs.adapt import adapt
+from limbeck.verbs.compile import compile
+from limbeck.verbs.demo import demo
 from limbeck.verbs.distill import distill
+from limbeck.verbs.evaluate import evaluate
+from limbeck.verbs.export import export
+from limbeck.verbs.info import info
 from limbeck.verbs.label import label
+from limbeck.verbs.predict import predict
+from limbeck.verbs.quantize import quantize
 from limbeck.verbs.settings import Training
+from limbeck.verbs.simulate import simulate
 from limbeck.verbs.teach import teach
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Training", "VerificationError", "__version__", "distill", "label", "teach"]
+__all__ = [
+    "InputError", "Training", "VerificationError", "__version__", "adapt", "compile", "demo", "distill", "evaluate",
+    "export", "info", "label", "predict", "quantize", "simulate", "teach",
+]  # fmt: skip

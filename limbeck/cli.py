@@ -91,8 +91,13 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(verb, f"{error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
-        return _fail(verb, "interrupted; a training goes on with the same command and --resume", 130)
+        return _fail(verb, "interrupted" + _GOES_ON.get(verb, ""), 130)
     return 0
+
+
+_AGAIN = "; a training goes on with the same command and --resume"
+_SAME = "; the same command goes on"
+_GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME, "demo": _SAME}
 
 
 def _fail(verb: str, sentence: str, code: int) -> int:

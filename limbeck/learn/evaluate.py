@@ -180,15 +180,17 @@ def figures(said: Answers, classes: Sequence[str]) -> Evaluation:
     """Return the figures of `said`, which must have labels."""
     assert said.labels is not None, "verbs check that a labelled split is labelled"
     logits, labels, count = said.logits.double(), said.labels, len(classes)
-    top = logits.topk(min(5, count), dim=1).indices == labels[:, None]
+    said_class = logits.argmax(1)  # of equal logits the first (numerics.md), which topk does not promise
+    right = said_class == labels
+    among = (logits.topk(min(5, count), dim=1).indices == labels[:, None]).any(dim=1) | right
     return Evaluation(
         classes=tuple(classes),
         images=len(labels),
-        top1=float(top[:, 0].double().mean()),
-        top5=float(top.any(dim=1).double().mean()) if count > 5 else None,
+        top1=float(right.double().mean()),
+        top5=float(among.double().mean()) if count > 5 else None,
         nll=float(torch.nn.functional.cross_entropy(logits, labels)),
-        bins=_reliability(logits.softmax(1).amax(1), top[:, 0]),
-        confusion=torch.bincount(labels * count + logits.argmax(1), minlength=count**2).view(count, count),
+        bins=_reliability(logits.softmax(1).amax(1), right),
+        confusion=torch.bincount(labels * count + said_class, minlength=count**2).view(count, count),
     )
 
 

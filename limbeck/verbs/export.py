@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
-from limbeck.verbs.compare import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.verbs.comparison import Compared, check_drop, compare, drop, rows, sample, views
 
 if TYPE_CHECKING:
     from torch import Tensor
