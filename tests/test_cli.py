@@ -430,7 +430,7 @@ def test_precisions_may_change_within_a_process(tmp_path):
         (InputError("no such image"), 2, "no such image"),
         (VerificationError("0.5 is less than 0.9"), 3, "0.5 is less than 0.9"),
         (FileNotFoundError(2, "No such file", "x.jpg"), 2, "No such file (x.jpg)"),
-        (KeyboardInterrupt(), 130, "--resume"),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_each_failure_has_its_exit_code(capsys, monkeypatch, raised, code, words):
