@@ -1,0 +1,43 @@
+"""The demo: the whole story, shortened; a second telling does nothing again."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from limbeck.fpga.simulate import available
+from limbeck.verbs import demo as story
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Return what the demo tells; its trainings are an epoch of 256 digits."""
+    notes = []
+    monkeypatch.setattr(story, "LEARNING", replace(story.LEARNING, epochs=1, limit=256))
+    monkeypatch.setattr(story, "TEACHERS", story.TEACHERS[:2])
+    monkeypatch.setattr(story, "IMAGES", 2)
+    real = story.label
+    monkeypatch.setattr(story, "label", lambda **how: real(limit=256, **how))
+    real_replace = story.replace
+    monkeypatch.setattr(story, "replace", lambda learning, **new: real_replace(learning, **{**new, "epochs": 1}))
+    return notes
+
+
+def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
+    def tell(event: str, values: dict) -> None:
+        if event in {"note", "epoch"}:
+            told.append(values)
+
+    first = story.demo(out=str(tmp_path / "demo"), tell=tell)
+    assert [s.model for s in first.stages] == ["resnet20", "resnet8", "dsodenet20", "dsodenet20"]
+    assert first.integers.agreement > 0.5
+    assert (first.hardware is None) == bool(available())
+    assert first.hardware is None or first.hardware.scores == 20
+    json.dumps(first.to_json())
+    assert len(first.rows()) == 4 + 1 + (first.hardware is not None) + 2
+    trained = [values for values in told if "epoch" in values]
+    assert len(trained) == 4
+    told.clear()
+    again = story.demo(out=str(tmp_path / "demo"), tell=tell)
+    assert not [values for values in told if "epoch" in values]
+    assert again.integers.top1 == first.integers.top1
