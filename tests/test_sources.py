@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.data import sources
 from limbeck.data.folder import MissingSplitError
 from limbeck.data.images import open_image
 from limbeck.data.sources import Source, from_reader, hold_out, moments, open_source, pixels_of, subset
@@ -491,6 +492,16 @@ def test_idx_files_give_their_images_and_labels(tmp_path, end):
     write_idx(tmp_path, images[:12], prefix="val", end=end)
     assert len(open_source(str(tmp_path), "val")) == 12
     assert open_source(str(tmp_path), "test", channels=3).pixels.shape == (30, 3, 12, 8)
+
+
+def test_fashion_mnist_cut_short_keeps_its_names(tmp_path, monkeypatch):
+    images, labels = noise(12, 8, 20).transpose(2, 0, 1), np.arange(20) % 10
+    write_idx(tmp_path, images, labels)
+    write_idx(tmp_path, images[:8], labels[:8], prefix="train")
+    assert open_source(str(tmp_path), "train").classes == tuple("0123456789")
+    monkeypatch.setattr(sources, "_FASHION_LABELS", (zlib.crc32(labels.astype(np.uint8).tobytes()),))
+    for split in ("train", "val", "test"):
+        assert open_source(str(tmp_path), split).classes[:2] == ("T-shirt/top", "Trouser")
 
 
 HOSTILE = {

@@ -313,15 +313,17 @@ def _idx(spec: str, split: Split, channels: int | None) -> Source:
         raise MissingSplitError(f"{spec} holds no {missing}; put it beside the other IDX files")
     pixels, labels = read_idx_pair(paths[0], paths[1])
     keys = tuple(f"{prefix}/{i:06d}" for i in range(len(pixels)))
-    classes = _idx_classes(spec, labels, paths[1])
+    classes = _idx_classes(spec, root)
     return in_memory(pixels[:, None], labels, classes, spec=spec, split=split, keys=keys, channels=channels, note=note)
 
 
-def _idx_classes(spec: str, labels: NDArray[np.uint8], path: Path) -> tuple[str, ...]:
-    if zlib.crc32(labels.tobytes()) in _FASHION_LABELS:
+def _idx_classes(spec: str, root: Path) -> tuple[str, ...]:
+    """Return numbers for names, over all splits; Fashion-MNIST's where one split is its own, be another cut short."""
+    found = [find_idx(root, f"{prefix}-labels-idx1-ubyte") for prefix in ("train", "val", "t10k")]
+    labels = [read_idx(path, 1) for path in found if path]
+    number = 1 + max(int(each.max(initial=0)) for each in labels)
+    if number == len(_FASHION) and any(zlib.crc32(each.tobytes()) in _FASHION_LABELS for each in labels):
         return _FASHION
-    train = find_idx(path.parent, "train-labels-idx1-ubyte") or path
-    number = 1 + max(int(labels.max()), int(read_idx(train, 1).max(initial=0)))
     if number < 2:
         raise InputError(f"{spec} has one class only; a classifier needs two")
     return tuple(str(i) for i in range(number))

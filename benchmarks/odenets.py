@@ -1,0 +1,94 @@
+"""The Neural-ODE family on Fashion-MNIST: hard labels against distillation, and what the ODE block is worth.
+
+    python benchmarks/odenets.py --out runs/odenets --seeds 0 1 2
+
+Needs the store of two teachers' answers that benchmarks/ablation.py makes (`--labels`). Every arm trains on the same
+images for as many epochs, distilled unless its name says hard. Arms that are finished are not run again. Prints one
+table and, last, one JSON line.
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from limbeck.verbs.distill import distill
+from limbeck.verbs.info import info
+from limbeck.verbs.settings import Training
+from limbeck.verbs.teach import teach
+
+
+class Arm(NamedTuple):
+    """A net and how it learns."""
+
+    net: str
+    arguments: tuple[str, ...] = ()
+    hard: bool = False
+
+
+NETS = ("dsodenet20", "odenet20", "resnet20", "dsodenet20_ode")
+ARMS = {
+    **{net: Arm(net) for net in NETS},
+    **{f"{net}, hard labels": Arm(net, hard=True) for net in NETS},
+    "dsodenet20, one step a block": Arm("dsodenet20", ("steps=1",)),
+    "dsodenet20, unshared": Arm("resnet20", ("dsc=all",)),
+    "dsodenet20, unshared, width 12": Arm("resnet20", ("dsc=all", "width=12")),
+    "dsodenet20, no time": Arm("dsodenet20", ("time=none",)),
+    "dsodenet20, h = 1/2": Arm("dsodenet20", ("h=0.5",)),
+    "dsodenet20, 6 steps of 1/2": Arm("dsodenet20", ("steps=6", "h=0.5")),
+    "dsodenet20, midpoint": Arm("dsodenet20", ("solver=midpoint",)),
+    "dsodenet20, rk4, one step": Arm("dsodenet20", ("solver=rk4", "steps=1")),
+}
+LEARN = Training(epochs=8, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, validate_every=1000, resume=True)
+
+
+def main() -> None:
+    """Run the arms named on the command line, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
+    parser.add_argument("--labels", default="runs/ablation/labels-both")
+    parser.add_argument("--out", default="runs/odenets")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--only-table", action="store_true", help="read what is there, run nothing")
+    given = parser.parse_args()
+    out = Path(given.out)
+    for name in [] if given.only_table else given.arms:
+        for seed in given.seeds:
+            place = out / f"{name}-{seed}"
+            if not (place / "results.json").exists():
+                run(ARMS[name], str(place), given.data, given.labels, seed)
+    table(out)
+
+
+def run(arm: Arm, out: str, data: str, labels: str, seed: int) -> None:
+    """Train one arm. Dense nets train 1.8 times as fast in bfloat16, separable ones no faster."""
+    separable = arm.net.startswith("ds") or "dsc=all" in arm.arguments
+    learning = replace(LEARN, seed=seed, precision="float32" if separable else "bfloat16")
+    if arm.hard:
+        done = teach(data=data, model=arm.net, arguments=arm.arguments, out=out, training=learning)
+    else:
+        done = distill(data=data, student=arm.net, arguments=arm.arguments, labels=labels, out=out, training=learning)
+    print(f"{Path(out).name}: {done.evaluation.top1:.2%}, {done.seconds:.0f} s", flush=True)
+
+
+def table(out: Path) -> None:
+    """Print mean and spread of what has been run, and what the nets cost."""
+    found: dict[str, list[float]] = {}
+    print("| arm | parameters | MMAC | mean | lowest | highest | seeds |\n|---|---:|---:|---:|---:|---:|---:|")
+    for name in ARMS:
+        results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{name}-[0-9]/results.json"))]
+        if results:
+            found[name] = values = [100 * result["evaluation"]["top1"] for result in results]
+            cost = info(str(next(out.glob(f"{name}-[0-9]"))))
+            print(
+                f"| {name} | {cost.parameters:,} | {cost.macs / 1e6:.2f} | {statistics.mean(values):.2f} "
+                f"| {min(values):.2f} | {max(values):.2f} | {len(values)} |"
+            )
+    print("--result " + json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
