@@ -3,9 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+# $(call bring,TOOLS): bring the Debian packages of missing commands where we may, else say the line that does.
+define bring
+missing=; for tool in $(1); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+if [ -n "$$missing" ]; then \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "apt-get install$$missing"; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
+  else false; \
+  fi || echo "missing, and what needs it is left out: sudo apt-get install$$missing"; \
+fi
+endef
+
+.PHONY: demo test lint format reference wheel wheel-test tools clean
 
 demo: $(VENV)/installed
+	@$(call bring,verilator g++)
 	$(BIN)/limbeck demo
 
 test: $(VENV)/installed-dev
@@ -20,11 +33,32 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# docs/reference.md, from the docstrings and the command line.
+reference: $(VENV)/installed-dev
+	$(BIN)/python docs/make_reference.py
+
+# A source distribution, and the wheel that it makes.
+wheel: $(VENV)/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+
+# The demo from that wheel, in an empty virtual environment, folder and home.
+wheel-test: wheel
+	@$(call bring,verilator g++)
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; mkdir "$$place/home" "$$place/empty"; \
+	$(PYTHON) -m venv "$$place/venv"; "$$place/venv/bin/pip" install --quiet dist/*.whl; \
+	cd "$$place/empty"; env -i HOME="$$place/home" PATH="$$place/venv/bin:$$PATH" limbeck demo
+
+# Simulators, a synthesiser and a browser: tests that lack theirs are skipped.
+tools:
+	@$(call bring,verilator g++ iverilog yosys chromium)
+
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Limbeck needs Python 3.11 or newer; say which with make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
