@@ -14,6 +14,7 @@ def told(monkeypatch):
     """Return what the demo tells; its trainings are an epoch of 256 digits."""
     notes = []
     monkeypatch.setattr(story, "LEARNING", replace(story.LEARNING, epochs=1, limit=256))
+    monkeypatch.setattr(story, "ADAPTING", replace(story.ADAPTING, epochs=1, limit=256))
     monkeypatch.setattr(story, "TEACHERS", story.TEACHERS[:2])
     monkeypatch.setattr(story, "IMAGES", 2)
     real = story.label
@@ -30,14 +31,18 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
 
     first = story.demo(out=str(tmp_path / "demo"), tell=tell)
     assert [s.model for s in first.stages] == ["resnet20", "resnet8", "dsodenet20", "dsodenet20"]
+    assert first.adapted.target == story.FIELD
+    assert first.adapted.report.images == 300
+    assert first.integers.model == first.adapted.out
     assert first.integers.agreement > 0.5
     assert (first.hardware is None) == bool(available())
     assert first.hardware is None or first.hardware.scores == 20
     json.dumps(first.to_json())
-    assert len(first.rows()) == 4 + 1 + (first.hardware is not None) + 2
+    assert len(first.rows()) == 4 + 2 + (first.hardware is not None) + 2
     trained = [values for values in told if "epoch" in values]
-    assert len(trained) == 4
+    assert len(trained) == 5
     told.clear()
     again = story.demo(out=str(tmp_path / "demo"), tell=tell)
     assert not [values for values in told if "epoch" in values]
+    assert again.adapted.report == first.adapted.report
     assert again.integers.top1 == first.integers.top1
