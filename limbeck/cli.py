@@ -31,6 +31,7 @@ VERBS = {
     "export": "write a classifier as ONNX, verified",
     "compile": "make an accelerator of a Program, sized to a chip",
     "simulate": "run images through a design in Verilator, every score compared",
+    "serve": "show images to models side by side, on a page in your browser",
     "demo": "tell the whole story on the built-in digits",
     "info": "show a net layer by layer: parameters, MACs, bytes",
 }

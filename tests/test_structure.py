@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "limbeck"
-FLOORS = ["data", "nets", "learn", "integer", "fpga", "report"]  # each imports only those to its left, and itself
+FLOORS = ["data", "nets", "learn", "integer", "fpga", "report", "ui"]  # each imports only those to its left, and itself
 EVERYBODYS = {"limbeck.errors", "limbeck.runs"}
 BOARD = [f"integer/{name}.py" for name in ("program", "fixed", "survey")]
 BOARD += [f"fpga/{path.name}" for path in sorted((PACKAGE / "fpga").glob("*.py"))]

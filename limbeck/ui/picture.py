@@ -1,0 +1,89 @@
+"""Pictures that strangers send: limited in bytes and pixels, of few formats, then read as those of a data set are."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from PIL import Image
+
+from limbeck.data.images import bombs_raise, decoding, look, open_image, to_channels
+from limbeck.data.sources import MEMORY_SIDE, Source
+from limbeck.data.views import Augment, draw, render_image
+from limbeck.errors import InputError
+from limbeck.ui.shift import Pixels
+
+LARGEST_BYTES = 10_000_000
+LARGEST_PIXELS = 50_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow knows others, some of which run programs
+
+
+class TooLargeError(InputError):
+    """More bytes or pixels than are taken."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be looked at more than once."""
+
+    read: Callable[[], Image.Image]  # in mode RGB, upright, its pixels not decoded yet
+    height: int  # pixels
+    width: int
+    label: str = ""  # its class, where that is known
+    name: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is so small that nets see all of it, as in training."""
+        return max(self.height, self.width) <= MEMORY_SIDE
+
+
+def uploaded(data: bytes) -> Picture:
+    """Return the picture in a file's bytes; InputError or TooLargeError where it can't be used."""
+    if not data:
+        raise InputError("no image was sent; drop, pick or draw one")
+    if len(data) > LARGEST_BYTES:
+        raise too_many_bytes()
+    try:
+        with bombs_raise(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels = image.width * image.height
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        pixels = LARGEST_PIXELS + 1
+    except Exception as error:  # decoders raise anything
+        raise InputError(f"that is not an image of a known kind ({', '.join(FORMATS)}); choose another") from error
+    if pixels > LARGEST_PIXELS:
+        raise TooLargeError(f"the image has more than {LARGEST_PIXELS:,} pixels; make it smaller and send it again")
+    with _decoding():
+        header = look(io.BytesIO(data))
+    return Picture(lambda: open_image(data, 3), header.height, header.width)
+
+
+def too_many_bytes() -> TooLargeError:
+    """Return what to raise of a body that is over the limit, whether it was read or not."""
+    return TooLargeError(f"the image has more than {LARGEST_BYTES:,} bytes; make it smaller and send it again")
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder raises into an InputError for the person at the page."""
+    try:
+        with decoding("the image"):
+            yield
+    except InputError as error:
+        raise InputError(f"{str(error).partition(';')[0]}; choose another") from error
+
+
+def of_source(source: Source, number: int) -> Picture:
+    """Return image `number` of a source, with its label; InputError where there is no such image."""
+    if not 0 <= number < len(source):
+        raise InputError(f"there is no image {number}; there are {len(source)}")
+    height, width = (int(side) for side in source.sizes[number])
+    label = "" if source.labels is None else source.classes[int(source.labels[number])]
+    return Picture(lambda: to_channels(source.read(number), 3), height, width, label=label, name=source.keys[number])
+
+
+def view_of(picture: Picture, sight: Augment) -> Pixels:
+    """Return what a net that is judged by the view `sight` is to see, uint8 [3, size, size]."""
+    box = draw(sight, (picture.height, picture.width), seed=0, epoch=0, indices=[0]).boxes[0].numpy()
+    with _decoding():
+        return render_image(picture.read(), box, False, sight.size, sight.interpolation)

@@ -1,0 +1,209 @@
+"""limbeck serve: a page on which a person shows an image to several models, side by side."""
+
+import contextlib
+import importlib
+import ipaddress
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.verbs.compile import CLOCK
+from limbeck.verbs.models import load_model
+from limbeck.verbs.predict import _meanings
+from limbeck.verbs.sets import centre
+
+if TYPE_CHECKING:
+    from limbeck.nets.classifier import Classifier
+    from limbeck.ui.app import Page
+    from limbeck.ui.shift import Backgrounds
+    from limbeck.ui.voice import Voice
+
+_TRAINED = {"teach": "taught on labels", "distill": "distilled student", "adapt": "adapted"}
+_COLOURS = {1: "grey", 3: "colour"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page that has ended."""
+
+    url: str
+    models: tuple[str, ...]  # that answered
+    pictures: int  # that they were shown, each change of a slider counted
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        return [("page", self.url), ("models", ", ".join(self.models)), ("pictures", f"{self.pictures:,}")]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        return asdict(self)
+
+
+def serve(
+    models: tuple[str, ...],
+    *,
+    data: str | None = None,
+    split: Literal["val", "test", "train"] = "val",
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    tell: Tell = runs.silent,
+) -> Served:
+    """Serve a page where an image is dropped or drawn, and every model says what it sees.
+
+    Answers stand side by side: likeliest classes, probabilities, milliseconds. Sliders put another background behind
+    the image, blur it, add noise: the shift to another domain, and what adaptation buys, when the run before and
+    the run after limbeck adapt are both given. A Design is run in Verilator, every score compared with its Program's.
+    Ctrl-C ends it.
+
+    Examples:
+        limbeck serve runs/t1 runs/s s.program design --data photos/
+
+    Args:
+        models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program and .onnx files, and
+            folders that limbeck compile wrote.
+        data: As for teach; adds a button that shows a random image of it, with its label.
+        split: Which images of it.
+        port: Where to listen; 0 for any free port.
+        host: The address to listen on. Others than this machine can come in where it is another than 127.0.0.1.
+    """
+    _needed()
+    from limbeck.ui.app import app
+    from limbeck.ui.server import listen, made
+
+    if not models:
+        raise InputError("no model is given; name runs, .program or .onnx files, or designs")
+    with listen(host, port) as socket, opened(models, data=data, split=split, host=host, tell=tell) as page:
+        url = _url(host, socket.getsockname()[1])
+        if not _is_loopback(host):
+            tell("note", {"text": f"anyone who reaches this machine on {host} can use these models: there is no login"})
+        tell("note", {"text": f"{url}  (Ctrl-C ends it)"})
+        made(app(page)).run(sockets=[socket])
+        return Served(url, tuple(voice.name for voice in page.voices), page.pictures)
+
+
+def _needed() -> None:
+    try:
+        for name in ("starlette", "uvicorn"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"limbeck serve needs the package {error.name}: pip install 'limbeck[ui]'") from error
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def opened(
+    models: tuple[str, ...],
+    *,
+    data: str | None = None,
+    split: Literal["val", "test", "train"] = "val",
+    host: str = "127.0.0.1",
+    tell: Tell = runs.silent,
+) -> "Iterator[Page]":
+    """Yield the page for these models; simulators and threads end with the block."""
+    from limbeck.data.sources import open_source
+    from limbeck.ui.app import Page
+
+    notes: list[str] = []
+    source = open_source(data, split, on_broken="skip") if data is not None else None
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(ThreadPoolExecutor(1))
+        voices = [voice for model in models if (voice := _voice(model, reader, stack, notes, tell)) is not None]
+        if not voices:
+            raise InputError(f"nothing is left to serve: {'; '.join(notes)}")
+        yield Page(tuple(voices), reader, source, _backgrounds(notes), tuple(notes), host)
+
+
+def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: list[str], tell: Tell) -> "Voice | None":
+    """Return the model, ready to answer; None where a design can't be simulated here, and `notes` says why."""
+    from limbeck.fpga.simulate import available
+
+    tell("note", {"text": f"opening {model}"})
+    if not (Path(model) / "manifest.json").is_file():
+        return _ready(model, _kind(model), load_model(model), reader)
+    if missing := available():
+        notes.append(f"{model} is left out: it cannot be simulated, {missing}")
+        tell("note", {"text": notes[-1]})
+        return None
+    net, detail = _simulated(Path(model), stack, tell)
+    return _ready(model, "simulated hardware", net, stack.enter_context(ThreadPoolExecutor(1)), detail)
+
+
+def _kind(model: str) -> str:
+    if model.endswith(".program"):
+        return "integer Program, run by numpy"
+    if model.endswith(".onnx"):
+        return "ONNX, run by onnxruntime"
+    recipe = Path(model) / "recipe.toml"
+    if not recipe.is_file():
+        return "pretrained"
+    verb = runs.read_toml(recipe).get("verb")
+    return _TRAINED.get(str(verb), "run")
+
+
+def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[Classifier, str]":
+    """Return the net that the design's simulator is, started, and what it would take on a chip."""
+    from limbeck.fpga.simulate import build
+    from limbeck.integer.file import load
+    from limbeck.nets.outside import Outside, outside
+    from limbeck.ui.hardware import Hardware
+
+    like = load_model(str(design / "net.program"))
+    assert isinstance(like.net, Outside)
+    hardware = Hardware(design, build(design, tell=tell), load(design / "net.program"))
+    stack.callback(hardware.close)
+    cycles = hardware.start().manifest["cycles"]["latency"]
+    seen = like.input
+    net = outside(
+        hardware, engine="verilator", name=like.name, classes=like.classes, size=seen.size, channels=seen.channels,
+        interpolation=seen.interpolation, crop_pct=seen.crop_pct, lineage=like.lineage, cost=like.net.cost,
+    )  # fmt: skip
+    return net, (
+        f"{cycles:,} cycles an image: {1e6 * cycles / CLOCK:,.0f} µs at {CLOCK / 1e6:.0f} MHz, assumed; every score "
+        "is compared with the Program's"
+    )
+
+
+def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: str = "") -> "Voice":
+    from accelerate import PartialState
+
+    from limbeck.nets import zoo
+    from limbeck.ui.voice import Voice
+
+    zoo.freeze(net.to(PartialState().device), dtype="float32")
+    seen = net.input
+    detail = detail or f"{net.name}, {_weights(net):,} parameters, {seen.size} px {_COLOURS[seen.channels]}"
+    whole, cut = centre(seen, whole=True), centre(seen, whole=False)
+    return Voice(model, kind, detail, net, whole, cut, _meanings(net.classes), worker)
+
+
+def _weights(net: "Classifier") -> int:
+    from limbeck.nets.outside import Outside
+
+    return net.net.cost.parameters if isinstance(net.net, Outside) else sum(p.numel() for p in net.net.parameters())
+
+
+def _backgrounds(notes: list[str]) -> "Backgrounds | None":
+    from limbeck.data.domains import packaged_photos
+    from limbeck.ui.shift import Backgrounds
+
+    try:
+        return Backgrounds(packaged_photos("test"))
+    except InputError:
+        notes.append("There are no photos to lay behind images: pip install scikit-image")
+        return None
