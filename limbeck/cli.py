@@ -3,20 +3,20 @@
 import contextlib
 import dataclasses
 import importlib
-import inspect
 import json
 import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import limbeck
-from limbeck import recipe
+from limbeck import flags, recipe
 from limbeck.errors import InputError, VerificationError
+from limbeck.flags import SHELLS, parse
 from limbeck.runs import Tell, to_toml
 
 VERBS = {
@@ -29,6 +29,7 @@ VERBS = {
     "predict": "name what is in images",
     "quantize": "turn a classifier into integers, a Program",
     "export": "write a classifier as ONNX, verified",
+    "push": "publish a run as a model repository, on the hub or in a folder",
     "compile": "make an accelerator of a Program, sized to a chip",
     "simulate": "run images through a design in Verilator, every score compared",
     "serve": "show images to models side by side, on a page in your browser",
@@ -37,18 +38,24 @@ VERBS = {
 }
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
 
-Usage: limbeck VERB ... | limbeck VERB --help | limbeck --version
-
-{chr(10).join(f"  {name:<10} {text}" for name, text in VERBS.items())}
-
-  -c recipe.toml    begin with a recipe's settings; flags override them
-  --print-config    print the settings that a command would have, as a recipe, and stop
-
 Examples:
+  limbeck demo
   limbeck data photos/
   limbeck teach --data photos/ --model resnet20 --size 64 --out runs/t1
   limbeck distill --data photos/ --student dsodenet20 --teachers runs/t1 runs/t2 --out runs/s
   limbeck predict runs/s photo.jpg
+
+Usage: limbeck VERB ... | limbeck VERB --help
+
+{chr(10).join(f"  {name:<10} {text}" for name, text in VERBS.items())}
+
+Every verb:
+  -c recipe.toml        begin with a recipe's settings; flags override them
+  --print-config        print the settings that a command would have, as a recipe, and stop
+
+Without a verb:
+  --version             print the version
+  --completion SHELL    print what completes verbs and flags in {", ".join(SHELLS)}: source <(limbeck --completion bash)
 """
 
 
@@ -71,9 +78,24 @@ def _answer(arguments: list[str]) -> int:
             print(HELP)
         case ["--version", *_]:
             print(limbeck.__version__)
+        case ["--completion", *rest]:
+            return _complete(rest)
         case [verb, *rest]:
             return _guarded(verb, rest)
     return 0
+
+
+def _complete(shells: list[str]) -> int:
+    if len(shells) != 1 or shells[0] not in SHELLS:
+        asked = " ".join(shells) or "nothing"
+        return _fail("--completion", f"{asked} is none of {', '.join(SHELLS)}; give one of these", 2)
+    print(flags.completion(shells[0], {verb: (text, _function(verb)) for verb, text in VERBS.items()}), end="")
+    return 0
+
+
+def _function(verb: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
+    return function
 
 
 def _guarded(verb: str, arguments: list[str]) -> int:
@@ -112,7 +134,7 @@ def _fail(verb: str, sentence: str, code: int) -> int:
 def _run(verb: str, arguments: list[str]) -> None:
     if verb not in VERBS:
         raise InputError(f"there is no such verb{recipe.nearest(verb, VERBS)}; limbeck --help lists them")
-    function = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
+    function = _function(verb)
     arguments, print_config = _without(arguments, "--print-config")
     arguments, given = _with_recipe(function, verb, arguments)
     values = parse(function, arguments, given)
@@ -127,6 +149,8 @@ def _run(verb: str, arguments: list[str]) -> None:
         _print(result)
     if problem := getattr(result, "problem", ""):  # the rest was done, and shown
         raise InputError(problem)
+    if failure := getattr(result, "failure", ""):
+        raise VerificationError(failure)
 
 
 @contextlib.contextmanager
@@ -208,61 +232,14 @@ def _with_recipe(function: Callable[..., Any], verb: str, arguments: list[str]) 
         if argument in {"-c", "--config"}:
             if i + 1 == len(arguments):
                 raise InputError(f"{argument} needs a recipe file")
-            said = recipe.read(Path(arguments[i + 1]), verb, _kinds(function))
-            given = {p.name: _tupled(said.pop(p.name)) for p in _words(function) if p.name in said}
+            said = recipe.read(Path(arguments[i + 1]), verb, flags.kinds(function))
+            given = {p.name: _tupled(said.pop(p.name)) for p in flags.words(function) if p.name in said}
             return recipe.flags(said) + arguments[:i] + arguments[i + 2 :], given
     return arguments, {}
 
 
 def _tupled(value: Any) -> Any:  # noqa: ANN401 - whatever the recipe has
     return tuple(value) if isinstance(value, list) else value
-
-
-def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of a verb's keywords, those of its settings dataclass among them."""
-    found: dict[str, Any] = {}
-    for name in inspect.signature(function).parameters:
-        kind = get_type_hints(function)[name]
-        found |= get_type_hints(kind) if dataclasses.is_dataclass(kind) else {name: kind}
-    found.pop("tell", None)
-    return found
-
-
-def _words(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters that take no flag: those before `*`."""
-    return [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-
-
-def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the keywords that `arguments` give a verb. Its parameters before `*` are words without a flag, for which
-    `given` has other defaults; the fields of a settings dataclass are flags of their own. Exits with 2 and a hint
-    where they don't fit."""
-    import tyro
-
-    signature, hints = inspect.signature(function), get_type_hints(function)
-    shown = [p for p in signature.parameters.values() if p.name != "tell"]
-    for p in _words(function):
-        hints[p.name] = Annotated[hints[p.name], tyro.conf.Positional]
-
-    def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
-        return values
-
-    parameters = [
-        p.replace(
-            annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY, default=(given or {}).get(p.name, p.default)
-        )
-        for p in shown
-    ]
-    collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
-    collect.__annotations__ = {p.name: hints[p.name] for p in shown}
-    collect.__doc__ = function.__doc__
-    return tyro.cli(
-        collect,
-        prog=f"limbeck {function.__name__}",
-        description=inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0],
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
-    )
 
 
 def _flattened(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from limbeck.errors import InputError
 
@@ -11,6 +11,16 @@ from limbeck.errors import InputError
 @dataclass(frozen=True)
 class Training:
     """How to train. Every field is a flag and a recipe key."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": (
+            "epochs", "batch", "lr", "schedule", "warmup", "milestones", "gamma", "optimizer", "momentum", "nesterov",
+            "weight_decay", "label_smoothing", "ema", "accumulate", "precision",
+        ),
+        "view": ("size", "augment", "crop_scale", "shift", "flip", "mixup", "cutmix"),
+        "run": ("resume", "seed", "limit", "validate_every", "repeats", "workers", "on_broken", "download", "track"),
+    }  # fmt: skip
+    """How --help groups the flags, those first that are needed most."""
 
     epochs: int = 20
     """Passes over the training images."""
@@ -21,19 +31,25 @@ class Training:
     accumulate: int = 1
     """Batches whose gradients make one optimiser step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """adamw suits transformers, with a rate of 0.001 or less."""
     lr: float = 0.1
     """Learning rate; a tenth of it suits a net that is already trained."""
     momentum: float = 0.9
+    """SGD's."""
     nesterov: bool = False
+    """SGD with Nesterov's momentum."""
     weight_decay: float = 5e-4
     """Of weights; biases and norms are never decayed."""
     schedule: Literal["step", "cosine", "constant"] = "cosine"
+    """How the learning rate falls."""
     milestones: tuple[float, ...] = ()
     """Step schedule: epochs at which the rate is multiplied by gamma."""
     gamma: float = 0.1
+    """Step schedule: what the rate is multiplied by at a milestone."""
     warmup: float = 0.0
     """Epochs of linear warm-up."""
     label_smoothing: float = 0.0
+    """Share of a label that is spread over all classes."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -63,6 +79,7 @@ class Training:
     download: bool = False
     """Let torchvision and timm fetch a named data set."""
     seed: int = 0
+    """Of the first weights, the order and the views of images."""
     resume: bool = False
     """Go on with the run in --out."""
     track: tuple[Literal["wandb", "mlflow"], ...] = ()

@@ -1,0 +1,125 @@
+"""A signature's flags: grouped in --help, completed by real shells."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from typing import get_type_hints
+
+import pytest
+
+from limbeck import cli, flags
+from limbeck.verbs.adapt import adapt
+from limbeck.verbs.settings import Training
+from limbeck.verbs.teach import teach
+
+SHOWN = {
+    "bash": (
+        "source /dev/stdin; COMP_WORDS=(limbeck {words}); COMP_CWORD={at}; _limbeck; "
+        "printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    ),
+    # _describe and _arguments belong to zsh's line editor: these show what they are given
+    "zsh": (
+        'compdef() {{ }}; _describe() {{ print -rl -- ${{(P)2%%:*}} }}; _arguments() {{ print -rl -- "$@" }}; '
+        "source /dev/stdin; words=(limbeck {words}); CURRENT=$(({at} + 1)); _limbeck"
+    ),
+    "fish": "source; complete -C 'limbeck {line}'",
+}
+
+
+def script(shell: str, capsys: pytest.CaptureFixture) -> str:
+    assert cli.main(["--completion", shell]) == 0
+    return capsys.readouterr().out
+
+
+def completed(shell: str, capsys: pytest.CaptureFixture, *words: str) -> list[str]:
+    """Return what the shell offers for the last of the words; zsh's before it picks those that fit."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    quoted = " ".join(f"'{word}'" for word in words)
+    asked = SHOWN[shell].format(words=quoted, at=len(words), line=" ".join(words))
+    bare = ["--norc"] if shell == "bash" else ["-f"] if shell == "zsh" else ["--no-config"]
+    done = subprocess.run(
+        [shell, *bare, "-c", asked], input=script(shell, capsys), capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return [line.partition("\t")[0].partition("[")[0].strip() for line in done.stdout.splitlines()]
+
+
+def test_every_setting_of_training_is_in_one_group_and_described():
+    grouped = [name for names in Training.GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(field.name for field in dataclasses.fields(Training))
+    assert all(flags.described(Training)[name] for name in grouped)
+
+
+def test_help_shows_examples_first_then_the_groups(capsys):
+    assert cli.main(["teach", "--help"]) == 0
+    out = capsys.readouterr().out
+    begins = ["Examples:", "--data STR", "learning options", "--epochs INT", "view options", "--size INT"]
+    places = [out.index(word) for word in [*begins, "run options", "--resume, ", "recipe options", "--config STR"]]
+    assert places == sorted(places)
+    assert "None" not in out
+
+
+def test_words_are_named_in_the_usage(capsys):
+    assert cli.main(["predict", "--help"]) == 0
+    assert "MODEL [IMAGES ...]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("function", [teach, adapt])
+def test_parsed_settings_are_a_training_with_the_verbs_defaults(function):
+    usual = get_type_hints(function)["training"]
+    default = function.__kwdefaults__["training"]
+    words = ["--out", "o", *(["m", "--target", "t"] if function is adapt else ["--data", "d", "--model", "m"])]
+    found = flags.parse(function, [*words, "--size", "32", "--seed", "3"])["training"]
+    assert isinstance(found, usual)
+    assert found == dataclasses.replace(default, size=32, seed=3)
+
+
+def test_the_flags_of_every_verb_are_no_keywords():
+    assert "recipe" not in flags.parse(teach, ["--data", "d", "--model", "m", "--out", "o"])
+
+
+@pytest.mark.parametrize("shell", flags.SHELLS)
+def test_a_shell_completes_verbs(capsys, shell):
+    found = completed(shell, capsys, "te" if shell != "zsh" else "")
+    if shell == "zsh":
+        assert found == list(cli.VERBS)
+    else:
+        assert found == [verb for verb in cli.VERBS if verb.startswith("te")]
+
+
+@pytest.mark.parametrize("shell", flags.SHELLS)
+@pytest.mark.parametrize("verb", ["teach", "predict"])
+def test_a_shell_completes_the_flags_of_a_verb(capsys, shell, verb):
+    found = completed(shell, capsys, verb, "--")
+    function = cli._function(verb)
+    named = {f"--{name.replace('_', '-')}" for name in flags.kinds(function)}
+    named -= {f"--{p.name}" for p in flags.words(function)} | {"--return"}
+    assert named | {"--config", "--print-config", "--help"} <= set(found)
+    assert ("--no-resume" in found) == (verb == "teach")
+    assert "--student" not in found
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_a_shell_completes_the_choices_of_a_flag(capsys, shell):
+    assert sorted(completed(shell, capsys, "teach", "--optimizer", "")) == ["adamw", "sgd"]
+
+
+def test_bash_offers_nothing_of_ours_for_a_value_so_that_it_offers_files(capsys):
+    assert completed("bash", capsys, "teach", "--data", "ph") == [""]
+    assert "complete -o bashdefault -o default -F _limbeck limbeck" in script("bash", capsys)
+
+
+@pytest.mark.parametrize("shell", [[], ["tcsh"], ["bash", "zsh"]])
+def test_another_shell_is_refused(capsys, shell):
+    assert cli.main(["--completion", *shell]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.endswith("is none of bash, zsh, fish; give one of these\n")
+
+
+def test_completion_loads_no_torch():
+    code = "import sys; from limbeck import cli; cli.main(['--completion', 'bash']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
