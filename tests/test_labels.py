@@ -610,11 +610,11 @@ def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, t
 
 def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers, top=3)
-    fine = label(verify=str(tmp_path / "labels"), limit=160, seed=5)
+    fine = label(verify=str(tmp_path / "labels"), limit=160)
     assert fine.views == 320
     assert fine.difference <= fine.limit
     with pytest.raises(VerificationError, match="has other weights"):
-        label(verify=str(tmp_path / "labels"), teachers=teachers[::-1], limit=160, seed=5)
+        label(verify=str(tmp_path / "labels"), teachers=teachers[::-1], limit=160)
     store = LabelStore.open(tmp_path / "labels")
     write(
         tmp_path / "wrong",
@@ -623,7 +623,7 @@ def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
         lambda images: distributions(0, len(images), 10),
     )
     with pytest.raises(VerificationError, match="say otherwise"):
-        label(verify=str(tmp_path / "wrong"), limit=160, seed=5)
+        label(verify=str(tmp_path / "wrong"), limit=160)
 
 
 def open_train():
@@ -659,6 +659,12 @@ def test_a_student_is_refused_labels_that_are_not_of_its_views(tmp_path, made_la
     with pytest.raises(InputError, match=words):
         student(tmp_path / "s", **{"labels": made_labels, **how})
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("hard_weight", [0.0, 1.0])
+def test_a_limited_store_serves_students_of_any_seed(tmp_path, made_labels, hard_weight):
+    training = replace(SHORT, seed=SHORT.seed + 1)
+    assert student(tmp_path / "s", training, labels=made_labels, hard_weight=hard_weight).epochs == SHORT.epochs
 
 
 @pytest.fixture(scope="module")

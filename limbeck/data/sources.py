@@ -313,16 +313,16 @@ def _idx(spec: str, split: Split, channels: int | None) -> Source:
         raise MissingSplitError(f"{spec} holds no {missing}; put it beside the other IDX files")
     pixels, labels = read_idx_pair(paths[0], paths[1])
     keys = tuple(f"{prefix}/{i:06d}" for i in range(len(pixels)))
-    classes = _idx_classes(spec, root)
+    classes = _idx_classes(spec, labels, root)
     return in_memory(pixels[:, None], labels, classes, spec=spec, split=split, keys=keys, channels=channels, note=note)
 
 
-def _idx_classes(spec: str, root: Path) -> tuple[str, ...]:
-    """Return numbers for names, over all splits; Fashion-MNIST's where one split is its own, be another cut short."""
-    found = [find_idx(root, f"{prefix}-labels-idx1-ubyte") for prefix in ("train", "val", "t10k")]
-    labels = [read_idx(path, 1) for path in found if path]
-    number = 1 + max(int(each.max(initial=0)) for each in labels)
-    if number == len(_FASHION) and any(zlib.crc32(each.tobytes()) in _FASHION_LABELS for each in labels):
+def _idx_classes(spec: str, labels: NDArray[np.uint8], root: Path) -> tuple[str, ...]:
+    """Return numbers for names; Fashion-MNIST's where one split has its very labels, be the other cut short."""
+    found = {prefix: find_idx(root, f"{prefix}-labels-idx1-ubyte") for prefix in ("train", "t10k")}
+    own = {prefix: read_idx(path, 1) for prefix, path in found.items() if path}
+    number = 1 + max(int(values.max(initial=0)) for values in (labels, own.get("train", labels)))
+    if number <= len(_FASHION) and any(zlib.crc32(values.tobytes()) in _FASHION_LABELS for values in own.values()):
         return _FASHION
     if number < 2:
         raise InputError(f"{spec} has one class only; a classifier needs two")

@@ -57,9 +57,12 @@ class Story:
     def to_json(self) -> dict[str, Any]:
         """Return the stages as JSON values."""
         stages = {Path(s.out).name: s.to_json() for s in self.stages}
-        later = {"adapted": self.adapted, "integers": self.integers, "hardware": self.hardware}
-        found = {name: stage.to_json() if stage else None for name, stage in later.items()}
-        return {"seconds": self.seconds, "stages": stages, **found}
+        later = {
+            "adapted": self.adapted.to_json(),
+            "integers": self.integers.to_json(),
+            "hardware": self.hardware.to_json() if self.hardware else None,
+        }
+        return {"seconds": self.seconds, "stages": stages, **later}
 
 
 def _share(stage: Trained) -> str:

@@ -101,7 +101,8 @@ def distill(
         for spec in teachers
     ]
     known = store.manifest.classes if store else frozen[0].classes
-    sets = open_sets(data, training, classes=known, labelled=hard_weight > 0)
+    drawn = replace(training, seed=store.manifest.seed) if store else training  # --limit takes the images of the store
+    sets = open_sets(data, drawn, classes=known, labelled=hard_weight > 0)
     torch.manual_seed(training.seed)  # a student begins alike, whatever its teachers drew when they were built
     net = new_net(student, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
     if store is None:

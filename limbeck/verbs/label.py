@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -387,7 +387,8 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     known = store.manifest
     accelerator = accelerator_for(training, folder)
     frozen = _same_teachers(store, teachers, compiled, accelerator)
-    sets = open_sets(data or known.data, training, classes=known.classes, labelled=False)
+    as_stored = replace(training, seed=known.seed)  # --limit takes the images of the store
+    sets = open_sets(data or known.data, as_stored, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
     judge(frozen, sets, training, accelerator, measure=False)  # puts their classes in order
     ask = objectives.ask(frozen, average=known.average, weights=known.weights, temperature=known.temperature)

@@ -39,7 +39,7 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
     from limbeck.data.sources import moments, open_source
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
-    train = opened("train") if labelled else _unlabelled(opened)
+    train = opened("train") if labelled else _any_images(opened)
     if labelled and train.labels is None:
         raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
     try:
@@ -50,6 +50,8 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
         held_out = None  # a heap of unlabelled images has no split to measure on
     if training.limit is not None:
         train = balanced(train, training.limit, training.seed)
+    if not labelled:  # labels may have said which images are held out, and how a limit is balanced, but no more
+        train = replace(train, labels=None, classes=())
     if held_out is not None and train.classes and held_out.classes != train.classes[: len(held_out.classes)]:
         raise InputError(
             f"{data} has other classes held out ({', '.join(held_out.classes[:5])}, ...) than to train on "
@@ -61,13 +63,12 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
     return Sets(train, held_out, named, mean, tuple(max(value, least) for value in std))
 
 
-def _unlabelled(opened: "Callable[..., Source]") -> "Source":
-    """Open the training split and forget its labels. Where there are labels, they decide which images are held out."""
+def _any_images(opened: "Callable[..., Source]") -> "Source":
+    """Open the training split, with its labels if it has any."""
     try:
-        found = opened("train")
+        return opened("train")
     except InputError:  # a heap of images
         return opened("train", labelled=False)
-    return replace(found, labels=None, classes=())
 
 
 def check_apart(out: str, source: "Source") -> None:
