@@ -1,18 +1,35 @@
 """What Yosys makes of a Design for the part: cells counted, not placed (docs/hardware.md says what that leaves out)."""
 
-import re
-import shutil
+import json
 import subprocess
+import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.fpga.parts import Part, part_of
+from limbeck.fpga.timing import Cell, Timing, estimate, registered
 
 _FAMILIES = {True: "xcup", False: "xc7"}  # by whether the part has DSP48E2s
-_LUT_RAMS = {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4}
+_LUTS = {"SRL16E": 1, "SRLC32E": 1, "LUT6_2": 1, **{f"LUT{size}": 1 for size in range(1, 7)}}
+_LUTS |= {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4}
+_PYOSYS = "from pyosys import libyosys; libyosys.Design().run_pass('tee -q -o synth/yosys.log script synth/synth.ys')"
+
+
+@dataclass(frozen=True)
+class Registers:
+    """How many DSPs have registers at A, at B, behind the multiplier (M) and at P, and how many are cascaded."""
+
+    a: int
+    b: int
+    m: int
+    p: int
+    cascaded: int  # take the sum of the DSP before over the chip's own wires
 
 
 @dataclass(frozen=True)
@@ -25,28 +42,39 @@ class Synthesis:
     urams: int
     luts: int  # logic, LUT memories and shift registers
     ffs: int
+    registers: Registers
+    timing: Timing | None  # an estimate; None for parts whose delays Limbeck does not know
 
 
 def available() -> str:
     """Return why designs cannot be synthesised here; empty where they can."""
-    return "" if shutil.which("yosys") else "yosys not found; apt-get install yosys"
+    return "" if _yosys() else "Yosys not found; pip install 'limbeck[synth]' or apt-get install yosys"
+
+
+def _yosys() -> list[str]:
+    """Return the command that runs synth/synth.ys: pyosys, else a yosys on the path, else none."""
+    if find_spec("pyosys"):
+        return [sys.executable, "-c", _PYOSYS]
+    return ["yosys", "-q", "-l", "synth/yosys.log", "-s", "synth/synth.ys"] if which("yosys") else []
 
 
 def synthesise(design: Path) -> Synthesis:
-    """Return what Yosys counts; InputError where it is missing or fails. The log is DESIGN/synth/yosys.log."""
+    """Return what Yosys counts; InputError where it is missing or fails.
+
+    The log is DESIGN/synth/yosys.log, the netlist DESIGN/synth/netlist.json.
+    """
     if missing := available():
         raise InputError(f"the design cannot be synthesised: {missing}")
     part = part_of(runs.read_json(design / "manifest.json")["part"])
     folder = design / "synth"
     folder.mkdir(exist_ok=True)
+    (folder / "netlist.json").unlink(missing_ok=True)
     runs.write_text(folder / "synth.ys", _script(part))
-    done = subprocess.run(
-        ["yosys", "-q", "-l", "synth/yosys.log", "-s", "synth/synth.ys"],
-        cwd=design, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
+    done = subprocess.run(_yosys(), cwd=design, capture_output=True, text=True, check=False)
+    if done.returncode or not (folder / "netlist.json").exists():
         raise InputError(f"yosys could not synthesise {design}: {(done.stdout + done.stderr).strip()[-500:]}")
-    return counted((folder / "stat.txt").read_text(), part.name)
+    netlist = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))
+    return counted(netlist["modules"]["limbeck"]["cells"], part)
 
 
 def _script(part: Part) -> str:
@@ -56,25 +84,31 @@ def _script(part: Part) -> str:
         f"read_verilog -sv {define}-I rtl rtl/*.sv\n"
         "read_verilog rtl/limbeck.v\n"
         f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf{urams} -top limbeck\n"
-        "tee -o synth/stat.txt stat\n"
+        "rename -wire\n"  # cells are called after what they drive
+        "opt_clean -purge\n"
+        "attrmap -remove src\n"
+        "write_json synth/netlist.json\n"
     )
 
 
-def counted(stat: str, part: str) -> Synthesis:
-    """Return the cells in the text of Yosys' `stat`."""
-    cells: Counter[str] = Counter()
-    for name, count in re.findall(r"^\s+([A-Z][A-Z0-9_]*)\s+(\d+)$", stat, re.MULTILINE):
-        cells[name] += int(count)
-
-    def total(pattern: str) -> int:
-        return sum(count for name, count in cells.items() if re.fullmatch(pattern, name))
-
-    lut_rams = sum(luts * cells[name] for name, luts in _LUT_RAMS.items())
+def counted(cells: Mapping[str, Cell], part: Part) -> Synthesis:
+    """Return the count of a netlist's cells, and its timing where the part has UltraScale+ delays."""
+    kinds = Counter(str(cell["type"]) for cell in cells.values())
     return Synthesis(
-        part=part,
-        dsps=total(r"DSP48E[12]"),
-        brams=total(r"RAMB36E[12]") + total(r"RAMB18E[12]") / 2,
-        urams=total("URAM288"),
-        luts=total(r"LUT[1-6]|LUT6_2") + total(r"SRL16E|SRLC32E") + lut_rams,
-        ffs=total(r"FD[RSCP]E"),
+        part=part.name,
+        dsps=kinds["DSP48E1"] + kinds["DSP48E2"],
+        brams=kinds["RAMB36E1"] + kinds["RAMB36E2"] + (kinds["RAMB18E1"] + kinds["RAMB18E2"]) / 2,
+        urams=kinds["URAM288"],
+        luts=sum(luts * kinds[name] for name, luts in _LUTS.items()),
+        ffs=sum(kinds[name] for name in ("FDRE", "FDSE", "FDCE", "FDPE")),
+        registers=_registers(cells),
+        timing=estimate(cells) if part.packs else None,
+    )
+
+
+def _registers(cells: Mapping[str, Cell]) -> Registers:
+    dsps = [cell for cell in cells.values() if str(cell["type"]).startswith("DSP48E")]
+    a, b, m, p = (sum(registered(dsp, f"{name}REG") for dsp in dsps) for name in "ABMP")
+    return Registers(
+        a, b, m, p, sum(any(isinstance(w, int) for w in dsp["connections"].get("PCIN", ())) for dsp in dsps)
     )

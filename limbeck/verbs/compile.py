@@ -20,14 +20,21 @@ CLOCK = 200e6  # Hz, for images/s
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine that would fit: its lanes (pixels, inputs, outputs) and what they cost."""
+    """An engine that would fit: its lanes (pixels, inputs, outputs), what they cost, cycles and images/s."""
 
     lanes: tuple[int, int, int]
     dsps: int
+    brams: int
+    urams: int
+    luts: int
+    ffs: int
+    latency: int
     interval: int
+    rate: float  # images/s at the stated clock
 
     def __str__(self) -> str:
-        return f"{self.dsps:,} DSPs, {self.interval:,} cycles an image, {CLOCK / self.interval:,.0f} images/s"
+        blocks = f"{self.brams:,} BRAMs" + (f", {self.urams:,} URAMs" if self.urams else "")
+        return f"{self.dsps:,} DSPs, {blocks}, {self.interval:,} cycles an image, {self.rate:,.0f} images/s"
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Compiled:
     resources: "Resources"
     choices: tuple[Choice, ...]
     synthesis: "Synthesis | None"  # what Yosys counts
+    clock: float  # Hz, assumed
+    pictures: tuple[str, ...]  # of the choices
 
     @property
     def utilisation(self) -> float:
@@ -52,9 +61,7 @@ class Compiled:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
-        need, part, lanes = self.resources, self.part, self.lanes
-        used = (("DSP", need.dsps, part.dsps), ("BRAM", need.brams, part.brams), ("URAM", need.urams, part.urams),
-                ("LUT", need.luts, part.luts), ("FF", need.ffs, part.ffs))  # fmt: skip
+        part, lanes = self.part, self.lanes
         return [
             ("design", f"{self.out} for {part.name} ({part.board})"),
             (
@@ -62,29 +69,48 @@ class Compiled:
                 f"{lanes.pixels} pixels x {lanes.inputs} inputs x {lanes.outputs} outputs, {self.ops} micro-ops",
             ),
             ("cycles", f"{self.cycles.latency:,} an image alone, {self.cycles.interval:,} in a stream (exact)"),
-            ("images/s", f"{CLOCK / self.cycles.interval:,.0f} at {CLOCK / 1e6:.0f} MHz (the clock is assumed)"),
+            (
+                "images/s",
+                f"{self.clock / self.cycles.interval:,.0f} at {self.clock / 1e6:g} MHz (the clock is assumed)",
+            ),
             ("multipliers busy", f"{self.utilisation:.1%} of {self.multipliers:,}"),
             *(
-                (name, f"{n:,} of {have:,}{'' if name == 'DSP' else ', estimated'}")
-                for name, n, have in used
-                if have or n
+                (name, f"{text}{'' if name == 'DSP' else ', estimated'}")
+                for name, text in _shares(self.resources, part)
             ),
-            *((f"{name} by Yosys", value) for name, value in self._counted()),
+            *(self._counted(self.synthesis) if self.synthesis else ()),
             *((" x ".join(map(str, choice.lanes)), str(choice)) for choice in self.choices),
+            *((("drawn", ", ".join(self.pictures)),) if self.pictures else ()),
         ]
 
-    def _counted(self) -> list[tuple[str, str]]:
-        found = self.synthesis
-        if found is None:
-            return []
+    def _counted(self, found: "Synthesis") -> list[tuple[str, str]]:
+        held, clock = found.registers, found.timing
+        registers = (
+            f"{held.a:,} A, {held.b:,} B, {held.m:,} M, {held.p:,} P of {found.dsps:,} DSPs; {held.cascaded:,} cascaded"
+        )
         return [
-            ("DSP, BRAM, URAM", f"{found.dsps:,}, {found.brams:,}, {found.urams:,}"),
-            ("LUT, FF", f"{found.luts:,}, {found.ffs:,}"),
+            *((f"{name} by Yosys", text) for name, text in _shares(found, self.part)),
+            ("registers", registers),
+            *(
+                (("clock", f"{clock} (an estimate, nothing is placed)"), ("longest path", clock.longest))
+                if clock
+                else ()
+            ),
         ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
-        return {**asdict(self), "utilisation": self.utilisation, "clock": CLOCK}
+        return {**asdict(self), "utilisation": self.utilisation}
+
+
+def _shares(need: "Resources | Synthesis", part: "Part") -> list[tuple[str, str]]:
+    """Return how much of each of the part's resources is needed, in words."""
+    found = []
+    for name in ("DSP", "BRAM", "URAM", "LUT", "FF"):
+        count, have = (getattr(of, f"{name.lower()}s") for of in (need, part))
+        if have or count:
+            found.append((name, f"{count:,} of {have:,}" + (f" ({count / have:.0%})" if have else "")))
+    return found
 
 
 def compile(
@@ -97,6 +123,7 @@ def compile(
     engine: str | None = None,
     explore: bool = False,
     synth: bool = False,
+    clock: float = CLOCK / 1e6,
     tell: Tell = runs.silent,
 ) -> Compiled:
     """Make an accelerator of a Program: RTL, weights, tables, driver, golden vectors, scripts for Vivado.
@@ -105,6 +132,7 @@ def compile(
 
     Examples:
         limbeck compile s.program --part xczu7ev --out design
+        limbeck compile s.program --part xczu3eg --out design --explore --clock 250
         limbeck compile adapted.program --engine design --out design2
 
     Args:
@@ -114,15 +142,18 @@ def compile(
         lanes: Output pixels, input channels and output channels at once, instead of the fastest.
         max_dsp: DSPs that the engine may take.
         engine: A design whose engine, and so whose bitstream, this program is to run on.
-        explore: Show what other engines would cost.
-        synth: Have Yosys count the cells; minutes.
+        explore: Show what other engines would cost, and draw it: explore.svg and explore.png in OUT.
+        synth: Have Yosys count the cells and estimate the clock; minutes.
+        clock: MHz that images/s are said for; an assumption, nothing is made for it.
     """
     from limbeck.fpga.emit import emit
-    from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
+    from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
     from limbeck.fpga.schedule import Lanes
     from limbeck.fpga.synth import synthesise
     from limbeck.integer.file import load
 
+    if not 0 < clock <= 1000:
+        raise InputError(f"--clock is {clock:g}; it must lie above 0 and be at most 1000 MHz")
     net = load(program)
     wanted = Lanes(*lanes) if lanes else None
     sizes = None
@@ -134,6 +165,8 @@ def compile(
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
     emit(found, net, Path(out), engine=sizes)
     tell("note", {"text": f"{out} written"})
+    choices = tuple(_choice(other, clock * 1e6) for other in trade_offs(net, part)) if explore else ()
+    pictures = _draw(Path(out), choices, found, clock) if choices else ()
     synthesis = synthesise(Path(out)) if synth else None
     return Compiled(
         out=out,
@@ -144,21 +177,46 @@ def compile(
         macs=macs(net),
         multipliers=sum(multipliers(found.lanes)),
         resources=resources(found),
-        choices=tuple(_choice(other) for other in _others(program, part)) if explore else (),
+        choices=choices,
         synthesis=synthesis,
+        clock=clock * 1e6,
+        pictures=pictures,
     )
 
 
-def _others(program: str, part: str) -> "tuple[Plan, ...]":
-    from limbeck.fpga.plan import trade_offs
-    from limbeck.integer.file import load
-
-    return trade_offs(load(program), part)
-
-
-def _choice(found: "Plan") -> Choice:
+def _choice(found: "Plan", clock: float) -> Choice:
     from limbeck.fpga.plan import resources
     from limbeck.fpga.schedule import cycles
 
-    lanes = found.lanes
-    return Choice((lanes.pixels, lanes.inputs, lanes.outputs), resources(found).dsps, cycles(found.schedule).interval)
+    lanes, time = found.lanes, cycles(found.schedule)
+    return Choice(
+        lanes=(lanes.pixels, lanes.inputs, lanes.outputs),
+        **asdict(resources(found)),
+        **asdict(time),
+        rate=clock / time.interval,
+    )
+
+
+def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -> tuple[str, ...]:
+    """Draw the choices and this design, which need not be among them; return the pictures' names."""
+    from limbeck.report import plots
+    from limbeck.report.explore import Point, trade_off
+
+    part = found.part
+    have = {"DSP": part.dsps, "BRAM": part.brams, "URAM": part.urams, "LUT": part.luts, "FF": part.ffs}
+    here = _choice(found, clock * 1e6)
+    shown = sorted({*choices, here}, key=lambda choice: (choice.dsps, choice.rate))
+    points = [
+        Point(
+            " x ".join(map(str, choice.lanes)),
+            choice.dsps,
+            choice.rate,
+            {name: getattr(choice, f"{name.lower()}s") / count for name, count in have.items() if count},
+        )
+        for choice in shown
+    ]
+    figure = trade_off(points, shown.index(here), f"{part.name} ({part.board}), {clock:g} MHz assumed")
+    names = tuple(str(out / f"explore.{kind}") for kind in ("svg", "png"))
+    for name in names:
+        plots.save(figure, Path(name))
+    return names

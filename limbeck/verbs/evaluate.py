@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
-from limbeck.errors import InputError
+from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
-from limbeck.verbs.models import load_model
+from limbeck.verbs.compile import CLOCK
+from limbeck.verbs.models import is_design, load_model, program_of
 from limbeck.verbs.sets import centre, workers_of
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from limbeck.nets.zoo import Classifier
 
 FLOPS_RULE = "2 FLOPs per multiply-accumulate"
+SIMULATED = 100  # images, unless told otherwise
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A teacher on the same images. Shares are in [0, 1]."""
+    """A teacher, or a Design's Program, on the same images. Shares are in [0, 1]."""
 
     name: str
     top1: float
@@ -66,7 +68,13 @@ class Evaluated:
             ("parameters", f"{self.parameters:,}"),
             ("MACs", f"{self.macs:,} an image = {self.flops:,} FLOPs ({FLOPS_RULE})"),
             ("images/s", f"{self.images_per_second:,.0f}, the net alone ({self.measured_on})"),
-            *((f"teacher {t.name}", f"top-1 {t.top1:.2%}, agrees on {t.agreement:.2%}") for t in self.teachers),
+            *(
+                (
+                    f"{'Program' if t.name.endswith('.program') else 'teacher'} {t.name}",
+                    f"top-1 {t.top1:.2%}, agrees on {t.agreement:.2%}",
+                )
+                for t in self.teachers
+            ),
             ("written", _gathered(self.files)),
         ]
         return [(name, value) for name, value in rows if value]
@@ -109,6 +117,7 @@ def evaluate(
     data: str,
     split: Literal["val", "test", "train"] = "val",
     teachers: tuple[str, ...] = (),
+    images: int | None = None,
     batch: int = 256,
     workers: int | None = None,
     on_broken: Literal["fatal", "skip"] = "fatal",
@@ -125,13 +134,16 @@ def evaluate(
         limbeck evaluate runs/s --data photos/ --teachers runs/t1 --out report/
         limbeck evaluate resnet50.ram_in1k --data imagenet/
         limbeck evaluate s.program --data photos/ --teachers runs/s
+        limbeck evaluate design --data photos/ --images 200
 
     Args:
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
-            quantize and export write: a .program file (run by numpy), an .onnx file (run by onnxruntime).
+            quantize, export and compile write: a .program file (run by numpy), an .onnx file (run by onnxruntime),
+            a design's folder (simulated by Verilator, and its Program beside it).
         data: As for teach; its classes must be the model's.
         split: Which images of it.
         teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
+        images: How many of them, evenly spaced; by default all, and 100 where a design is simulated.
         batch: Images at once.
         workers: Processes that decode images; by default one a core, none for small images held in memory.
         on_broken: What to do about images that can't be read.
@@ -146,6 +158,9 @@ def evaluate(
     source = open_source(data, split, on_broken=on_broken, download=download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
+    source = _some(source, SIMULATED if images is None and is_design(model) else images)
+    if is_design(model):
+        teachers = (str(program_of(model)), *teachers)
     state = PartialState()
     nets, notes = _loaded((model, *teachers), source, state)
     for note in notes:
@@ -157,13 +172,15 @@ def evaluate(
         _asked(net, spec, source, batch, workers, state, tell)
         for spec, net in zip((model, *teachers), nets, strict=True)
     ]
+    if is_design(model):
+        _check_scores(model, said, others[0])
     found = figures(said, source.classes)
     beside = tuple(
         Beside(spec, figures(other, source.classes).top1, agreement(said, other))
         for spec, other in zip(teachers, others, strict=True)
     )
     parameters, macs = _costs(nets[0])
-    rate, measured_on = _rate(nets[0], min(batch, len(source)), state)
+    rate, measured_on = _planned(model) if is_design(model) else _rate(nets[0], min(batch, len(source)), state)
     files: tuple[str, ...] = ()
     if out is not None and state.is_main_process:
         files = _write(Path(out), Path(model), said, found, source)
@@ -173,6 +190,33 @@ def evaluate(
     if files:
         runs.write_json(Path(files[-1]), result.to_json())
     return result
+
+
+def _some(source: "Source", count: int | None) -> "Source":
+    """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
+    import torch
+
+    from limbeck.data.sources import subset
+
+    if count is not None and count < 1:
+        raise InputError(f"--images is {count}; it must be at least 1")
+    if count is None or count >= len(source):
+        return source
+    return subset(source, torch.arange(count) * len(source) // count)
+
+
+def _check_scores(design: str, hardware: "Answers", program: "Answers") -> None:
+    """Raise VerificationError where the simulated hardware does not say what its Program says."""
+    if wrong := int((hardware.logits != program.logits).sum()):
+        raise VerificationError(
+            f"{design}: {wrong:,} of {program.logits.numel():,} scores of the simulated hardware are not its Program's"
+        )
+
+
+def _planned(design: str) -> tuple[float, str]:
+    """Return a Design's images/s in a stream, and under which assumption."""
+    interval = runs.read_json(Path(design) / "manifest.json")["cycles"]["interval"]
+    return CLOCK / interval, f"{interval:,} cycles an image at an assumed {CLOCK / 1e6:.0f} MHz"
 
 
 def _loaded(

@@ -1,18 +1,25 @@
-"""Any classifier that a verb can ask: a run, a tag, a file of weights, a Program, an ONNX file."""
+"""Any classifier that a verb can ask: a run, a tag, a file of weights, a Program, an ONNX file, a Design simulated."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from limbeck.integer.program import Program
     from limbeck.nets.classifier import Classifier
     from limbeck.nets.outside import Cost
 
 
 def load_model(spec: str) -> "Classifier":
-    """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, else as
-    zoo.load has it. InputError where it can't be used."""
+    """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a Design's folder
+    simulated by Verilator, else as zoo.load has it. InputError where it can't be used."""
+    if is_design(spec):
+        return _design(Path(spec))
     if spec.endswith(".program"):
         return _program(spec)
     if spec.endswith(".onnx"):
@@ -24,26 +31,63 @@ def load_model(spec: str) -> "Classifier":
     return zoo.load(spec)
 
 
+def is_design(spec: str) -> bool:
+    """Return whether `spec` is a folder that limbeck compile wrote."""
+    return program_of(spec).is_file() and (Path(spec) / "manifest.json").is_file()
+
+
+def program_of(design: str) -> Path:
+    """Return the Program that a Design was made of."""
+    return Path(design) / "net.program"
+
+
 def _program(path: str) -> "Classifier":
     """Return the Program in the file as a Classifier whose logits are its scores, in their unit."""
-    import numpy as np
-    from numpy.typing import NDArray
-
     from limbeck.integer.file import load
     from limbeck.integer.program import run
+
+    program = load(path)
+    return _integers(program, path, lambda images: run(program, images), engine="numpy", name="Program")
+
+
+def _design(folder: Path) -> "Classifier":
+    """Return the simulated hardware as a Classifier; each batch resets it and loads its memories."""
+    from limbeck.fpga.driver import Accelerator
+    from limbeck.fpga.simulate import build, running
+    from limbeck.integer.file import load
+
+    program, simulator = load(folder / "net.program"), build(folder)
+
+    def scores(images: "NDArray[np.uint8]") -> "NDArray[np.int64]":
+        with running(simulator) as port:
+            return Accelerator(port, folder).run(images)[0]
+
+    return _integers(program, str(folder), scores, engine="Verilator", name="Design")
+
+
+def _integers(
+    program: "Program",
+    path: str,
+    scores: "Callable[[NDArray[np.uint8]], NDArray[np.int64]]",
+    *,
+    engine: str,
+    name: str,
+) -> "Classifier":
+    """Return what says a Program's integer scores as a Classifier."""
+    import numpy as np
+
     from limbeck.nets.classifier import Lineage
     from limbeck.nets.outside import outside
 
-    program = load(path)
     seen = program.input
     if seen.height != seen.width:
         raise InputError(f"{path} takes {seen.height} x {seen.width} pixels; only squares are cut from images")
 
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return (run(program, images) * program.scale).astype(np.float32)
+    def answer(images: "NDArray[np.uint8]") -> "NDArray[np.float32]":
+        return (scores(images) * program.scale).astype(np.float32)
 
     return outside(
-        answer, engine="numpy", name="Program", classes=program.classes, size=seen.width, channels=seen.channels,
+        answer, engine=engine, name=name, classes=program.classes, size=seen.width, channels=seen.channels,
         interpolation=seen.interpolation, crop_pct=seen.crop_pct, cost=_cost(program),
         lineage=Lineage(path, data=str(program.lineage.get("data", ""))),
     )  # fmt: skip
