@@ -26,7 +26,7 @@ def from_hub(repository: str, names: tuple[str, ...] = WEIGHTS, *, remedy: str) 
         with contextlib.suppress(OSError, ValueError):  # not in the cache
             return Path(hf_hub_download(place, name, revision=revision or None, local_files_only=True))
     try:
-        _reach(constants.ENDPOINT)
+        reach(constants.ENDPOINT)
         for name in names:
             with contextlib.suppress(EntryNotFoundError):
                 return Path(hf_hub_download(place, name, revision=revision or None))
@@ -42,7 +42,7 @@ def from_url(url: str, *, remedy: str) -> Path:
         return path
     found = torch.hub.HASH_REGEX.search(path.name)
     try:
-        _reach(url)
+        reach(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), found[1] if found else None, progress=False)
     except (OSError, RuntimeError) as error:
@@ -50,7 +50,7 @@ def from_url(url: str, *, remedy: str) -> Path:
     return path
 
 
-def _reach(url: str) -> None:
+def reach(url: str) -> None:
     """Raise OSError where nothing answers."""
     with contextlib.suppress(urllib.error.HTTPError):  # an answer
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE).close()
