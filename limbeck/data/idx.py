@@ -43,7 +43,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
 
 
 def read_idx_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return uint8 images [N, H, W] and labels [N]."""
+    """Return uint8 images [N, H, W] and labels [N]; InputError where they are not of one number."""
     pixels, own = read_idx(images, 3), read_idx(labels, 1)
     if len(pixels) != len(own):
         raise InputError(f"{images} holds {len(pixels)} images and {labels} {len(own)} labels")

@@ -53,6 +53,7 @@ def open_image(data: bytes, channels: int) -> Image.Image:
     """Return the image in mode L (1 channel) or RGB (3), upright; its pixels may be decoded only when used.
 
     Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8; of several frames the first counts.
+    Raises what decoders raise, and ValueError for too many pixels.
     """
     image = Image.open(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
@@ -61,7 +62,7 @@ def open_image(data: bytes, channels: int) -> Image.Image:
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Return the image in mode L (1 channel) or RGB (3)."""
+    """Return the image in mode L (1 channel) or RGB (3); ValueError where its pixels have no known range."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode:
         return image

@@ -104,7 +104,7 @@ def open_source(
 
 
 def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
-    """Return the images `indices` of the source, in their order."""
+    """Return the images `indices` [M] of the source, in their order."""
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     digest = hashlib.sha256(source.fingerprint.encode() + chosen.numpy().tobytes()).hexdigest()
     return replace(

@@ -57,7 +57,10 @@ STREAM_VIEW, STREAM_MIX, STREAM_ORDER, STREAM_PATCH, STREAM_RANDOMISE, STREAM_SA
 
 
 def hash64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014): a well-mixing bijection of 64 bits."""
+    """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014): a well-mixing bijection of 64 bits.
+
+    Of each value; any shape.
+    """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

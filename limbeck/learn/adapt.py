@@ -52,7 +52,8 @@ class TwoDomains(nn.Module):
 
 
 def head_of(classifier: Classifier) -> nn.Linear:
-    """Return the last linear layer with as many outputs as there are classes, whose inputs are called features."""
+    """Return the last linear layer with as many outputs as there are classes, whose inputs [N, F] are called features;
+    InputError where there is none."""
     heads = [m for m in classifier.net.modules() if isinstance(m, nn.Linear)]
     fitting = [head for head in heads if head.out_features == len(classifier.classes)]
     if not fitting:
@@ -134,7 +135,7 @@ def _alignment_terms(
 
 
 def train_norms_only(classifier: Classifier) -> None:
-    """Let weights and biases of BatchNorm alone be trained (TENT, Wang et al. 2021)."""
+    """Let weights and biases of BatchNorm alone be trained (TENT, Wang et al. 2021); InputError where it has none."""
     classifier.requires_grad_(False)
     norms = [m for m in classifier.modules() if isinstance(m, _BatchNorm | StepBatchNorm)]
     if not norms:

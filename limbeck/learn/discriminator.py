@@ -22,7 +22,7 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
-    """Return x; what flows back through it changes sign."""
+    """Return x, of any shape; what flows back through it changes sign (Ganin & Lempitsky 2015)."""
     return _Reverse.apply(x)  # type: ignore[no-any-return]
 
 

@@ -25,15 +25,17 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
-    """Return ||C_s - C_t||² / (4 F²), squared Frobenius norm (Sun & Saenko 2016, "Deep CORAL", equation 1)."""
+    """Return ||C_s - C_t||² / (4 F²) of features [N_s, F] and [N_t, F], squared Frobenius norm of their covariances'
+    difference (Sun & Saenko 2016, "Deep CORAL", equation 1)."""
     return (covariance(source) - covariance(target)).square().sum() / (4 * source.shape[1] ** 2)
 
 
 def mmd(source: Tensor, target: Tensor) -> Tensor:
     """Return the squared maximum mean discrepancy, biased estimate (Gretton et al. 2012, equation 5), at least 0.
 
-    The kernel is the mean of five Gaussians exp(-d² / b), b = 2^k · the mean squared distance of different rows,
-    k = -2 ... 2 (multi-kernel, Long et al. 2015, "DAN"). No gradient flows through the bandwidths.
+    Features are [N_s, F] and [N_t, F]. The kernel is the mean of five Gaussians exp(-d² / b), b = 2^k · the mean
+    squared distance of different rows, k = -2 ... 2 (multi-kernel, Long et al. 2015, "DAN"). No gradient flows
+    through the bandwidths.
     """
     rows = torch.cat([source, target])
     squared = (rows[:, None] - rows[None]).square().sum(dim=2)
@@ -116,6 +118,7 @@ class DomainCritic(nn.Module):
         )  # fmt: skip
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return a logit [N] of features [N, F] and logits [N, classes]: above 0 for the source."""
         judged = self.judged(features, logits)
         held = judged.detach()
         seen = reverse_gradient(held + self.strength() * (judged - held))  # the value stays, the gradient shrinks
@@ -128,7 +131,8 @@ class DomainCritic(nn.Module):
         return 2 / (1 + math.exp(-10 * min(int(self.calls) / self.ramp, 1.0))) - 1
 
     def judged(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Return what is judged: features, or features x answers, through which no gradient flows to the answers."""
+        """Return what is judged [N, ...]: features, or features x answers, through which no gradient flows to the
+        answers."""
         if not self.classes:
             return features
         said = logits.softmax(dim=1).detach()
@@ -139,7 +143,8 @@ class DomainCritic(nn.Module):
 
 def domain_loss(critic: nn.Module, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
     """Return the mean binary cross-entropy of the critic, both domains weighing the same whatever their number of
-    images; each domain is (features, logits). Minimising it confuses the domains, as the critic reverses gradients."""
+    images; each domain is (features [N, F], logits [N, classes]). Minimising it confuses the domains, as the critic
+    reverses gradients."""
     n = len(source[0])
     logits = critic(torch.cat([source[0], target[0]]), torch.cat([source[1], target[1]]))
     return 0.5 * (F.softplus(-logits[:n]).mean() + F.softplus(logits[n:]).mean())

@@ -224,8 +224,8 @@ def predictions_csv(said: Answers, classes: Sequence[str], keys: Sequence[str]) 
 
 
 def speed(model: nn.Module, images: Tensor, *, seconds: float = 0.5) -> float:
-    """Return the images/s of `model` alone, the batch `images` being ready on its device: of the fastest batch in
-    `seconds`, as others on the machine only ever slow one down. A batch before these is not counted."""
+    """Return the images/s of `model` alone, the batch `images` [N, C, H, W] being ready on its device: of the fastest
+    batch in `seconds`, as others on the machine only ever slow one down. A batch before these is not counted."""
     with torch.inference_mode():
         model(images).cpu()  # kernels are chosen and memory is taken here
         begun, fastest = time.perf_counter(), math.inf

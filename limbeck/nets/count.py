@@ -34,14 +34,17 @@ class Table:
 
     @property
     def parameters(self) -> int:
+        """Trained values; BatchNorm's statistics are none."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates for one image; 2 FLOPs each."""
         return sum(layer.macs for layer in self.layers) + self.elsewhere
 
     @property
     def activations(self) -> int:
+        """Values that convolutions and linear layers write for one image."""
         return sum(layer.activations for layer in self.layers)
 
     @property

@@ -36,7 +36,10 @@ def from_hub(repository: str, names: tuple[str, ...] = WEIGHTS, *, remedy: str) 
 
 
 def from_url(url: str, *, remedy: str) -> Path:
-    """Return the file that torchvision publishes at `url`, checked by the hash in its name."""
+    """Return the file that torchvision publishes at `url`, checked by the hash in its name, from the cache where it is.
+
+    InputError, which `remedy` ends, where it can't be fetched.
+    """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if path.is_file():
         return path

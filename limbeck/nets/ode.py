@@ -1,8 +1,8 @@
 """Fixed-step solvers of an ordinary differential equation, unrolled: they train, export, quantise and lower.
 
-Each takes (f, z, steps, h) and returns the state after `steps` steps of z' = h·steps·f(z, t) from t = 0 to 1:
-with h = 1 / steps that is z' = f(z, t); with h = 1 every Euler step is one residual block. f(z, t, call) also
-gets the number of its evaluation, from 0 through all steps and stages, for what is kept per evaluation
+Each takes (f, z, steps, h), z of any shape, and returns the state after `steps` steps of z' = h·steps·f(z, t) from
+t = 0 to 1: with h = 1 / steps that is z' = f(z, t); with h = 1 every Euler step is one residual block. f(z, t,
+call) also gets the number of its evaluation, from 0 through all steps and stages, for what is kept per evaluation
 (BatchNorm's statistics).
 """
 

@@ -95,7 +95,7 @@ def input_of(name: str, channels: int) -> Input:
 
 
 def resolve(config: dict[str, Any], channels: int) -> Input:
-    """Return the input that a timm configuration describes, for nets with `channels`."""
+    """Return the input that a timm configuration describes, for nets with `channels`; InputError where it does not."""
     from timm.data.config import resolve_data_config
 
     try:
@@ -184,7 +184,10 @@ def _arguments(base: str) -> frozenset[str]:
 
 
 def pretrained(tag: str, state: dict[str, Tensor]) -> nn.Module:
-    """Return timm's net of a pinned tag, filled with the tag's own weights as they were published."""
+    """Return timm's net of a pinned tag, filled with `state`, its own weights by name as they were published.
+
+    InputError where they are not these, or not all.
+    """
     import timm
 
     try:

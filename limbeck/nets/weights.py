@@ -39,7 +39,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """Return a file's tensors by name and the file's SHA-256.
 
     Safetensors, or what torch.save wrote, read with weights_only, so that nothing in it runs. The usual wrappings
-    (`state_dict`, `model`, `model_ema`, ...) and prefixes (`module.`, `_orig_mod.`) are taken off.
+    (`state_dict`, `model`, `model_ema`, ...) and prefixes (`module.`, `_orig_mod.`) are taken off. InputError for a
+    file that holds anything else.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:

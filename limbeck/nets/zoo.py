@@ -96,7 +96,8 @@ def create(
 
     Random weights from torch's global generator; or, where `pretrained`, what `load(name)` finds, with a new
     head where the classes differ (the lineage says so). What is not given (size in pixels, mean and std of
-    pixels in [0, 1]) is as the name's own weights expect. Pretrained nets keep their channels.
+    pixels in [0, 1]) is as the name's own weights expect. Pretrained nets keep their channels. InputError for a
+    name that nobody knows, and for what it can't be built with.
     """
     if pretrained:
         if arguments:
