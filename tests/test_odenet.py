@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from limbeck.errors import InputError
-from limbeck.nets.odenet import DEPTHS, TimedConv, layout_of, ode_blocks, with_steps
+from limbeck.nets.odenet import DEPTHS, TimedConv, draw_steps, layout_of, ode_blocks, with_steps
 
 VARIANTS = ("resnet{}", "odenet{}", "rodenet1_{}", "rodenet2_{}", "rodenet3_{}", "rodenet12_{}", "rodenet13_{}")
 NAMES = [
@@ -194,8 +194,10 @@ def test_keywords_shape_the_net():
     [
         ({"solver": "dopri5"}, "solver is 'dopri5'; it must be one of euler, midpoint, heun, rk4"),
         ({"dsc": "some"}, "dsc is 'some'; it must be one of none, ode, all"),
-        ({"steps": 0}, "steps is 0; give one number from 1, or 3 of them, one an ODE block"),
-        ({"steps": (2, 2)}, r"steps is \(2, 2\); give one number from 1, or 3 of them, one an ODE block"),
+        ({"steps": 0}, "steps is 0; give one number above 0, or 3 of them, one an ODE block"),
+        ({"steps": (2, 2)}, r"steps is \(2, 2\); give one number above 0, or 3 of them, one an ODE block"),
+        ({"steps": 1.5}, "steps is 1.5; steps are whole numbers"),
+        ({"h": (1.0, -1.0, 1.0)}, r"h is \(1.0, -1.0, 1.0\); give one number above 0, or 3 of them"),
         ({"width": 0}, "width is 0; it must be at least 1"),
     ],
 )
@@ -224,6 +226,35 @@ def test_other_steps_keep_the_span_the_weights_and_the_original():
     assert [block.steps for block in ode_blocks(net).values()] == [3, 2, 2]
     for old, new in zip(net.parameters(), more.parameters(), strict=True):
         assert torch.equal(old, new)
+
+
+def test_drawn_steps_are_those_of_a_net_with_so_many_and_leave_statistics_alone():
+    torch.manual_seed(0)
+    net = timm.create_model("dsodenet20", in_chans=1)
+    x = torch.randn(8, 1, 16, 16)
+    net(x)
+    draw_steps(net, 3)
+    drawn = [block.drawn for block in ode_blocks(net).values()]
+    assert drawn != [3, 2, 2]  # else another seed
+    kept = {name: value.clone() for name, value in net.named_buffers() if ".f." in name}
+    fewer = with_steps(net, tuple(drawn)).train()
+    assert torch.equal(net.train()(x), fewer(x))
+    moved = {name for name, value in net.named_buffers() if name in kept and not torch.equal(value, kept[name])}
+    whole = [name for name, block in ode_blocks(net).items() if block.drawn == block.steps]
+    assert moved == {name for name in kept if name.split(".f.")[0] in whole}
+    net.eval()
+    assert torch.equal(net(x), with_steps(net, (3, 2, 2))(x))  # judged by all of its steps
+
+
+def test_steps_are_drawn_by_the_seed_from_one_to_all():
+    net = timm.create_model("dsodenet20")
+    drawn = []
+    for seed in range(40):
+        draw_steps(net, seed)
+        drawn.append(tuple(block.drawn for block in ode_blocks(net).values()))
+    assert [set(each) for each in zip(*drawn, strict=True)] == [{1, 2, 3}, {1, 2}, {1, 2}]
+    draw_steps(net, 7)
+    assert drawn[7] == tuple(block.drawn for block in ode_blocks(net).values())
 
 
 def test_nets_without_ode_blocks_have_no_steps():

@@ -90,6 +90,7 @@ class Loop:
     seed: int = 0
     accumulate: int = 1  # batches an optimiser step
     ema: ModelEmaV3 | None = None  # of the student
+    before_step: Callable[[int], None] | None = None  # called with the step's number, on every rank alike
 
 
 def fit(
@@ -143,6 +144,8 @@ def _advance(loop: Loop, stream: Iterator[Batch], student: nn.Module, progress: 
     # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
     seed = hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF
     _seed_generators(seed, loop.accelerator.device)
+    if loop.before_step is not None:
+        loop.before_step(progress.step)
     metrics, images = _step(loop, stream)
     progress.step += 1
     if loop.ema is not None:

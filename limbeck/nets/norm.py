@@ -124,11 +124,12 @@ class StepBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(steps, channels))
         self.register_buffer("running_var", torch.ones(steps, channels))
 
-    def forward(self, x: Tensor, step: int) -> Tensor:
+    def forward(self, x: Tensor, step: int | None) -> Tensor:
+        """Return x normalised by the batch in training, else by the step's statistics; step None keeps none."""
         return batch_norm(
             x,
-            self.running_mean[step],
-            self.running_var[step],
+            None if step is None else self.running_mean[step],
+            None if step is None else self.running_var[step],
             self.weight,
             self.bias,
             training=self.training,

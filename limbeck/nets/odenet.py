@@ -6,10 +6,12 @@ is published of dsODENet does not fix its layers: here it is ODENet with depthwi
 """
 
 import copy
+import math
 import re
 from collections import OrderedDict
 from typing import Any, Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from timm.layers.classifier import ClassifierHead
 from timm.models import build_model_with_cfg, register_model
@@ -61,7 +63,8 @@ class TimedConv(nn.Module):
 
 
 class OdeFunction(nn.Module):
-    """f(z, t) = norm2(conv2(relu(norm1(conv1(z, t))), t)); `call` is the number of the evaluation."""
+    """f(z, t) = norm2(conv2(relu(norm1(conv1(z, t))), t)); `call` is the number of the evaluation, None where it is
+    of another division into steps, whose statistics are not kept."""
 
     def __init__(self, channels: int, evaluations: int, *, time: bool, separable: bool) -> None:
         super().__init__()
@@ -70,23 +73,29 @@ class OdeFunction(nn.Module):
         self.conv2 = TimedConv(channels, time=time, separable=separable)
         self.norm2 = StepBatchNorm(channels, evaluations)
 
-    def forward(self, z: Tensor, t: float, call: int) -> Tensor:
+    def forward(self, z: Tensor, t: float, call: int | None) -> Tensor:
         inner = F.relu(self.norm1(self.conv1(z, t), call), inplace=True)
         outer: Tensor = self.norm2(self.conv2(inner, t), call)
         return outer
 
 
 class OdeBlock(nn.Module):
-    """z after `steps` steps of size `h` of z' = f(z, t): one set of weights, as deep as there are steps."""
+    """z after `steps` steps of size `h` of z' = f(z, t): one set of weights, as deep as there are steps.
+
+    In training `drawn` steps are taken over the same span.
+    """
 
     def __init__(self, f: OdeFunction, *, steps: int, h: float, solver: Solver) -> None:
         super().__init__()
         self.f = f
-        self.steps = steps
+        self.steps = self.drawn = steps
         self.h = h
         self.solver: Solver = solver
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.training and self.drawn != self.steps:
+            h = self.h * self.steps / self.drawn
+            return solve(lambda z, t, call: self.f(z, t, None), z, self.drawn, h, self.solver)
         return solve(self.f, z, self.steps, self.h, self.solver)
 
     def extra_repr(self) -> str:
@@ -132,7 +141,7 @@ def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
 class OdeNet(nn.Module):
     """A classifier of the family: images [N, in_chans, H, W] in, logits [N, num_classes] out.
 
-    `steps` replaces the executions of the ODE blocks, one number for all or one a block; `h` is a step's size
+    `steps` replaces the executions of the ODE blocks, one number for all or one a block; `h` is a step's size, alike
     (1 makes it a residual block, 1 / steps integrates over one unit of time); `dsc` says where convolutions
     are depthwise separable (the stem's never is); `width` is the first stage's, doubled by each down-sampling
     block. InputError for a bad value.
@@ -147,7 +156,7 @@ class OdeNet(nn.Module):
         width: int = 16,
         steps: int | tuple[int, ...] | None = None,
         solver: Solver = "euler",
-        h: float = 1.0,
+        h: float | tuple[float, ...] = 1.0,
         time: Time = "concat",
         dsc: Dsc = "none",
         stem: Stem = "3x3",
@@ -162,12 +171,13 @@ class OdeNet(nn.Module):
         if width < 1:
             raise InputError(f"width is {width}; it must be at least 1")
         first, second, third = layout if steps is None else _with_executions(layout, steps)
+        sizes = iter(_each("h", h, sum(stage.ode for stage in layout)))
 
         def iterated(channels: int, stage: Stage) -> nn.Module:
             if stage.ode:
                 evaluations = stage.executions * stages(solver)
                 f = OdeFunction(channels, evaluations, time=time == "concat", separable=dsc != "none")
-                return OdeBlock(f, steps=stage.executions, h=h, solver=solver)
+                return OdeBlock(f, steps=stage.executions, h=next(sizes), solver=solver)
             blocks = [Block(channels, channels, separable=dsc == "all") for _ in range(stage.executions)]
             return nn.Sequential(*blocks) if blocks else nn.Identity()
 
@@ -215,19 +225,27 @@ def _one_of(name: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a
         raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices.__args__)}")
 
 
-def _each(steps: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
+def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[float, ...]:
+    """Return the value for each of so many ODE blocks; InputError where `value` doesn't say them."""
+    each = (value,) * blocks if isinstance(value, int | float) else tuple(value)
+    if len(each) != blocks or not all(0 < one < math.inf for one in each):
+        raise InputError(f"{name} is {value}; give one number above 0, or {blocks} of them, one an ODE block")
+    return each
+
+
+def _steps_of_each(steps: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
     """Return the steps of each of so many ODE blocks; InputError where `steps` doesn't say them."""
-    each = (steps,) * blocks if isinstance(steps, int) else tuple(steps)
     if not blocks:
         raise InputError("the net has no ODE block whose steps could be set")
-    if len(each) != blocks or min(each) < 1:
-        raise InputError(f"steps is {steps}; give one number from 1, or {blocks} of them, one an ODE block")
-    return each
+    each = _each("steps", steps, blocks)
+    if any(int(count) != count for count in each):
+        raise InputError(f"steps is {steps}; steps are whole numbers")
+    return tuple(int(count) for count in each)
 
 
 def _with_executions(layout: tuple[Stage, ...], steps: int | tuple[int, ...]) -> tuple[Stage, ...]:
     """Return the layout with its ODE blocks' executions replaced by `steps`."""
-    left = iter(_each(steps, sum(stage.ode for stage in layout)))
+    left = iter(_steps_of_each(steps, sum(stage.ode for stage in layout)))
     return tuple(Stage(next(left), True) if stage.ode else stage for stage in layout)
 
 
@@ -252,14 +270,24 @@ def with_steps(model: nn.Module, steps: int | tuple[int, ...]) -> nn.Module:
     """
     model = copy.deepcopy(model)
     blocks = list(ode_blocks(model).values())
-    for block, count in zip(blocks, _each(steps, len(blocks)), strict=True):
+    for block, count in zip(blocks, _steps_of_each(steps, len(blocks)), strict=True):
         old = times(block.steps, block.solver)
         nearest = [min(range(len(old)), key=lambda i: abs(old[i] - t)) for t in times(count, block.solver)]
         for norm in (block.f.norm1, block.f.norm2):
             norm.take(nearest)
         block.h *= block.steps / count
-        block.steps = count
+        block.steps = block.drawn = count
     return model
+
+
+def draw_steps(model: nn.Module, seed: int) -> None:
+    """Have every ODE block take between 1 and its own number of steps in training, drawn by `seed`.
+
+    A net trained so, drawn anew at every step, is meant to be good with fewer steps too (see with_steps).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for block in ode_blocks(model).values():
+        block.drawn = int(torch.randint(1, block.steps + 1, (), generator=generator))
 
 
 def layout_of(name: str) -> tuple[Stage, Stage, Stage]:

@@ -15,7 +15,7 @@ class Training:
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": (
             "epochs", "batch", "lr", "schedule", "warmup", "milestones", "gamma", "optimizer", "momentum", "nesterov",
-            "weight_decay", "label_smoothing", "ema", "accumulate", "precision",
+            "weight_decay", "label_smoothing", "ema", "accumulate", "precision", "random_steps",
         ),
         "view": ("size", "augment", "crop_scale", "shift", "flip", "mixup", "cutmix"),
         "run": ("resume", "seed", "limit", "validate_every", "repeats", "workers", "on_broken", "download", "track"),
@@ -54,6 +54,9 @@ class Training:
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the trained net's arithmetic; bfloat16 helps dense nets on CPUs and GPUs that have it."""
+    random_steps: bool = False
+    """Every ODE block takes between 1 and its number of steps, drawn at each batch: a net to go on from with fewer
+    steps (limbeck steps)."""
     size: int | None = None
     """Side of the square that the net sees, in pixels; by default that of small images, else the net's own."""
     augment: Literal["auto", "crop", "shift", "none"] = "auto"

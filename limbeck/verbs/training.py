@@ -149,7 +149,17 @@ def prepared(
         optimizer=accelerator.prepare(optimizer), batches=batches, steps=steps, epochs=training.epochs, factor=factor,
         accelerator=accelerator, seed=training.seed, accumulate=training.accumulate,
         ema=ModelEmaV3(student, decay=training.ema, use_warmup=True) if training.ema else None,
+        before_step=_steps_drawn(student, training) if training.random_steps else None,
     )  # fmt: skip
+
+
+def _steps_drawn(student: "nn.Module", training: Training) -> "Callable[[int], None]":
+    """Return what has the student's ODE blocks take a random number of steps; InputError where it has none."""
+    from limbeck.nets import odenet
+
+    if not odenet.ode_blocks(student):
+        raise InputError("--random-steps is for nets with ODE blocks, such as dsodenet20; leave it out")
+    return lambda step: odenet.draw_steps(student, hash((training.seed, step)) & 0x7FFFFFFF)
 
 
 def steps_of(train: "Source", training: Training, ranks: int) -> int:
