@@ -32,6 +32,7 @@ VERBS = {
     "push": "publish a run as a model repository, on the hub or in a folder",
     "compile": "make an accelerator of a Program, sized to a chip",
     "simulate": "run images through a design in Verilator, every score compared",
+    "report": "write what runs are and do into one page that opens anywhere",
     "serve": "show images to models side by side, on a page in your browser",
     "demo": "tell the whole story on the built-in digits",
     "info": "show a net layer by layer: parameters, MACs, bytes",

@@ -1,0 +1,146 @@
+"""The story in figures: which net a report is about, and what to say of it first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limbeck.report.accelerator import CLOCK
+from limbeck.report.artefacts import Design
+from limbeck.report.values import ROLES, Adaptation, Net, Role
+
+_FIRST: tuple[Role, ...] = ("distilled", "labels", "adapted", "teacher", "program", "onnx")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure, what it is, and what to know about it."""
+
+    value: str
+    what: str
+    note: str
+
+
+def subject(nets: Sequence[Net]) -> Net | None:
+    """Return the net that the report is about: the first distilled one, else of the next role that there is."""
+    return min(nets, key=lambda net: _FIRST.index(net.role), default=None)
+
+
+def headline(nets: Sequence[Net], adaptations: Sequence[Adaptation]) -> str:
+    """Return the title; empty where there is no net."""
+    about = subject(nets)
+    if about is None:
+        return ""
+    taught = sum(net.role == "teacher" for net in nets)
+    if about.role == "distilled" and taught:
+        return f"{about.model}, distilled from {taught} teacher{'s' if taught > 1 else ''}"
+    if len(adaptations) == 1 and len(nets) <= 3:
+        return f"{about.model}, adapted to {adaptations[0].target}"
+    if len(nets) == 1:
+        return f"{about.model}, {ROLES[about.role]}"
+    return f"{len(nets)} nets compared"
+
+
+def lead(nets: Sequence[Net]) -> str:
+    """Return the story in some sentences: the net, its teachers, its twin; empty where there is no net."""
+    about = subject(nets)
+    if about is None:
+        return ""
+    if about.top1 is None:
+        return (
+            f"{about.name} has {about.parameters:,} parameters. There are no labelled images at hand to measure it by."
+        )
+    images = f"of {about.found.images:,} held-out images" if about.found else "of its held-out images"
+    said = [f"{about.name} names {_percent(about.top1)} {images} right, with {about.parameters:,} parameters."]
+    best = _best_teacher(about, nets)
+    if best is not None and best.top1 is not None:
+        said.append(f"Its best teacher, {best.name}, names {_percent(best.top1)} with {best.parameters:,}.")
+    twin = _twin(about, nets)
+    if twin is not None and twin.top1 is not None:
+        said.append(f"The same net trained on labels, {twin.name}, names {_percent(twin.top1)}.")
+    if about.range is not None and len(said) > 1:
+        half = (about.range[1] - about.range[0]) / 2
+        said.append(
+            f"With this many images each share is known to about ±{100 * half:.1f} points; "
+            "smaller differences may be chance."
+        )
+    return " ".join(said)
+
+
+def _peers(about: Net, nets: Sequence[Net], role: Role) -> list[Net]:
+    return [n for n in nets if n.role == role and n is not about and n.data == about.data and n.top1 is not None]
+
+
+def _best_teacher(about: Net, nets: Sequence[Net]) -> Net | None:
+    if about.role != "distilled":
+        return None
+    return max(_peers(about, nets, "teacher"), key=lambda net: net.top1 or 0.0, default=None)
+
+
+def _twin(about: Net, nets: Sequence[Net]) -> Net | None:
+    """Return the net of the same kind and size that learned from labels."""
+    if about.role != "distilled":
+        return None
+    alike = (n for n in _peers(about, nets, "labels") if (n.model, n.parameters) == (about.model, about.parameters))
+    return next(alike, None)
+
+
+def tiles(nets: Sequence[Net], designs: Sequence[Design], adaptations: Sequence[Adaptation]) -> tuple[Tile, ...]:
+    """Return the figures of the headline."""
+    about = subject(nets)
+    made: list[Tile | None] = [] if about is None else _of_net(about, nets)
+    if designs:
+        made.append(_hardware(designs[0]))
+    for change in adaptations[:1]:
+        made += _adapted(change)
+    return tuple(tile for tile in made if tile is not None)
+
+
+def _of_net(about: Net, nets: Sequence[Net]) -> list[Tile | None]:
+    made = [_share(about), _parameters(about, nets)]
+    program = next((net for net in nets if net.role == "program"), None)
+    if program is not None and program is not about:
+        note = "" if program.top1 is None else f"{_percent(program.top1)} of {program.data} named right"
+        what = "in integers"
+        if program.bytes < about.bytes:
+            what += f", {about.bytes / program.bytes:.1f} times smaller than {about.name}"
+        made.append(Tile(_bytes(program.bytes), what, note))
+    if about.seconds is not None:
+        made.append(Tile(f"{1000 * about.seconds:.2f} ms", "an image, alone, on one thread", f"{about.name}, float32"))
+    return made
+
+
+def _hardware(found: Design) -> Tile:
+    rate, board = CLOCK / found.cycles.interval, found.part.board
+    note = f"{found.cycles.interval:,} cycles, exact; {CLOCK / 1e6:.0f} MHz is assumed"
+    return Tile(f"{rate:,.0f} /s", f"images on the {board}'s accelerator", note)
+
+
+def _share(about: Net) -> Tile | None:
+    if about.top1 is None:
+        return None
+    known = "" if about.range is None else f"95 % interval {100 * about.range[0]:.1f} to {100 * about.range[1]:.1f} %"
+    return Tile(_percent(about.top1), "of held-out images named right", known)
+
+
+def _parameters(about: Net, nets: Sequence[Net]) -> Tile:
+    best = _best_teacher(about, nets)
+    note = f"{about.macs:,} multiply-accumulates an image"
+    if best is not None and best.parameters > about.parameters:
+        note = f"{best.parameters / about.parameters:.1f} times fewer than {best.name}"
+    return Tile(f"{about.parameters:,}", "parameters", note)
+
+
+def _adapted(found: Adaptation) -> list[Tile]:
+    shares = dict(found.shares)
+    if not {"source-only", "adapted"} <= shares.keys():
+        return []
+    value = f"{100 * shares['source-only']:.1f} → {_percent(shares['adapted'])}"
+    return [Tile(value, f"on {found.target}, adapted without labels", f"{found.judged:,} images to judge by")]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _bytes(value: int) -> str:
+    power = min(max((len(str(value)) - 1) // 3, 0), 4)
+    return f"{value / 1000**power:.{0 if power == 0 else 1}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -1,0 +1,133 @@
+"""What a report says, as values: nets and what was measured of them. Whoever measures fills these in."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from limbeck.learn.evaluate import Answers, Evaluation
+
+Role = Literal["teacher", "labels", "distilled", "adapted", "program", "onnx"]
+ROLES: dict[Role, str] = {
+    "teacher": "teacher",
+    "labels": "trained on labels",
+    "distilled": "distilled, without labels",
+    "adapted": "adapted, without labels",
+    "program": "integers",
+    "onnx": "ONNX",
+}
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net and what was measured of it."""
+
+    name: str  # as the page calls it
+    path: Path
+    role: Role
+    model: str  # "dsodenet20"
+    parameters: int
+    macs: int  # of one image
+    bytes: int  # of its weights on disk
+    engine: str  # what ran it
+    data: str = ""  # whose held-out images it was asked about
+    said: Answers | None = None
+    found: Evaluation | None = None  # None where images or labels are not at hand
+    recorded: float | None = None  # top-1 that its run noted down, over all held-out images
+    seconds: float | None = None  # of one image alone
+
+    @property
+    def top1(self) -> float | None:
+        """Share of images named right: as measured now, else as noted down."""
+        return self.recorded if self.found is None else self.found.top1
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The 95 % interval of the share measured now."""
+        return None if self.found is None else wilson(self.found.top1, self.found.images)
+
+
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of so many images (Wilson 1927)."""
+    z2 = 1.959964**2
+    middle = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = math.sqrt(z2 * (share * (1 - share) / images + z2 / (4 * images**2))) / (1 + z2 / images)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was named wrong."""
+
+    picture: str  # data:image/png;base64,...
+    key: str
+    true: str
+    said: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """An image that teachers call differently."""
+
+    picture: str
+    key: str
+    true: str
+    said: tuple[tuple[str, str, float], ...]  # net, class, probability
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """How far teachers agree on held-out images."""
+
+    names: tuple[str, ...]
+    data: str
+    images: int
+    differ: int  # images that they don't all call the same
+    pairs: tuple[tuple[str, str, float], ...]  # share of images that the two call the same
+    right: tuple[tuple[str, float], ...]  # top-1 where all agree, and where they don't, of everybody
+    splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A net's features of held-out images in the two directions in which they vary most."""
+
+    source: tuple[tuple[float, float], ...]
+    target: tuple[tuple[float, float], ...]
+    kept: float  # share of the variance that the two directions have
+
+
+class Recall(NamedTuple):
+    """Share of a class's images that were named right."""
+
+    name: str
+    before: float
+    after: float
+
+    @property
+    def fell(self) -> bool:
+        return self.after < self.before
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A net before and after it was adapted."""
+
+    name: str
+    before: str  # the run that it came from
+    source: str | None  # labelled images that it saw beside the target's
+    came_from: str  # the images that the net had been trained on; empty where that is not known
+    target: str
+    method: str
+    images: int  # that it learned from, without labels
+    shares: tuple[tuple[str, float], ...]  # source-only, new statistics, adapted, oracle: share of target images
+    judged: int  # labelled target images
+    recall: tuple[Recall, ...]  # those that changed most first
+    kept: str  # which candidate was saved
+    collapse: str
+    found: tuple[Evaluation, Evaluation] | None  # before, after, on the target
+    mistakes: tuple[Mistake, ...]  # that are left
+    clouds: tuple[Cloud, Cloud] | None
+    on_source: tuple[float, float] | None  # top-1 on held-out source images, before and after
+    missing: str = ""  # why something is not here

@@ -1,0 +1,318 @@
+"""The nets of a report, each asked about held-out images; adapted ones before and after."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.verbs import measured
+from limbeck.verbs.measured import Seen
+from limbeck.verbs.models import load_model
+
+if TYPE_CHECKING:
+    from limbeck.integer.program import Program
+    from limbeck.learn.evaluate import Answers
+    from limbeck.nets.count import Table
+    from limbeck.nets.zoo import Classifier
+    from limbeck.report.artefacts import Artefact, Integers, Onnx, Run
+    from limbeck.report.values import Adaptation, Net, Recall, Role
+
+
+@dataclass
+class Sight:
+    """The held-out images that nets are asked about, each set opened once, and what was wrong with some."""
+
+    data: str | None  # instead of what runs name
+    images: int  # at most
+    notes: list[str] = field(default_factory=list)
+    opened: dict[str, Seen | None] = field(default_factory=dict)
+
+    def of(self, spec: str) -> Seen | None:
+        """Return the images of `spec`, or None where they can't be had, which is noted."""
+        if spec not in self.opened:
+            found = measured.held_out(spec, self.images, asked=spec == self.data)
+            if isinstance(found, str):
+                self.notes.append(found)
+            self.opened[spec] = None if isinstance(found, str) else found
+        return self.opened[spec]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A net with what it said, ready to be asked more."""
+
+    net: "Net"
+    artefact: "Run | Integers | Onnx"
+    classifier: "Classifier"
+    table: "Table | None"  # of its layers; None where it runs outside torch
+    seen: Seen | None
+    said: "Answers | None"
+
+    @property
+    def verb(self) -> str:
+        """What made it; empty for what is no run."""
+        return getattr(self.artefact, "verb", "")
+
+    @property
+    def program(self) -> "Program | None":
+        return getattr(self.artefact, "program", None)
+
+
+def in_order(found: "Sequence[Artefact]") -> "tuple[Artefact, ...]":
+    """Return teachers first, then what learned from them, Programs, designs; each kind as it came."""
+    from limbeck.report.artefacts import Design, Integers, Labels, Onnx, Run
+    from limbeck.report.lineage import taught_by
+
+    teachers = taught_by(found)
+    order: tuple[Role, ...] = ("teacher", "labels", "distilled", "adapted")
+
+    def place(one: "Artefact") -> int:
+        match one:
+            case Run():
+                return order.index(role_of(one, teachers)) + (
+                    order.index("labels") < order.index(role_of(one, teachers))
+                )
+            case Labels():
+                return 2
+            case Integers():
+                return 6
+            case Onnx():
+                return 7
+            case Design():
+                return 8
+
+    return tuple(sorted(found, key=place))
+
+
+def role_of(run: "Run", teachers: frozenset[str]) -> "Role":
+    """Return what a run is in the story, where `teachers` are the weights that others learned from."""
+    from limbeck.report.artefacts import get
+
+    match run.verb:
+        case "adapt":
+            return "adapted"
+        case _ if get(run.lineage, str, "sha256") in teachers:
+            return "teacher"
+        case "distill":
+            return "distilled"
+        case _:
+            return "labels"
+
+
+def ask_all(
+    found: "Sequence[Artefact]", called: Mapping[Path, str], sight: Sight, timed: bool, tell: Tell
+) -> tuple[Asked, ...]:
+    """Load every net and ask it about its held-out images; time it where told."""
+    from limbeck.report.artefacts import Integers, Onnx, Run
+    from limbeck.report.lineage import taught_by
+
+    teachers = taught_by(found)
+    asked = []
+    for one in found:
+        if isinstance(one, Run | Integers | Onnx):
+            tell("note", {"text": f"{one.path} is asked"})
+            role: Role = (
+                role_of(one, teachers) if isinstance(one, Run) else "program" if isinstance(one, Integers) else "onnx"
+            )
+            asked.append(_asked(one, role, called[one.path], _data_of(one, found), sight, timed))
+    return tuple(asked)
+
+
+def _data_of(one: "Run | Integers | Onnx", found: "Sequence[Artefact]") -> str:
+    """Return whose held-out images a net is asked about: its run's; those of the run that a Program was made from;
+    else those of the first run."""
+    from limbeck.report.artefacts import Integers, Run, get
+    from limbeck.report.lineage import made_from
+
+    runs = [other for other in found if isinstance(other, Run)]
+    run = one if isinstance(one, Run) else made_from(one.program.lineage, found) if isinstance(one, Integers) else None
+    for choice in (run, *runs):
+        if choice is not None:
+            return get(choice.recipe, str, "target" if choice.verb == "adapt" else "data") or ""
+    return ""
+
+
+def _asked(one: "Run | Integers | Onnx", role: "Role", name: str, data: str, sight: Sight, timed: bool) -> Asked:
+    from limbeck.learn.evaluate import figures
+    from limbeck.nets import zoo
+    from limbeck.nets.outside import Outside
+    from limbeck.report.values import Net
+
+    with measured.one_thread() if role == "onnx" else measured.as_it_is():
+        net = zoo.freeze(load_model(str(one.path)), dtype="float32")
+    table = None if isinstance(net.net, Outside) else _table(net)
+    cost = net.net.cost if isinstance(net.net, Outside) else table
+    assert cost is not None
+    spec = data if role == "adapted" else sight.data or data
+    seen, said = _heard(net, str(one.path), spec, sight)
+    known = Net(
+        name=name, path=one.path, role=role, model=net.name, parameters=cost.parameters, macs=cost.macs,
+        bytes=_bytes(one.path), engine=net.net.engine if isinstance(net.net, Outside) else "torch",
+        data=spec if said is not None else "",
+        found=None if said is None or said.labels is None or seen is None else figures(said, seen.source.classes),
+        recorded=_recorded(one), seconds=measured.latency(net) if timed else None,
+    )  # fmt: skip
+    return Asked(known, one, net, table, seen if said is not None else None, said)
+
+
+def _heard(net: "Classifier", spec: str, data: str, sight: Sight) -> "tuple[Seen | None, Answers | None]":
+    """Return the images and what the net says of them; None where they are not there, or not of its classes."""
+    seen = sight.of(data) if data else None
+    if seen is None:
+        return None, None
+    try:
+        return seen, measured.ask(net, seen.source, spec)
+    except InputError as error:
+        sight.notes.append(str(error))
+        return None, None
+
+
+def _table(net: "Classifier") -> "Table":
+    from limbeck.nets.count import count
+
+    return count(net.net, (net.input.channels, net.input.size, net.input.size))
+
+
+def _bytes(path: Path) -> int:
+    return (path / "model.safetensors" if path.is_dir() else path).stat().st_size
+
+
+def _recorded(one: "Run | Integers | Onnx") -> float | None:
+    """Return the top-1 that a run noted down."""
+    from limbeck.report.artefacts import Run, number
+
+    if not isinstance(one, Run):
+        return None
+    places = (("evaluation", "top1"), ("top1",), ("report", "adapted"))
+    shares = (number(one.results, *keys) for keys in places)
+    return next((share for share in shares if share is not None and 0 <= share <= 1), None)
+
+
+# ---- adaptation -------------------------------------------------------------------------------------------
+
+
+def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int) -> "Adaptation":
+    """Return an adapted run beside the net that it came from, asked about the same images, with as many pictures of
+    mistakes at most."""
+    from limbeck.report.artefacts import Run
+
+    assert isinstance(after.artefact, Run)
+    made = _noted(after.net.name, after.artefact)
+    try:
+        before, home = _before(made.before, after.artefact, asked)
+        made = replace(made, came_from=made.source or home)
+        if before is None:
+            raise InputError(f"{made.before} is not at hand, so nothing could be asked of the net as it was.")
+        if after.seen is None or after.said is None:
+            raise InputError(f"The images of {made.target} are not at hand, so nothing could be asked about them.")
+        made = _on_source(made, before, after.classifier, after.seen, sight)
+        return _on_target(made, before, after, pictures)
+    except InputError as error:
+        return replace(made, missing=str(error))
+
+
+def _on_source(
+    made: "Adaptation", before: "Classifier", after: "Classifier", target: Seen, sight: Sight
+) -> "Adaptation":
+    """Add where features of both domains lie, and how good the nets are on the source, where that is at hand."""
+    seen = sight.of(made.came_from) if made.came_from else None
+    if seen is None:
+        return made
+    clouds = measured.cloud(before, seen.source, target.source), measured.cloud(after, seen.source, target.source)
+    if seen.source.labels is None:
+        return replace(made, clouds=clouds)
+    return replace(made, clouds=clouds, on_source=(_top1(before, seen), _top1(after, seen)))
+
+
+def _top1(net: "Classifier", seen: Seen) -> float:
+    """Return the share of labelled images that the net names right."""
+    from limbeck.learn.evaluate import figures
+
+    return figures(measured.ask(net, seen.source, "the net"), seen.source.classes).top1
+
+
+def _on_target(made: "Adaptation", before: "Classifier", after: Asked, pictures: int) -> "Adaptation":
+    """Add what both nets get wrong of the target, where it has labels."""
+    from limbeck.learn.evaluate import figures
+
+    if after.seen is None or after.said is None or after.net.found is None:
+        return made
+    source = after.seen.source
+    both = figures(measured.ask(before, source, made.before), source.classes), after.net.found
+    return replace(made, found=both, mistakes=measured.worst(after.said, source, pictures))
+
+
+def _noted(name: str, run: "Run") -> "Adaptation":
+    """Return what the run itself noted down."""
+    from limbeck.report.artefacts import get, number
+    from limbeck.report.values import Adaptation
+
+    report = get(run.results, dict, "report")
+    return Adaptation(
+        name=name, before=get(run.recipe, str, "model") or "", source=get(run.recipe, str, "source"), came_from="",
+        target=get(run.recipe, str, "target") or "", method=get(run.recipe, str, "method") or "",
+        images=int(number(run.results, "images") or 0), shares=_shares(report),
+        judged=int(number(report, "images") or 0), recall=_recall(report),
+        kept=_spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
+        found=None, mistakes=(), clouds=None, on_source=None,
+    )  # fmt: skip
+
+
+def _share(net: "Classifier", seen: Seen) -> float | None:
+    """Return the share of images that the net names right; None where they have no labels."""
+    if seen.source.labels is None:
+        return None
+    said = measured.ask(net, seen.source, "the net").logits.argmax(1)
+    return float((said == seen.source.labels).double().mean())
+
+
+def _before(spec: str, run: "Run", asked: Sequence[Asked]) -> "tuple[Classifier | None, str]":
+    """Return the net that a run was adapted from, where it is (as the recipe says, or beside the run), and the images
+    that it had been trained on, where it says so."""
+    from limbeck.nets import zoo
+    from limbeck.report.artefacts import Run, get, read
+
+    for place in (Path(spec), run.path.parent / Path(spec).name):
+        if (place / "model.json").is_file():
+            same = (one.classifier for one in asked if one.net.path.resolve() == place.resolve())
+            there = read(place)
+            home = get(there.recipe, str, "data") if isinstance(there, Run) else None
+            return next(same, None) or zoo.freeze(zoo.load(str(place)), dtype="float32"), home or ""
+    return None, ""
+
+
+def _shares(report: object) -> tuple[tuple[str, float], ...]:
+    from limbeck.report.artefacts import number
+
+    names = {
+        "source-only": "source_only", "new statistics": "norm", "adapted": "adapted", "oracle": "oracle",
+    }  # fmt: skip
+    found = [(name, number(report, key)) for name, key in names.items()]
+    return tuple((name, share) for name, share in found if share is not None)
+
+
+def _recall(report: object) -> "tuple[Recall, ...]":
+    """Return each class before and after, those that changed most first where there are many, else as they are."""
+    from limbeck.report.artefacts import get
+    from limbeck.report.values import Recall
+
+    found = []
+    for name, pair in (get(report, dict, "recall") or {}).items():
+        match pair:
+            case [int() | float() as before, int() | float() as after] if 0 <= before <= 1 and 0 <= after <= 1:
+                found.append(Recall(str(name), float(before), float(after)))
+    if len(found) > 40:
+        found.sort(key=lambda row: -abs(row.after - row.before))
+    return tuple(found)
+
+
+def _spelt(candidate: str) -> str:
+    match candidate:
+        case "source":
+            return "the model as it came"
+        case "norm":
+            return "the model with the target's BatchNorm statistics"
+        case _:
+            return f"epoch {int(candidate)}" if candidate.isdecimal() else candidate or "not noted"

@@ -1,0 +1,226 @@
+"""What a report measures when it is made: answers, latency, features, and images worth looking at."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.errors import InputError
+from limbeck.verbs.sets import centre, workers_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from limbeck.data.loader import Batch
+    from limbeck.data.sources import Source
+    from limbeck.learn.evaluate import Answers
+    from limbeck.nets.zoo import Classifier
+    from limbeck.report.values import Cloud, Mistake, Teachers
+
+BATCH = 128
+LARGEST = 112  # pixels: the side of a picture in the page
+CLOUD_IMAGES = 400  # of a domain
+_FAR = ("hfds", "hfids", "tfds", "wds")  # what is behind may be far: opened only where the user asks for it
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Held-out images that nets are asked about: an even choice of them."""
+
+    source: "Source"
+    whole: int  # how many there are
+
+
+def held_out(spec: str, images: int, *, asked: bool = False) -> Seen | str:
+    """Return at most `images` held-out images of `spec`, or why they can't be had. What a run names is not fetched over
+    a network; what the user `asked` for may be."""
+    from limbeck.data.sources import open_source
+
+    if not asked and spec.partition("/")[0].lower() in _FAR and not Path(spec).exists():
+        return f"{spec} was not opened; --data {spec} does"
+    try:
+        source = open_source(spec, "val", on_broken="skip")
+    except InputError as error:
+        return str(error)
+    return Seen(evenly(source, images), len(source))
+
+
+def evenly(source: "Source", images: int) -> "Source":
+    """Return the source, or so many of its images, evenly spaced."""
+    import torch
+
+    from limbeck.data.sources import subset
+
+    if len(source) <= images:
+        return source
+    return subset(source, torch.linspace(0, len(source) - 1, images, dtype=torch.float64).round().long())
+
+
+def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
+    """Return what the net says of all images; InputError where its classes are not theirs, or it says nonsense."""
+    from limbeck.learn.evaluate import answers
+    from limbeck.nets import zoo
+
+    if source.classes:
+        zoo.check_classes(net, source.classes)
+    said = answers(net, _views(net, source))
+    if not bool(said.logits.isfinite().all()):
+        raise InputError(f"{spec} answers with what is not a number; its weights are broken, leave it out")
+    return said
+
+
+def _views(net: "Classifier", source: "Source") -> "Iterator[Batch]":
+    from limbeck.data.loader import batches
+
+    return batches(
+        source, centre(net.input, whole=source.pixels is not None), batch=BATCH, seed=0, epoch=0, shuffle=False,
+        drop_last=False, workers=workers_of(source, None),
+    )  # fmt: skip
+
+
+def latency(net: "Classifier") -> float:
+    """Return the seconds of one image alone, of noise: the fastest of many, one thread of torch."""
+    import torch
+
+    from limbeck.learn.evaluate import speed
+
+    shape = (1, net.input.channels, net.input.size, net.input.size)
+    noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with one_thread():
+        return 1 / speed(net, noise, seconds=0.3)
+
+
+@contextmanager
+def one_thread() -> "Iterator[None]":
+    """Have torch compute in one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def as_it_is() -> "Iterator[None]":
+    """Change nothing."""
+    yield
+
+
+def pixels(net: "Classifier", source: "Source", count: int) -> "NDArray[np.uint8]":
+    """Return uint8 [N, C, H, W], at most `count` images evenly chosen, as a net that runs outside torch gets them."""
+    import torch
+
+    chosen = evenly(source, count)
+    parts = [net.prepare(batch.images).round().clamp(0, 255).to(torch.uint8) for batch in _views(net, chosen)]
+    return torch.cat(parts).numpy()
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------
+
+
+def picture(source: "Source", i: int) -> str:
+    """Return image i as data:image/png;base64, at most LARGEST pixels a side."""
+    image = source.read(i)
+    image.thumbnail((LARGEST, LARGEST))
+    written = io.BytesIO()
+    image.save(written, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def worst(said: "Answers", source: "Source", count: int) -> "tuple[Mistake, ...]":
+    """Return the `count` images that are named wrong with the highest probability."""
+    from limbeck.report.values import Mistake
+
+    assert said.labels is not None
+    sure, place = said.logits.double().softmax(1).max(1)
+    wrong = (place != said.labels).nonzero().flatten()
+    chosen = wrong[sure[wrong].argsort(descending=True, stable=True)][:count].tolist()
+    return tuple(
+        Mistake(
+            picture(source, i), source.keys[i], source.classes[int(said.labels[i])], source.classes[int(place[i])],
+            float(sure[i]),
+        )
+        for i in chosen
+    )  # fmt: skip
+
+
+def disagreement(names: Sequence[str], said: "Sequence[Answers]", seen: Seen, count: int) -> "Teachers":
+    """Return how far these nets agree, and the `count` images that they differ about most surely."""
+    import torch
+
+    from limbeck.learn.evaluate import agreement
+    from limbeck.report.values import Split, Teachers
+
+    source = seen.source
+    shares = torch.stack([answers.logits.double().softmax(1) for answers in said])  # [teachers, images, classes]
+    sure, place = shares.max(2)
+    differ = (place != place[:1]).any(0)
+    chosen = differ.nonzero().flatten()
+    chosen = chosen[sure[:, chosen].amin(0).argsort(descending=True, stable=True)][:count]
+
+    def split(i: int) -> Split:
+        true = "" if source.labels is None else source.classes[int(source.labels[i])]
+        calls = zip(names, place[:, i].tolist(), sure[:, i].tolist(), strict=True)
+        return Split(picture(source, i), source.keys[i], true, tuple((n, source.classes[c], p) for n, c, p in calls))
+
+    return Teachers(
+        names=tuple(names),
+        data=source.spec,
+        images=len(source),
+        differ=int(differ.sum()),
+        pairs=tuple(
+            (names[a], names[b], agreement(said[a], said[b])) for b in range(len(names)) for a in range(b)
+        ),
+        right=_right(names, place, source.labels, differ, shares.mean(0).argmax(1)),
+        splits=tuple(split(i) for i in chosen.tolist()),
+    )  # fmt: skip
+
+
+def _right(
+    names: Sequence[str], place: "Tensor", labels: "Tensor | None", differ: "Tensor", together: "Tensor"
+) -> tuple[tuple[str, float], ...]:
+    """Return each one's share of right names among the images that they differ about, and that of their average."""
+    if labels is None or not bool(differ.any()):
+        return ()
+    hits = [*(place == labels), together == labels]
+    return tuple(
+        (name, float(hit[differ].double().mean())) for name, hit in zip((*names, "their average"), hits, strict=True)
+    )
+
+
+# ---- features ---------------------------------------------------------------------------------------------
+
+
+def cloud(net: "Classifier", source: "Source", target: "Source") -> "Cloud":
+    """Return where the net's features of both domains lie in the two directions in which they vary most (PCA)."""
+    import torch
+
+    from limbeck.report.values import Cloud
+
+    both = [_features(net, evenly(domain, CLOUD_IMAGES)) for domain in (source, target)]
+    every = torch.cat(both).double()
+    every -= every.mean(0)
+    _, sizes, axes = torch.linalg.svd(every, full_matrices=False)
+    axes = axes[:2] * axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()  # svd leaves the sign open
+    flat = (every @ axes.T).tolist()
+    points = [(row[0], row[1] if len(row) > 1 else 0.0) for row in flat]
+    kept = float(sizes[:2].square().sum() / sizes.square().sum().clamp_min(1e-300))
+    return Cloud(tuple(points[: len(both[0])]), tuple(points[len(both[0]) :]), kept)
+
+
+def _features(net: "Classifier", source: "Source") -> "Tensor":
+    import torch
+
+    from limbeck.learn.adapt import TwoDomains
+
+    looking = TwoDomains(net)
+    with torch.inference_mode():
+        return torch.cat([looking(batch.images)[0] for batch in _views(net, source)])

@@ -1,0 +1,186 @@
+"""limbeck report: what runs are and do, as one page that needs nothing else."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.verbs import measured
+from limbeck.verbs.asked import Asked, Sight, adaptation, ask_all, in_order
+
+if TYPE_CHECKING:
+    from limbeck.report.artefacts import Artefact, Design
+    from limbeck.report.page import Layers, Page, Wrong
+    from limbeck.report.values import Teachers
+
+MISTAKES, LEFT, SPLITS = 12, 12, 8  # pictures: of the net, left after an adaptation, of teachers at odds
+TIMED = (
+    "Latency: one image alone, the fastest of many, float32, torch and onnxruntime with one thread, Programs in numpy "
+    "with its own; measured when this page was made."
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A page that was written."""
+
+    out: str
+    title: str
+    nets: tuple[tuple[str, float | None], ...]  # name, top-1
+    left_out: tuple[str, ...]  # what the page has no section of
+    notes: tuple[str, ...]
+    size: int  # bytes
+    seconds: float
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value); the page's path is last."""
+        named = [(name, "not measured" if top1 is None else f"top-1 {top1:.2%}") for name, top1 in self.nets]
+        gone = [("left out", ", ".join(self.left_out))] if self.left_out else []
+        notes = [("note", note) for note in self.notes]
+        return [*named, *gone, *notes, ("seconds", f"{self.seconds:.1f}"), ("report", self.out)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        return asdict(self)
+
+
+def report(
+    run: str,
+    others: tuple[str, ...] = (),
+    *,
+    out: str = "report.html",
+    data: str | None = None,
+    images: int = 2000,
+    latency: bool = True,
+    tell: Tell = runs.silent,
+) -> Reported:
+    """Write what runs are and do into one page, report.html, that opens anywhere and asks nobody for anything.
+
+    Accuracy against size and latency, training curves, mistakes, calibration, disagreement of teachers, adaptation,
+    layers, the accelerator, cost, lineage, commands: what the runs have. Nets are asked anew about held-out images.
+
+    Examples:
+        limbeck report runs/demo
+        limbeck report runs/t1 runs/s s.program design --out s.html
+
+    Args:
+        run: A run folder, label store, .program, .onnx or design; or a folder of these.
+        others: More of them: all are compared.
+        out: The page to write.
+        data: Held-out images to ask the nets about, instead of those that each run names; adapted nets keep theirs.
+        images: How many of them at most, evenly chosen.
+        latency: Measure how long one image takes.
+    """
+    from limbeck.report import artefacts
+    from limbeck.report.page import render
+
+    begun = time.monotonic()
+    if images < 1:
+        raise InputError(f"--images is {images}; it must be at least 1")
+    found, notes = artefacts.find((run, *others))
+    page = _page(in_order(found), notes, Sight(data, images), latency, tell)
+    runs.write_text(Path(out), render(page))
+    return Reported(
+        out=out,
+        title=page.title,
+        nets=tuple((net.name, net.top1) for net in page.nets),
+        left_out=tuple(what for what, _ in page.missing),
+        notes=page.notes,
+        size=Path(out).stat().st_size,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, timed: bool, tell: Tell) -> "Page":
+    """Ask all nets and return what the page says."""
+    from limbeck.report import accelerator, lineage, story
+    from limbeck.report.artefacts import Design, Run, named
+    from limbeck.report.page import Chip, Curves, Page
+
+    called = named(found)
+    asked = ask_all(found, called, sight, timed, tell)
+    changes = tuple(adaptation(one, asked, sight, LEFT) for one in asked if one.verb == "adapt")
+    nets, designs = tuple(one.net for one in asked), tuple(one for one in found if isinstance(one, Design))
+    page = Page(
+        title=story.headline(nets, changes) or f"{called[found[0].path]}, without nets",
+        lead=story.lead(nets),
+        about=f"Limbeck report, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
+        tiles=story.tiles(nets, designs, changes),
+        nets=nets,
+        timed=TIMED if timed else "",
+        curves=tuple(Curves(called[r.path], r.verb, r.history) for r in found if isinstance(r, Run) and r.history),
+        wrong=_wrong(asked),
+        teachers=_teachers(asked),
+        layers=_layers(asked, designs, called),
+        chips=tuple(Chip(called[one.path], one, accelerator.passes(one)) for one in designs),
+        adaptations=changes,
+        costs=lineage.costs(found, called),
+        origins=lineage.origins(found, called),
+        commands=lineage.commands(found, called),
+        notes=(*notes, *sight.notes),
+    )
+    return replace(page, missing=_missing(page))
+
+
+def _wrong(asked: "Sequence[Asked]") -> "Wrong | None":
+    """Return what the net that the report is about gets wrong; None where it was not asked."""
+    from limbeck.report import story
+    from limbeck.report.page import Wrong
+
+    about = next((one for one in asked if one.net is story.subject([one.net for one in asked])), None)
+    if about is None or about.seen is None or about.said is None or about.net.found is None:
+        return None
+    mistakes = measured.worst(about.said, about.seen.source, MISTAKES)
+    return Wrong(about.net.name, about.net.data, about.net.found, mistakes)
+
+
+def _teachers(asked: "Sequence[Asked]") -> "Teachers | None":
+    """Return how the teachers that saw the same images differ; None where there are no two."""
+    them = [one for one in asked if one.net.role == "teacher" and one.said is not None]
+    them = [one for one in them if one.seen is them[0].seen]
+    if len(them) < 2 or them[0].seen is None:
+        return None
+    said = [one.said for one in them if one.said is not None]
+    return measured.disagreement([one.net.name for one in them], said, them[0].seen, SPLITS)
+
+
+def _layers(asked: "Sequence[Asked]", designs: "Sequence[Design]", called: Mapping[Path, str]) -> "tuple[Layers, ...]":
+    """Return the layers of every Program and of every kind of net, each kind once."""
+    from limbeck.report import layers, story
+    from limbeck.report.page import Layers
+
+    made = []
+    for one in asked:
+        if one.program is not None:
+            images = None if one.seen is None else measured.pixels(one.classifier, one.seen.source, layers.IMAGES)
+            made.append(Layers(one.net.name, "Program, integers", None, layers.rows(one.program, images)))
+    if not made:
+        made = [Layers(called[d.path], "Program, integers", None, layers.rows(d.program, None)) for d in designs]
+    about = story.subject([one.net for one in asked])
+    seen = set()
+    for one in sorted(asked, key=lambda one: one.net is not about):
+        kind = (one.net.model, one.net.parameters, one.net.macs)
+        if one.table is not None and kind not in seen:
+            seen.add(kind)
+            made.append(Layers(one.net.name, one.net.model, one.table, ()))
+    return tuple(made)
+
+
+def _missing(page: "Page") -> tuple[tuple[str, str], ...]:
+    """Return the sections that the page lacks, and what would bring each."""
+    asked = any(net.found for net in page.nets)
+    every = [
+        ("Nets", page.nets, "give run folders, .program or .onnx files"),
+        ("Training curves", page.curves, "give run folders that limbeck teach, distill or adapt wrote"),
+        ("Mistakes, calibration", asked, "labelled held-out images: give --data with where they are now"),
+        ("Latency", page.timed, "leave --no-latency out"),
+        ("Disagreement of teachers", page.teachers, "give two teachers and the student or label store that names them"),
+        ("Adaptation", page.adaptations, "give a run of limbeck adapt"),
+        ("Formats and saturation", any(one.rows for one in page.layers), "give a .program, by limbeck quantize"),
+        ("Accelerator", page.chips, "give a design, by limbeck compile"),
+    ]
+    return tuple((what, remedy) for what, there, remedy in every if not there)
