@@ -180,16 +180,21 @@ def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[
 
 
 def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: str = "") -> "Voice":
+    import numpy as np
     from accelerate import PartialState
 
     from limbeck.nets import zoo
-    from limbeck.ui.voice import Voice
+    from limbeck.ui.voice import Voice, answer
 
     zoo.freeze(net.to(PartialState().device), dtype="float32")
     seen = net.input
     detail = detail or f"{net.name}, {_weights(net):,} parameters, {seen.size} px {_COLOURS[seen.channels]}"
     whole, cut = centre(seen, whole=True), centre(seen, whole=False)
-    return Voice(model, kind, detail, net, whole, cut, _meanings(net.classes), worker)
+    voice = Voice(model, kind, detail, net, whole, cut, _meanings(net.classes), worker)
+    first = worker.submit(answer, voice, np.zeros((3, seen.size, seen.size), np.uint8)).result()  # the slow one
+    if "error" in first:
+        raise InputError(first["error"])
+    return voice
 
 
 def _weights(net: "Classifier") -> int:

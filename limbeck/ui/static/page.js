@@ -81,16 +81,19 @@ function card({ name, kind, detail }) {
   const title = make("h2", "", short(name));
   title.title = name;
   const answer = make("div", "answer");
-  element.append(title, make("p", "", kind), make("p", "", detail), answer);
+  element.append(title, make("p", "", kind), make("p", "detail", detail), answer);
   $("voices").append(element);
 
   function show({ error, top, milliseconds }, label) {
-    element.classList.remove("waiting");
-    element.classList.toggle("wrong", Boolean(label && top && top[0].class !== label));
+    element.className = "card";
     if (error) return answer.replaceChildren(make("p", "bad", error));
+    const verdict = label && (top[0].class === label ? "right" : "wrong");
+    element.className = `card ${verdict}`;
     const list = make("ol", "");
     list.append(...top.map(row));
-    answer.replaceChildren(list, make("p", "time", duration(milliseconds)));
+    const time = make("p", "time", verdict ? `${duration(milliseconds)}, ` : duration(milliseconds));
+    time.append(make("span", "mark", verdict));
+    answer.replaceChildren(list, time);
   }
   return { element, show };
 }
@@ -163,7 +166,7 @@ document.addEventListener("drop", (event) => {
 
 if (about.samples) {
   $("sample").hidden = false;
-  $("sample").title = about.data;
+  $("sample").title = `A random image of ${about.data}`;
   $("sample").onclick = () => give(Math.floor(Math.random() * about.samples));
 }
 
@@ -181,7 +184,7 @@ if (about.drawing) {
     pen.fillRect(0, 0, side, side);
     canvas.hidden = $("hint").hidden = false;
     $("given").hidden = true;
-    $("hint").textContent = "Draw here, large and in the middle, or drop an image";
+    $("hint").textContent = "Draw here, large, or drop an image";
     $("caption").textContent = "Your drawing";
     given = null;
   }
@@ -214,7 +217,6 @@ if (about.drawing) {
   canvas.onpointermove = (event) => last && stroke(event);
   canvas.onpointerup = canvas.onpointercancel = () => (last = null);
   $("draw").hidden = false;
-  $("draw").textContent = "New drawing";
   $("draw").onclick = clear;
   $("lead").textContent = "Draw, drop, paste or choose an image. Every model says what it sees.";
   clear();
