@@ -30,6 +30,7 @@ from limbeck.integer.program import (
     run,
     trace,
 )
+from limbeck.integer.scales import _weight_clips
 from limbeck.integer.survey import survey
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm, reestimate
@@ -171,8 +172,8 @@ class Bounds:
                     scale = torch.tensor(layer.requant.scale).double()[:, None, None]
                     bound = mean_bound(layer.requant, scale, bound, x)
                 case _:
-                    scale = torch.tensor(layer.requant.scale).double()[:, None, None]
-                    bound = conv_bound(float_layer, layer, scale, bound, x, evaluation)
+                    before, scale = scale, torch.tensor(layer.requant.scale).double()[:, None, None]
+                    bound = conv_bound(float_layer, layer, before, scale, bound, x, evaluation)
             yield name, (self.floats[name] - scale * y).abs(), bound
             x = y
 
@@ -194,8 +195,9 @@ def mean_bound(requant, scale, bound, x):
     return bound.mean((2, 3), keepdim=True) + scale * (total * 2.0 ** -(requant.shift + 1) + 0.5)
 
 
-def conv_bound(layer, made, scale, bound, x, evaluation):
-    """What came in wrong, times |w|; half a unit for each weight, offset and border; the multiplier; the result."""
+def conv_bound(layer, made, in_scale, scale, bound, x, evaluation):
+    """What came in wrong, times |w|; what rounding or clipping took from each weight, at least half a unit; half a
+    unit for offset and border; the multiplier; the result."""
     requant = made.requant
     same = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
     spread = F.conv2d(bound, layer.weight.abs(), **same)
@@ -208,12 +210,24 @@ def conv_bound(layer, made, scale, bound, x, evaluation):
     weight = torch.from_numpy(np.abs(made.weight)).double().reshape(layer.weight.shape)
     acc = F.conv2d(x.abs(), weight, **same) + torch.from_numpy(np.abs(offset) + border)
     unit = scale * torch.from_numpy((mult + 0.5) * 2.0**-requant.shift)
-    halves = F.conv2d(x.abs(), torch.ones_like(weight), **same) + 1 + ticks
-    return spread + unit * halves / 2 + scale * (acc * 2.0 ** -(requant.shift + 1) + 0.5)
+    off = F.conv2d(
+        x.abs(), weight_errors(layer, made, weight, in_scale, scale, evaluation).maximum(unit[..., None] / 2), **same
+    )
+    return spread + off + unit * (1 + ticks) / 2 + scale * (acc * 2.0 ** -(requant.shift + 1) + 0.5)
+
+
+def weight_errors(layer, made, weight, in_scale, scale, evaluation):
+    """Return how far each weight is from the float net's, [out, in / groups, kernel, kernel], where x is integers."""
+    gains = layer.scale.abs()
+    gain = gains.amax(0)[:, None, None, None]
+    comes_in = in_scale if layer.groups == 1 else in_scale[:, None]
+    unit = scale[..., None] * torch.from_numpy(made.requant.mult.max(0) * 2.0**-made.requant.shift)[:, None, None, None]
+    share = torch.where(gain > 0, gains[evaluation % len(gains)][:, None, None, None] / gain, 0)
+    return (layer.weight.abs() * gain * comes_in - unit * weight).abs() * share
 
 
 @settings(max_examples=25, deadline=None)
-@given(nets, st.sampled_from([(8, 8, 16), (16, 8, 16), (8, 16, 24), (16, 16, 16), (16, 16, 24)]))
+@given(nets, st.sampled_from([(8, 8, 16), (16, 8, 16), (8, 16, 24), (16, 16, 16), (16, 16, 24), (4, 8, 16)]))
 @torch.no_grad()
 def test_every_map_of_the_program_is_within_its_bound_of_the_float_net(net, bits):
     weight_bits, activation_bits, state_bits = bits
@@ -274,6 +288,35 @@ def test_layers_named_wide_get_16_bits_and_no_others():
     program = lower(net, images_for(net), wide=("layer2_1", "head.fc"))
     bits = {site.path: getattr(site.layer, "weight_bits", 8) for site in survey(program)}
     assert {path for path, b in bits.items() if b == 16} == {"layer2_1.conv1", "layer2_1.conv2", "head.fc"}
+
+
+def test_four_bits_are_for_all_but_the_ends_and_depthwise_layers_or_for_all_but_those_named():
+    net = family("dsodenet20")
+    images = images_for(net)
+
+    def of_eight(**formats):
+        sites = survey(lower(net, images, weight_bits=4, **formats))
+        bits = {site.path: site.layer.weight_bits for site in sites if hasattr(site.layer, "weight_bits")}
+        assert set(bits.values()) <= {4, 8}
+        return {path for path, b in bits.items() if b == 8}, set(bits)
+
+    few, every = of_eight()
+    assert few == {"stem.conv", "head.fc", *(path for path in every if path.endswith("depthwise"))}
+    assert of_eight(eight=())[0] == set()
+    assert of_eight(eight=("layer2_1",))[0] == {path for path in every if path.startswith("layer2_1.")}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clipping_few_level_weights_errs_less_than_keeping_their_largest(seed):
+    magnitudes = torch.randn(5, 300, generator=torch.Generator().manual_seed(seed)).abs()
+    clips = _weight_clips(magnitudes, 7)
+
+    def error(units):
+        codes = (magnitudes / units[:, None]).round().clamp(max=7)
+        return (codes * units[:, None] - magnitudes).square().sum(1)
+
+    assert (error(clips / 7) < error(magnitudes.amax(1) / 7)).all()
+    assert torch.equal(_weight_clips(magnitudes, 127), magnitudes.amax(1))
 
 
 def test_a_narrowing_named_wide_gives_16_bits():
@@ -385,7 +428,8 @@ def test_a_net_that_cannot_be_lowered_is_refused_by_module(modules, message):
 @pytest.mark.parametrize(
     ("formats", "message"),
     [
-        ({"weight_bits": 4}, "weight bits is 4; it must be one of 8, 16"),
+        ({"weight_bits": 5}, "weight bits is 5; it must be one of 4, 8, 16"),
+        ({"weight_bits": 4, "eight": ("layer9",)}, "there is no layer layer9 to keep at 8 bits; there are stem.conv"),
         ({"activation_bits": 16, "state_bits": 8}, "raise the state bits"),
         ({"wide": ("layer9",)}, "there is no layer layer9 to make wide; there are stem.conv"),
     ],

@@ -29,7 +29,7 @@ from limbeck.integer.program import (
     run,
     trace,
 )
-from limbeck.integer.survey import survey
+from limbeck.integer.survey import stored, survey
 
 # --- an independent implementation, in loops over int64 [N, C, H, W] ---------------------------------------------
 
@@ -139,15 +139,16 @@ def clip(x, bits):
 class Maker:
     """Draws layers; `extreme` takes weights, tables and pixels from the ends of their ranges."""
 
-    def __init__(self, seed, bits, extreme):
+    def __init__(self, seed, bits, extreme, weight_bits=None):
         self.rng, self.bits, self.extreme, self.count = np.random.default_rng(seed), bits, extreme, 0
+        self.weights = weight_bits or bits
 
     def name(self, kind):
         self.count += 1
         return f"{kind}{self.count}"
 
     def weight(self, *shape):
-        high = 2 ** (self.bits - 1) - 1
+        high = 2 ** (self.weights - 1) - 1
         if self.extreme:
             return self.rng.choice([-high, high], shape).astype(np.int64)
         return self.rng.integers(-high, high + 1, shape)
@@ -155,7 +156,7 @@ class Maker:
     def requant(self, taps, size, *, rows=1, bits=None, relu=False, border=False):
         channels = size[0]
         bits = bits or self.bits
-        spread = np.sqrt(taps) * 2.0 ** (2 * self.bits - 3)
+        spread = np.sqrt(taps) * 2.0 ** (self.bits + self.weights - 3)
         ratio = 2.0 ** (bits - 2) / spread
         shift = int(np.clip(15 - np.floor(np.log2(ratio)), 0, 46))
         low = 0 if self.extreme else 1 << 13
@@ -182,26 +183,28 @@ class Maker:
             yield Narrow(self.name("narrow"), int(self.rng.integers(0, 9)), self.bits)
             weight = self.weight(out, c, 3, 3)
             requant = self.requant(9 * c, (out, *small), rows=rows, bits=state, border=rows > 1)
-            yield Conv(self.name("conv"), weight, self.bits, stride, 1, requant)
+            yield Conv(self.name("conv"), weight, self.weights, stride, 1, requant)
         else:
             yield Narrow(self.name("narrow"), state - self.bits, self.bits)
-            yield Depthwise(self.name("dw"), self.weight(c, 3, 3), self.bits, stride, 1, self.requant(9, (c, *small)))
+            yield Depthwise(
+                self.name("dw"), self.weight(c, 3, 3), self.weights, stride, 1, self.requant(9, (c, *small))
+            )
             requant = self.requant(c, (out, *small), rows=rows, bits=state, border=rows > 1)
-            yield Pointwise(self.name("pw"), self.weight(out, c), self.bits, requant)
+            yield Pointwise(self.name("pw"), self.weight(out, c), self.weights, requant)
 
     def program(self, side, solver):
         c, h, w, half = 2, side, side + 1, (side + 1) // 2
         size, small = (3, h, w), (5, half, (side + 2) // 2)
         evaluations = 2 * len(STAGES[solver])
         layers = (
-            Conv("stem", self.weight(3, c, 3, 3), self.bits, 1, 1, self.requant(18, size, bits=16, border=True)),
+            Conv("stem", self.weight(3, c, 3, 3), self.weights, 1, 1, self.requant(18, size, bits=16, border=True)),
             MaxPool("pool", 3, 1, 1),
             Ode("ode", tuple(self.field(size, rows=evaluations)), 2, solver, 16),
             Residual("down", tuple(self.field(size, out=5, stride=2)), 2, 5, True, 16),
             Residual("same", tuple(self.field(small, dense=True)), 1, 5, False, 16),
             Narrow("narrow", 16 - self.bits, self.bits),
             GlobalAverage("mean", self.requant(1, (5, 1, 1))),
-            Pointwise("fc", self.weight(4, 5), self.bits, self.requant(5, (4, 1, 1), bits=24)),
+            Pointwise("fc", self.weight(4, 5), self.weights, self.requant(5, (4, 1, 1), bits=24)),
         )
         return Program(Input(c, h, w), layers, ("a", "b", "c", "d"))
 
@@ -212,7 +215,7 @@ class Maker:
         return self.rng.integers(0, 256, shape, np.uint8)
 
 
-makers = st.builds(Maker, st.integers(0, 2**32), st.sampled_from([8, 16]), st.booleans())
+makers = st.builds(Maker, st.integers(0, 2**32), st.sampled_from([8, 16]), st.booleans(), st.sampled_from([None, 4]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -272,7 +275,7 @@ def test_images_of_another_shape_or_type_are_refused():
         ({"weight": np.full((4, 5), -128)}, "smallest of fc: weights is -128; it must lie from -127 to 127"),
         ({"weight": np.zeros((4, 6), np.int64)}, r"fc: weights \(4, 6\) don't fit a map of 5 channels"),
         ({"weight": np.zeros((3, 5), np.int64)}, "fc: offsets"),
-        ({"weight_bits": 9}, "fc: weight bits is 9; it must be one of 8, 16"),
+        ({"weight_bits": 9}, "fc: weight bits is 9; it must be one of 4, 8, 16"),
     ],
 )
 def test_a_program_that_breaks_a_limit_is_refused_by_name(change, message):
@@ -335,6 +338,63 @@ def parts(tmp_path):
 def test_the_helper_alone_changes_nothing(parts):
     _, tensors, reload = parts
     assert reload(tensors).classes == ("a", "b", "c", "d")
+
+
+def test_four_bit_weights_take_half_a_byte_in_the_file_and_on_a_device(tmp_path):
+    four = Maker(1, 8, False, 4).program(4, "euler")
+    layers = tuple(map(_in_eight_bits, four.layers))
+    eight = replace(four, layers=layers)
+    for name, program in (("4", four), ("8", eight)):
+        file.save(program, tmp_path / name)
+    sizes = [
+        sum(t.nbytes for key, t in tensors_of((tmp_path / name).read_bytes()).items() if key.endswith("weight"))
+        for name in ("4", "8")
+    ]
+    weights = [site.layer.weight for site in survey(four) if hasattr(site.layer, "weight")]
+    assert sizes == [sum(-(-w.size // 2) for w in weights), sum(w.size for w in weights)]
+    assert stored(eight) - stored(four) == sizes[1] - sizes[0]
+
+
+def _in_eight_bits(layer):
+    if hasattr(layer, "field"):
+        return replace(layer, field=tuple(map(_in_eight_bits, layer.field)))
+    return replace(layer, weight_bits=8) if hasattr(layer, "weight") else layer
+
+
+def test_what_a_device_stores_is_the_sum_of_its_tables():
+    requant = Requant(np.array([[300, -2]]), np.array([[1, 2]]), 0, 16, False, (1.0,))  # 2 bytes each
+    program = Program(Input(3, 1, 1), (Pointwise("fc", np.ones((2, 3), np.int64), 4, requant),), ("a", "b"))
+    assert stored(program) == 3 + 2 * 2 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"int4": "elsewhere", "shape": [3, 2, 3, 3]},
+        {"int4": ".layers.0.weight", "shape": [3, 2, 3, 4]},
+        {"int4": ".layers.0.weight", "shape": [-3, -2, 3, 3]},
+        {"int4": ".layers.0.weight", "shape": [54, True]},
+        {"int4": ".layers.0.weight", "shape": []},
+        {"int4": ".layers.0.requant.mult", "shape": [1, 3]},
+        {"int4": [], "shape": 7},
+        {},
+    ],
+)
+def test_packed_weights_that_are_not_there_are_refused(parts, packed):
+    header, tensors, reload = parts
+    file_of_four = {".layers.0.weight": np.zeros(27, np.uint8)}
+    _first(header).update(weight_bits=4, weight={"int4": ".layers.0.weight", "shape": [3, 2, 3, 3]})
+    assert reload(tensors | file_of_four).layers[0].weight_bits == 4
+    _first(header).update(weight=packed)
+    with pytest.raises(InputError, match=r"program\.layers\.0\.weight has no table of 4-bit integers"):
+        reload(tensors | file_of_four)
+
+
+def test_the_lowest_code_is_refused_in_four_bits_too(parts):
+    header, tensors, reload = parts
+    _first(header).update(weight_bits=4, weight={"int4": ".layers.0.weight", "shape": [3, 2, 3, 3]})
+    with pytest.raises(InputError, match="smallest of stem: weights is -8; it must lie from -7 to 7"):
+        reload(tensors | {".layers.0.weight": np.full(27, 0x88, np.uint8)})
 
 
 def _first(header):

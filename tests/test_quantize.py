@@ -1,6 +1,7 @@
 """The verb quantize: a Program that was trained in its integers is nearer to the float net; interrupted, nothing is."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from limbeck.learn import fit
 from limbeck.nets import zoo
 from limbeck.nets.norm import reestimate
 from limbeck.verbs.evaluate import evaluate
-from limbeck.verbs.quantize import quantize
+from limbeck.verbs.quantize import Bits, quantize, widths
 
 DIGITS = "digits:optdigits"
 
@@ -64,6 +65,30 @@ def test_every_layer_that_rounds_has_a_row(run, tmp_path):
     noisiest = min(done.layers, key=lambda layer: layer.own_snr)
     assert rows["noisiest layer"].startswith(noisiest.path)
     json.dumps(done.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("bits", "found"),
+    [("8", (8, 8)), ("16", (16, 16)), ("8/16", (8, 16)), ("w8a8", (8, 8)), ("w4a8", (4, 8)), ("4/16", (4, 16))],
+)
+def test_bits_are_weights_then_activations_in_either_spelling(bits, found):
+    assert widths(bits) == found
+
+
+def test_every_spelling_of_the_command_line_is_understood_and_can_be_lowered():
+    for bits in get_args(Bits):
+        weights, activations = widths(bits)
+        assert weights in (4, 8, 16)
+        assert activations in (8, 16)
+
+
+def test_training_four_bits_brings_back_what_calibration_lost(run, tmp_path):
+    hard = {"data": DIGITS, "bits": "w4a8", "eight": (), "calibration": 64}
+    before = quantize(run, out=str(tmp_path / "a.program"), **hard)
+    after = quantize(run, out=str(tmp_path / "b.program"), train=True, epochs=1, lr=0.01, **hard)
+    assert after.agreement > before.agreement
+    assert dict(after.rows())["layer1.conv1.depthwise"].startswith("w4 a8 -> 8, ")
+    assert dict(before.rows())["weights and tables"].startswith(f"{before.stored:,} bytes")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Program files: safetensors with a JSON header. Numpy and safetensors only; nothing in them is executed."""
 
 import json
+import math
 import types
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import save as serialise
 
 from limbeck.errors import InputError
 from limbeck.integer.fixed import Ints
-from limbeck.integer.program import Program
+from limbeck.integer.program import Conv, Depthwise, Pointwise, Program
 from limbeck.integer.survey import survey
 from limbeck.runs import write_bytes
 
@@ -68,12 +69,38 @@ def _encode(value: Any, path: str, tensors: _Tensors) -> Any:  # noqa: ANN401 - 
             return path
         case tuple():
             return [_encode(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
+        case Conv() | Depthwise() | Pointwise() if value.weight_bits == 4:
+            tensors[f"{path}.weight"] = _packed(value.weight)
+            packed = {"int4": f"{path}.weight", "shape": list(value.weight.shape)}
+            return {**_object(value, path, tensors, ("weight",)), "weight": packed}
         case _ if is_dataclass(value):
-            names = [f.name for f in fields(value)]
-            inner = {name: _encode(getattr(value, name), f"{path}.{name}", tensors) for name in names}
-            return {"kind": type(value).__name__, **inner}
+            return _object(value, path, tensors)
         case _:
             return value
+
+
+def _object(value: Any, path: str, tensors: _Tensors, without: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
+    names = [f.name for f in fields(value) if f.name not in without]
+    inner = {name: _encode(getattr(value, name), f"{path}.{name}", tensors) for name in names}
+    return {"kind": type(value).__name__, **inner}
+
+
+def _packed(table: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return 4-bit integers two a byte, the first in the low half; an odd one out has a zero beside it."""
+    halves = np.pad(table.reshape(-1), (0, table.size % 2)).astype(np.uint8) & 15
+    return halves[::2] | np.left_shift(halves[1::2], 4, dtype=np.uint8)
+
+
+def _unpacked(value: dict[str, Any], tensors: _Tensors, path: str) -> NDArray[np.int64]:
+    """Return the table that was packed; InputError where it has not the size that is said."""
+    name, shape = value.get("int4"), value.get("shape")
+    packed = tensors.pop(name, None) if isinstance(name, str) else None
+    sides = shape if isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape) else []
+    count = math.prod(sides)
+    if packed is None or packed.dtype != np.uint8 or not 0 < len(sides) <= 4 or packed.shape != (-(-count // 2),):
+        raise InputError(f"{path} has no table of 4-bit integers of its own")
+    halves = np.stack([packed & 15, packed >> 4], 1).reshape(-1)[:count].astype(np.int64)
+    return np.where(halves > 7, halves - 16, halves).reshape(sides)
 
 
 def _smallest(table: NDArray[np.int64]) -> NDArray[Any]:
@@ -101,6 +128,8 @@ def _decode(value: Any, hint: Any, tensors: _Tensors, path: str) -> Any:  # noqa
 
 
 def _tensor(name: Any, tensors: _Tensors, path: str) -> NDArray[np.int64]:  # noqa: ANN401
+    if isinstance(name, dict):
+        return _unpacked(name, tensors, path)
     table = tensors.pop(name, None) if isinstance(name, str) else None
     if table is None or table.dtype.kind != "i" or not table.size:
         raise InputError(f"{path} has no table of integers of its own")

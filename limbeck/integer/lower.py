@@ -60,6 +60,7 @@ def lower(
     activation_bits: int = 8,
     state_bits: int = 16,
     wide: tuple[str, ...] = (),
+    eight: tuple[str, ...] | None = None,
     ranges: Ranges = "mse",
 ) -> Program:
     """Return the classifier as a Program, its scales chosen from uint8 calibration `images` [N, channels, H, W].
@@ -68,7 +69,7 @@ def lower(
     qat.prepare_qat keeps the scales that it was trained with. LowerError where a module has no integer layer,
     InputError where the formats can't be or an accumulator could overflow.
     """
-    formats = Formats(weight_bits, activation_bits, state_bits, wide)
+    formats = Formats(weight_bits, activation_bits, state_bits, wide, eight)
     with torch.no_grad():
         layers, chosen = _planned(classifier, images, formats, ranges)
         size = classifier.input.size

@@ -99,6 +99,7 @@ def prepare_qat(
     activation_bits: int = 8,
     state_bits: int = 16,
     wide: tuple[str, ...] = (),
+    eight: tuple[str, ...] | None = None,
     ranges: Ranges = "mse",
 ) -> Classifier:
     """Return a copy of the classifier that computes as its Program does, to be trained and then lowered.
@@ -106,7 +107,7 @@ def prepare_qat(
     Scales of maps are chosen from uint8 `images` and stay; those of weights follow the weights.
     """
     inner = copy.deepcopy(classifier)
-    formats = Formats(weight_bits, activation_bits, state_bits, wide)
+    formats = Formats(weight_bits, activation_bits, state_bits, wide, eight)
     with torch.no_grad():
         chosen = plan(extract(inner), pixels(inner, images), formats, ranges)
     return Classifier(

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -43,21 +43,30 @@ _PER_OCTAVE = 16  # state scales tried
 @dataclass(frozen=True)
 class Formats:
     """Bits of weights, of activations and of states. Layers named in `wide`, or in a block named there, have 16-bit
-    weights and take 16-bit maps; narrowings and means named there give 16-bit maps."""
+    weights and take 16-bit maps; narrowings and means named there give 16-bit maps. Where weights have 4 bits, those
+    of layers named in `eight` have 8; None: the first and the last layer, and depthwise ones."""
 
     weight_bits: int = 8
     activation_bits: int = 8
     state_bits: int = 16
     wide: tuple[str, ...] = ()
+    eight: tuple[str, ...] | None = None
 
     def weight(self, path: str) -> int:
-        return 16 if self.is_wide(path) else self.weight_bits
+        if self.is_wide(path):
+            return 16
+        return max(8, self.weight_bits) if _named(path, self.eight or ()) else self.weight_bits
 
     def input(self, path: str) -> int:
         return 16 if self.is_wide(path) else self.activation_bits
 
     def is_wide(self, path: str) -> bool:
-        return any(path == name or path.startswith(f"{name}.") for name in self.wide)
+        return _named(path, self.wide)
+
+
+def _named(path: str, names: tuple[str, ...]) -> bool:
+    """Return whether the layer, or the block that it is in, is named."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class _Seen:
 def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
     """Raise InputError where the formats can't be, or name no layer."""
     for name, bits, choices in (
-        ("weight bits", formats.weight_bits, (8, 16)),
+        ("weight bits", formats.weight_bits, (4, 8, 16)),
         ("activation bits", formats.activation_bits, (8, 16)),
         ("state bits", formats.state_bits, (8, 16, 24)),
     ):
@@ -90,14 +99,23 @@ def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
     paths = [path for path, _ in walk(layers)]
     if max([formats.activation_bits, *(16 for _ in formats.wide)]) > formats.state_bits:
         raise InputError(f"states of {formats.state_bits} bits can't give wider activations; raise the state bits")
-    for name in formats.wide:
-        if not any(path == name or path.startswith(f"{name}.") for path in paths):
-            raise InputError(f"there is no layer {name} to make wide; there are {', '.join(paths)}")
+    for what, names in (("make wide", formats.wide), ("keep at 8 bits", formats.eight or ())):
+        for name in names:
+            if not any(_named(path, (name,)) for path in paths):
+                raise InputError(f"there is no layer {name} to {what}; there are {', '.join(paths)}")
+
+
+def _sensitive(layers: Sequence[FloatLayer]) -> tuple[str, ...]:
+    """Return the layers whose weights are few and whose rounding costs most."""
+    convs = [(path, layer) for path, layer in walk(layers) if isinstance(layer, FloatConv)]
+    ends = {convs[0][0], convs[-1][0]}
+    return tuple(path for path, layer in convs if path in ends or layer.groups > 1)
 
 
 def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges: Ranges) -> Plan:
     """Return the bits and scales for the layers, from uint8 calibration images as graph.pixels gives them."""
     _check_formats(formats, layers)
+    formats = formats if formats.eight is not None else replace(formats, eight=_sensitive(layers))
     with torch.no_grad():
         seen = _observe(layers, images)
     bits = _bits(layers, formats)
@@ -307,7 +325,7 @@ def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int,
     comes_in = comes_in[:, None] if conv.groups > 1 else comes_in
     effective = conv.weight.double() * (sign * gain)[:, None, None, None] * comes_in[..., None, None]
     high = (1 << (weight_bits - 1)) - 1
-    largest = effective.detach().abs().amax((1, 2, 3)) / high  # what a weight's unit must be at least
+    largest = _weight_clips(effective.detach().abs().flatten(1), high) / high  # what a weight's unit must be at least
     mult, shift = _channel_multipliers(largest / goes_out)
     unit = goes_out * mult * 2.0**-shift  # so that this multiplier is exact
     return Tables(
@@ -317,6 +335,11 @@ def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int,
         shift=shift,
         border=_border(conv, sign * gain / unit, whole),
     )
+
+
+def _weight_clips(magnitudes: Tensor, high: int) -> Tensor:
+    """Return where each channel's weights [out, taps] may be clipped: few levels are better spent on the many."""
+    return magnitudes.amax(1) if high >= 127 else _best(magnitudes.T, high)
 
 
 def _channel_multipliers(least: Tensor) -> tuple[Tensor, int]:

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple, assert_never
 
+import numpy as np
+
 from limbeck.errors import InputError
 from limbeck.integer.fixed import ACCUMULATOR_BITS, MULTIPLIER_BITS, SHIFT_LIMIT, Ints
 from limbeck.integer.program import (
@@ -72,6 +74,25 @@ def survey(program: Program) -> tuple[Site, ...]:
     if len(sites[-1].layer.requant.scale) != 1:
         raise InputError(f"{sites[-1].path}: scores have one scale, so that they can be compared")
     return tuple(sites)
+
+
+def stored(program: Program) -> int:
+    """Return the bytes that a device keeps for the program: each weight in its bits, multipliers in 16, offsets and
+    border tables in as many whole bytes as their largest number needs. Its instructions are not counted."""
+    return sum(_stored(site.layer) for site in survey(program))
+
+
+def _stored(layer: Layer) -> int:
+    if not isinstance(layer, Conv | Depthwise | Pointwise | GlobalAverage):
+        return 0
+    requant = layer.requant
+    weights = 0 if isinstance(layer, GlobalAverage) else -(-layer.weight.size * layer.weight_bits // 8)
+    border = _in_bytes(requant.border.table) if requant.border else 0
+    return weights + requant.mult.size * MULTIPLIER_BITS // 8 + _in_bytes(requant.offset) + border
+
+
+def _in_bytes(table: Ints) -> int:
+    return table.size * -(-(int(np.abs(table).max()).bit_length() + 1) // 8)
 
 
 def _sites(layer: Layer, path: str, shape: Shape, largest: int, evaluations: int) -> list[Site]:
@@ -153,7 +174,7 @@ def _out_shape(layer: Weighted | GlobalAverage, path: str, shape: Shape) -> Shap
             _fits(layer.weight, path, shape, 4, 1)
             _, height, width = _windows(path, shape, layer.weight.shape[-1], layer.stride, layer.padding)
             out = len(layer.weight), height, width
-    _one_of(f"{path}: weight bits", layer.weight_bits, (8, 16))
+    _one_of(f"{path}: weight bits", layer.weight_bits, (4, 8, 16))
     limit = peak(layer.weight_bits, relu=True)
     _table_within(f"{path}: weights", layer.weight, -limit, limit)
     return out

@@ -1,4 +1,4 @@
-"""limbeck quantize: a trained classifier as a Program, 8 or 16 bits, measured beside the float net."""
+"""limbeck quantize: a trained classifier as a Program, 4 to 16 bits, measured beside the float net."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
-Bits = Literal["8", "16", "8/16"]
-_BITS: dict[Bits, tuple[int, int]] = {"8": (8, 8), "16": (16, 16), "8/16": (8, 16)}
+Bits = Literal["8", "16", "8/16", "4/8", "4/16", "w8a8", "w16a16", "w8a16", "w4a8", "w4a16"]
 _NOISE_IMAGES = 64
-_REMEDY = "try --train, --bits 16, --bits 8/16 or --wide"
+_REMEDY = "try --train, --bits 16, --bits 8/16, --wide or --eight"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Quantised:
     agreement: float  # share of images that both call the same
     accumulator_bits: int  # the widest layer's
     size: int  # bytes of the file
+    stored: int  # bytes of weights and tables, as a device keeps them
     layers: "tuple[LayerNoise, ...]"
 
     @property
@@ -53,6 +53,7 @@ class Quantised:
         return [
             *((layer.path, _shown(layer)) for layer in self.layers),
             ("program", f"{self.out}, {self.size:,} bytes"),
+            ("weights and tables", f"{self.stored:,} bytes on a device, each weight in its bits"),
             *rows(Compared(self.images, self.float_top1, self.top1, self.agreement), "integer"),
             ("accumulators", f"{self.accumulator_bits} bits at most, proved from the weights"),
             ("noisiest layer", f"{noisiest.path}, {noisiest.own_snr:.1f} dB; --wide makes it 16 bits"),
@@ -83,6 +84,7 @@ def quantize(
     bits: Bits = "8",
     state_bits: Literal[8, 16, 24] = 16,
     wide: tuple[str, ...] = (),
+    eight: tuple[str, ...] | None = None,
     ranges: Literal["mse", "minmax", "percentile"] = "mse",
     calibration: int = 512,
     train: bool = False,
@@ -104,15 +106,17 @@ def quantize(
     Examples:
         limbeck quantize runs/s --data photos/ --out s.program
         limbeck quantize runs/s --data photos/ --bits 16 --max-drop 0.1 --out s.program
-        limbeck quantize runs/s --data photos/ --train --epochs 5 --out s.program
+        limbeck quantize runs/s --data photos/ --bits w4a8 --train --epochs 5 --out s.program
 
     Args:
         model: A run folder, or whatever else limbeck evaluate takes, of the ODE family or plain layers in a row.
         data: As for teach.
         out: The file to write, x.program.
-        bits: Of weights and activations; 8/16 is 8-bit weights with 16-bit activations.
+        bits: Of weights and activations; 4/8, or w4a8, is 4-bit weights with 8-bit activations.
         state_bits: Of the states that ODE and residual blocks add to.
         wide: Layers or blocks to compute in 16 bits whatever --bits says.
+        eight: With 4-bit weights, layers or blocks whose weights keep 8 bits; by default the first and the last layer
+            and depthwise ones, whose weights are few. None of them: --eight without a name.
         ranges: How a map's range is chosen from what was seen: least squared error, all of it, or 99.99 % of it.
         calibration: Training images to choose scales from.
         train: Train the integer net to answer as the float net does, without labels. Interrupted, it leaves nothing.
@@ -134,6 +138,7 @@ def quantize(
     from limbeck.integer.noise import noise
     from limbeck.integer.program import predict
     from limbeck.integer.qat import prepare_qat
+    from limbeck.integer.survey import stored
     from limbeck.nets import zoo
 
     if calibration < 1:
@@ -149,14 +154,15 @@ def quantize(
     if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
         tell("note", {"text": note})
 
-    weight_bits, activation_bits = _BITS[bits]
-    formats = {"weight_bits": weight_bits, "activation_bits": activation_bits, "state_bits": state_bits}
+    weight_bits, activation_bits = widths(bits)
+    formats: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits, "state_bits": state_bits}
+    formats |= {"wide": wide, "eight": eight}
     seen = sample(net, source, min(calibration, len(source)), workers)
     lowered = net
     if train:
-        lowered = prepare_qat(net, seen, **formats, wide=wide, ranges=ranges)
+        lowered = prepare_qat(net, seen, **formats, ranges=ranges)
         fit_to(net, lowered, source, training, tell)
-    program = lower(lowered, seen, **formats, wide=wide, ranges=ranges)
+    program = lower(lowered, seen, **formats, ranges=ranges)
     tell("note", {"text": f"lowered to {len(program.layers)} layers, from {len(seen)} images"})
 
     def call(images: "Tensor") -> "Tensor":
@@ -178,8 +184,15 @@ def quantize(
         agreement=found.agreement,
         accumulator_bits=max(layer.accumulator_bits for layer in layers),
         size=Path(out).stat().st_size,
+        stored=stored(program),
         layers=layers,
     )
+
+
+def widths(bits: str) -> tuple[int, int]:
+    """Return the bits of weights and of activations that 8, 4/8 or w4a8 stands for."""
+    weights, _, activations = bits.removeprefix("w").replace("a", "/").partition("/")
+    return int(weights), int(activations or weights)
 
 
 def fit_to(net: "Classifier", student: "Classifier", source: "Source", training: Training, tell: Tell) -> None:
