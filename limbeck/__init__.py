@@ -19,7 +19,9 @@ from limbeck.verbs.export import export
 from limbeck.verbs.info import info
 from limbeck.verbs.label import label
 from limbeck.verbs.predict import predict
+from limbeck.verbs.push import push
 from limbeck.verbs.quantize import quantize
+from limbeck.verbs.serve import serve
 from limbeck.verbs.settings import Training
 from limbeck.verbs.simulate import simulate
 from limbeck.verbs.teach import teach
@@ -27,5 +29,5 @@ from limbeck.verbs.teach import teach
 __version__ = "0.1.0"
 __all__ = [
     "InputError", "Training", "VerificationError", "__version__", "adapt", "compile", "demo", "distill", "evaluate",
-    "export", "info", "label", "predict", "quantize", "simulate", "teach",
+    "export", "info", "label", "predict", "push", "quantize", "serve", "simulate", "teach",
 ]  # fmt: skip
