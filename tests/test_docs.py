@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import limbeck
 from limbeck import cli
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,13 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     exec(compile(short, "README.md", "exec"), {})
     assert 0 <= float(capsys.readouterr().out.split()[0]) <= 1
     assert {path.name for path in Path("runs").iterdir()} == {"resnet8", "resnet14", "s"}
+
+
+def test_every_verb_is_a_function_of_the_package():
+    """But for those whose name a folder has: `limbeck.data` is the folder, the verb `limbeck.verbs.data.data`."""
+    folders = {path.parent.name for path in (ROOT / "limbeck").glob("*/__init__.py")}
+    assert {verb for verb in cli.VERBS if verb not in folders} <= set(limbeck.__all__)
+    assert all(callable(getattr(limbeck, name)) for name in limbeck.__all__ if name != "__version__")
 
 
 def test_the_reference_is_up_to_date():
