@@ -133,6 +133,7 @@ def test_the_card_has_the_runs_figures_and_lineage(distilled, tmp_path):
     (teacher,) = document["lineage"]["teachers"]
     assert f"- Teacher (top-1 {results['teachers'][0][1]:.2%}): {teacher['tag']}" in card
     assert teacher["sha256"] in card
+    assert "- Began as: dsodenet20, random weights." in card
     assert f"200 images of `{DIGITS}`" in card
     assert "- Seed: 0." in card
     assert f"torch {torch.__version__}" in card
@@ -163,6 +164,13 @@ def test_the_card_of_an_adapted_run_tells_before_and_after(tmp_path):
     card = (tmp_path / "pub" / "README.md").read_text()
     assert "| top-1 before adaptation | 50.00% |\n| top-1 adapted | 75.00% |\n\n" in card
     assert "where it came from it may have become worse" in card
+
+
+def test_the_card_names_what_the_net_began_as(tmp_path):
+    lineage = Lineage("resnet18.a1_in1k, new head of 3 classes", "ImageNet-1k", "apache-2.0")
+    push(str(made(tmp_path / "run", "test_resnet", size=32, lineage=lineage)), to=f"local-dir:{tmp_path / 'pub'}")
+    began = r"- Began as: resnet18.a1\_in1k, new head of 3 classes, data ImageNet-1k, licence apache-2.0."
+    assert began in (tmp_path / "pub" / "README.md").read_text()
 
 
 def test_what_is_not_known_is_said_to_be_unknown(tmp_path):

@@ -162,9 +162,10 @@ def _lineage(
     net: "Classifier", recipe: dict[str, Any], results: dict[str, Any], environment: dict[str, Any], licence: str
 ) -> str:
     data, versions = _section(environment, "data"), _section(environment, "versions")
+    tag = _plain(net.lineage.tag)
     lines = [
-        f"- Weights: SHA-256 `{net.lineage.sha256}`, from {_plain(net.lineage.tag)}.",
-        *([f"- Seen before: {_plain(net.lineage.data)}."] if net.lineage.data else []),
+        f"- Weights: SHA-256 `{net.lineage.sha256}`.",
+        f"- Began as: {tag if tag.endswith('random weights') else _origin(net.lineage)}.",
         f"- Trained on: {_count(data, 'images')} images of {_code(data.get('spec'))}, fingerprint "
         f"{_code(data.get('fingerprint'))}."
         if data
@@ -183,12 +184,13 @@ def _family(lineage: "Lineage") -> list[str]:
     lines = []
     for teacher in lineage.teachers:
         own = f" Taught by: {' '.join(_family(teacher))}" if teacher.teachers else ""
-        data = f", data {_plain(teacher.data)}" if teacher.data else ""
-        lines.append(
-            f"{_plain(teacher.tag)}{data}, licence {_plain(teacher.licence) or 'unknown'}, SHA-256 "
-            f"`{teacher.sha256}`.{own}"
-        )
+        lines.append(f"{_origin(teacher)}, SHA-256 `{teacher.sha256}`.{own}")
     return lines
+
+
+def _origin(lineage: "Lineage") -> str:
+    data = f", data {_plain(lineage.data)}" if lineage.data else ""
+    return f"{_plain(lineage.tag)}{data}, licence {_plain(lineage.licence) or 'unknown'}"
 
 
 def _top1(results: dict[str, Any], place: int) -> str:
