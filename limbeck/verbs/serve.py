@@ -151,7 +151,7 @@ def _kind(model: str) -> str:
         return "ONNX, run by onnxruntime"
     recipe = Path(model) / "recipe.toml"
     if not recipe.is_file():
-        return "pretrained"
+        return "saved net" if Path(model).exists() else "pretrained"
     verb = runs.read_toml(recipe).get("verb")
     return _TRAINED.get(str(verb), "run")
 

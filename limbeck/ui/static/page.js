@@ -17,12 +17,17 @@ let timer = 0;
 // ---- asking
 
 function ask() {
+  wait(true);
   clearTimeout(timer);
   timer = setTimeout(() => question().catch(failed), PAUSE);
 }
 
+function wait(waiting) {
+  for (const { element } of cards) element.classList.toggle("waiting", waiting);
+}
+
 async function question() {
-  if (given === null) return;
+  if (given === null) return wait(false);
   running?.abort();
   const mine = (running = new AbortController());
   const words = new URLSearchParams({ draw });
@@ -30,7 +35,6 @@ async function question() {
   const blob = given instanceof Blob;
   if (!blob) words.set("sample", given);
   if (blob && given.size > about.largest_bytes) throw new Error(`the image has more than ${about.largest_bytes.toLocaleString("en")} bytes; make it smaller`);
-  for (const { element } of cards) element.classList.add("waiting");
   const reply = await fetch(`answers?${words}`, { method: "POST", body: blob ? given : null, signal: mine.signal });
   if (!reply.ok) throw new Error(await sentence(reply));
   say("");
@@ -64,7 +68,7 @@ async function* lines(stream) {
 
 function failed(error) {
   if (error.name === "AbortError") return;
-  for (const { element } of cards) element.classList.remove("waiting");
+  wait(false);
   const gone = error instanceof TypeError; // what fetch says when nobody answers
   say(gone ? "the server does not answer; is limbeck serve still running?" : error.message, true);
 }
@@ -201,6 +205,7 @@ if (about.drawing) {
     pen.lineTo(x, y);
     pen.stroke();
     last = [x, y];
+    wait(true);
     canvas.toBlob((blob) => {
       if (canvas.hidden) return;
       given = blob;
