@@ -24,6 +24,7 @@ from limbeck.verbs.quantize import quantize
 from limbeck.verbs.serve import serve
 from limbeck.verbs.settings import Training
 from limbeck.verbs.simulate import simulate
+from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
 
 __version__ = "0.1.0"

@@ -37,6 +37,8 @@ VERBS = {
     "bench": "measure a classifier in every format: accuracy, size, latency, throughput",
     "serve": "show images to models side by side, on a page in your browser",
     "demo": "tell the whole story on the built-in digits",
+    "zoo": "list recipes, Limbeck's own nets and timm's teachers; copy a recipe to edit",
+    "doctor": "say what is installed here, what is missing, and what brings it",
     "info": "show a net layer by layer: parameters, MACs, bytes",
 }
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.

@@ -409,3 +409,12 @@ def test_every_step_is_told_once_with_its_epoch(make_loop, monkeypatch):
     assert [values["step"] for values in steps] == list(range(1, STEPS * EPOCHS + 1))
     assert [values["epoch"] for values in steps] == [1] * STEPS + [2] * STEPS
     assert all(math.isfinite(values["loss"]) for values in steps)
+
+
+def test_what_comes_before_a_step_is_told_its_number_after_a_resume_too(make_loop, tmp_path):
+    numbers = []
+    for limit in (2, None):
+        fit(replace(make_loop(), before_step=numbers.append), state=tmp_path / "state.pt", limit=limit)
+    assert numbers[:2] == [0, 1]
+    assert numbers[-1] == STEPS * EPOCHS - 1
+    assert set(numbers) == set(range(STEPS * EPOCHS))

@@ -19,6 +19,7 @@ from limbeck.verbs.training import (
     Training,
     accelerator_for,
     begin_run,
+    check_random_steps,
     estimate,
     flat,
     prepared,
@@ -154,6 +155,7 @@ def adapt(
 
     accelerator = accelerator_for(training, out)
     net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
+    check_random_steps(net, training)
     domains = open_domains(net, target, source, training, tell)
     frozen = [load_teacher(spec, teacher_dtype, False, accelerator) for spec in teachers]
     _check_teachers(frozen, net)

@@ -149,17 +149,15 @@ def prepared(
         optimizer=accelerator.prepare(optimizer), batches=batches, steps=steps, epochs=training.epochs, factor=factor,
         accelerator=accelerator, seed=training.seed, accumulate=training.accumulate,
         ema=ModelEmaV3(student, decay=training.ema, use_warmup=True) if training.ema else None,
-        before_step=_steps_drawn(student, training) if training.random_steps else None,
+        before_step=partial(_draw_steps, student, training.seed) if training.random_steps else None,
     )  # fmt: skip
 
 
-def _steps_drawn(student: "nn.Module", training: Training) -> "Callable[[int], None]":
-    """Return what has the student's ODE blocks take a random number of steps; InputError where it has none."""
-    from limbeck.nets import odenet
+def _draw_steps(student: "nn.Module", seed: int, step: int) -> None:
+    """Have the student's ODE blocks take a number of steps that hangs on nothing but `seed` and `step`."""
+    from limbeck.nets.odenet import draw_steps
 
-    if not odenet.ode_blocks(student):
-        raise InputError("--random-steps is for nets with ODE blocks, such as dsodenet20; leave it out")
-    return lambda step: odenet.draw_steps(student, hash((training.seed, step)) & 0x7FFFFFFF)
+    draw_steps(student, hash((seed, step)) & 0x7FFFFFFF)
 
 
 def steps_of(train: "Source", training: Training, ranks: int) -> int:
@@ -250,10 +248,20 @@ def new_net(spec: str, sets: Sets, training: Training, *, pretrained: bool, argu
 
     fetched = pretrained or brings_weights(spec)
     own = {"mean": sets.mean, "std": sets.std} if not fetched else {}
-    return zoo.create(
+    net = zoo.create(
         spec, classes=sets.classes, channels=sets.train.channels, size=net_size(sets.train, training),
         pretrained=fetched, arguments=parsed(arguments), **own,
     )  # fmt: skip
+    check_random_steps(net, training)
+    return net
+
+
+def check_random_steps(net: "nn.Module", training: Training) -> None:
+    """Refuse --random-steps for a net without ODE blocks."""
+    from limbeck.nets.odenet import ode_blocks
+
+    if training.random_steps and not ode_blocks(net):
+        raise InputError("--random-steps is for nets with ODE blocks, such as dsodenet20; leave it out")
 
 
 def brings_weights(spec: str) -> bool:

@@ -1,0 +1,149 @@
+"""limbeck steps: one ODE net at several speeds, its blocks in fewer or more steps."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.verbs.comparison import views
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from limbeck.data.sources import Source
+    from limbeck.nets.zoo import Classifier
+
+PLOT = "steps.svg"
+_BATCH = 64  # images whose latency is shared: a block's cost, not an operator's overhead
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The net with so many steps. Shares are in [0, 1]."""
+
+    steps: tuple[int, ...]  # of each ODE block
+    out: str  # its run folder
+    top1: float | None  # None where the held-out images have no labels
+    macs: int
+    seconds: float  # an image, PyTorch, in batches of 64
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """One net at several speeds."""
+
+    model: str
+    images: int  # measured on
+    speeds: tuple[Speed, ...]
+    plot: str  # the file; empty where the images have no labels
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a table: a heading, a line a number of steps."""
+        table: list[tuple[str, ...]] = [("steps", "top-1", "MACs", "ms an image", "run")]
+        for speed in self.speeds:
+            top1 = "-" if speed.top1 is None else f"{speed.top1:.2%}"
+            steps = ", ".join(map(str, speed.steps))
+            table.append((steps, top1, f"{speed.macs:,}", f"{1000 * speed.seconds:.3f}", speed.out))
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON takes it."""
+        return asdict(self)
+
+
+def steps(
+    model: str,
+    *,
+    data: str,
+    out: str,
+    steps: tuple[int, ...] = (1, 2, 3),
+    images: int = 2048,
+    batch: int = 128,
+    workers: int | None = None,
+    on_broken: Literal["fatal", "skip"] = "fatal",
+    download: bool = False,
+    tell: Tell = runs.silent,
+) -> Speeds:
+    """Make an ODE net faster or finer: so many steps a block over the same span, accuracy and time of each.
+
+    Each number of steps gets a run folder in --out, which every verb takes. Weights are the model's; BatchNorm's
+    statistics, which belong to a step, are taken anew from training images, without labels. A net trained with
+    --random-steps is meant for this.
+
+    Examples:
+        limbeck steps runs/s --data photos/ --steps 1 2 3 --out runs/speeds
+        limbeck quantize runs/speeds/2 --data photos/ --out fast.program
+
+    Args:
+        model: A run folder, or what else names a trained net with ODE blocks.
+        data: As for teach; labels are used to measure alone.
+        out: The folder to write: a run folder for each number of steps, and a plot.
+        steps: Of every ODE block.
+        images: Training images that statistics are taken from.
+        batch: Images at once.
+        workers: Processes that decode images; by default one a core, none for small images held in memory.
+        on_broken: What to do about images that can't be read.
+        download: Let torchvision and timm fetch a named data set.
+    """
+    from limbeck.data.sources import open_source
+    from limbeck.nets import zoo
+    from limbeck.nets.norm import reestimate
+    from limbeck.report import plots
+
+    if not steps or len(set(steps)) != len(steps) or images < 1:
+        raise InputError(f"--steps is {steps} and --images {images}; give different steps, and 1 image or more")
+    net = zoo.load(model).eval()
+    held_out = open_source(data, "val", on_broken=on_broken, download=download)
+    train = open_source(data, "train", labelled=False, on_broken=on_broken, download=download)
+    if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
+        tell("note", {"text": note})
+    found = [_speed(net, model, held_out, batch, workers)]
+    nets = {count: _with_steps(net, count) for count in steps}  # refuse before anything is written
+    for count, other in nets.items():
+        tell("note", {"text": f"{count} steps: statistics from {min(images, len(train))} training images"})
+        reestimate(other, _images(net, train, images, batch, workers))
+        folder = Path(out) / str(count)
+        folder.mkdir(parents=True, exist_ok=True)
+        zoo.save(other, folder)
+        found.append(_speed(other, str(folder), held_out, batch, workers))
+    measured = [(speed.steps, speed.seconds, speed.top1) for speed in found if speed.top1 is not None]
+    if measured:
+        plots.save(plots.speeds(measured), Path(out) / PLOT)
+    return Speeds(model, len(held_out), tuple(found), str(Path(out) / PLOT) if measured else "")
+
+
+def _with_steps(net: "Classifier", count: int) -> "Classifier":
+    """Return a copy of `net` whose blocks take so many steps, and whose arguments say so."""
+    from limbeck.nets.odenet import ode_blocks, with_steps
+
+    other = cast("Classifier", with_steps(net, count))
+    blocks = ode_blocks(other).values()
+    other.arguments.update(steps=[block.steps for block in blocks], h=[block.h for block in blocks])
+    return other
+
+
+def _images(net: "Classifier", source: "Source", count: int, batch: int, workers: int | None) -> "Iterator[Tensor]":
+    """Yield `count` images or all, in batches, drawn once and for all."""
+    for part in views(net, source, batch, workers, shuffle=True):
+        yield part.images[:count]
+        count -= len(part.images)
+        if count <= 0:
+            break
+
+
+def _speed(net: "Classifier", out: str, held_out: "Source", batch: int, workers: int | None) -> Speed:
+    """Measure the net on all held-out images, and its time on some."""
+    from limbeck.learn.evaluate import answers, figures, speed
+    from limbeck.nets.count import count
+    from limbeck.nets.odenet import ode_blocks
+
+    top1 = None
+    if held_out.labels is not None:
+        top1 = figures(answers(net, views(net, held_out, batch, workers)), net.classes).top1
+    seconds = 1 / speed(net, next(_images(net, held_out, _BATCH, _BATCH, workers)))
+    macs = count(net.net, (net.input.channels, net.input.size, net.input.size)).macs
+    return Speed(tuple(block.steps for block in ode_blocks(net).values()), out, top1, macs, seconds)
