@@ -30,5 +30,6 @@ from limbeck.verbs.teach import teach
 __version__ = "0.1.0"
 __all__ = [
     "InputError", "Training", "VerificationError", "__version__", "adapt", "compile", "demo", "distill", "evaluate",
-    "export", "info", "label", "predict", "push", "quantize", "serve", "simulate", "teach",
+    "export", "info", "label", "predict", "push", "quantize", "serve", "simulate", "steps",
+    "teach",
 ]  # fmt: skip
