@@ -11,9 +11,11 @@ One name is taken by a folder: the verb `data` is `limbeck.verbs.data.data`.
 
 from limbeck.errors import InputError, VerificationError
 from limbeck.verbs.adapt import adapt
+from limbeck.verbs.bench import bench
 from limbeck.verbs.compile import compile
 from limbeck.verbs.demo import demo
 from limbeck.verbs.distill import distill
+from limbeck.verbs.doctor import doctor
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import export
 from limbeck.verbs.info import info
@@ -26,10 +28,11 @@ from limbeck.verbs.settings import Training
 from limbeck.verbs.simulate import simulate
 from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
+from limbeck.verbs.zoo import zoo
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Training", "VerificationError", "__version__", "adapt", "compile", "demo", "distill", "evaluate",
-    "export", "info", "label", "predict", "push", "quantize", "serve", "simulate", "steps",
-    "teach",
+    "InputError", "Training", "VerificationError", "__version__", "adapt", "bench", "compile", "demo", "distill",
+    "doctor", "evaluate", "export", "info", "label", "predict", "push", "quantize", "serve", "simulate", "steps",
+    "teach", "zoo",
 ]  # fmt: skip

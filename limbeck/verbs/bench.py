@@ -285,7 +285,8 @@ def _call(net: "Classifier", images: "Tensor") -> Call:
 
     def ask() -> "Tensor":
         with torch.inference_mode():
-            return net(images).cpu()  # waits for the device
+            logits: Tensor = net(images).cpu()  # waits for the device
+        return logits
 
     return ask
 

@@ -1,0 +1,176 @@
+"""limbeck zoo: recipes to begin with, Limbeck's own nets, and teachers that others have trained."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+_CHANNELS, _CLASSES = 3, 10  # that the nets are counted with
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that ships with Limbeck."""
+
+    name: str
+    verb: str
+    about: str  # the first line of its head
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net of Limbeck's own, for colour images of its size and ten classes."""
+
+    name: str
+    size: int  # pixels a side
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A net with weights that timm can fetch, by its pinned tag."""
+
+    tag: str
+    size: int  # pixels a side
+    licence: str  # of the weights; empty where timm does not say
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """What there is to begin with; `text` is that of the recipe that was asked for."""
+
+    recipes: tuple[Recipe, ...] = ()
+    nets: tuple[Net, ...] = ()
+    teachers: tuple[Teacher, ...] = ()
+    text: str = ""
+    copied: str | None = None  # the file that the recipe was copied to
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a table of what was asked for, or the recipe's lines."""
+        if self.copied:
+            return [("written", self.copied), ("next", f"limbeck {self.recipes[0].verb} -c {self.copied}")]
+        if self.text:
+            return [(line,) for line in self.text.splitlines()]
+        nets = [("net", "pixels", "parameters", "MACs")] if self.nets else []
+        recipes = [("recipe", "verb", "", "", "what it is")] if self.recipes else []
+        teachers = [("teacher", "pixels", "licence of the weights")] if self.teachers else []
+        return [
+            *recipes,
+            *((one.name, one.verb, "", "", one.about) for one in self.recipes),
+            *nets,
+            *((one.name, str(one.size), f"{one.parameters:,}", f"{one.macs:,}") for one in self.nets),
+            *teachers,
+            *((one.tag, str(one.size), one.licence or "not said") for one in self.teachers),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        return asdict(self)
+
+
+def zoo(
+    name: str | None = None,
+    *,
+    copy: str | None = None,
+    teachers: str | None = None,
+    tell: Tell = runs.silent,
+) -> Zoo:
+    """List recipes and Limbeck's own nets; show a recipe, or copy it to edit; list timm's trained nets.
+
+    Examples:
+        limbeck zoo
+        limbeck zoo mealv2_resnet18
+        limbeck zoo mealv2_resnet18 --copy mine.toml
+        limbeck zoo --teachers 'resnet152*'
+
+    Args:
+        name: A recipe to show; by default everything is listed.
+        copy: A file to copy the recipe to, for -c; one that exists is left as it is.
+        teachers: A pattern of timm's tags: those with weights, by which --teachers takes them.
+    """
+    if copy is not None and name is None:
+        raise InputError(f"--copy {copy} needs the name of a recipe; limbeck zoo lists them")
+    if teachers is not None:
+        if name is not None:
+            raise InputError(f"give a recipe, {name}, or --teachers, not both")
+        return Zoo(teachers=_teachers(teachers))
+    if name is None:
+        tell("note", {"text": f"nets are counted for {_CHANNELS} channels and {_CLASSES} classes"})
+        return Zoo(recipes=recipes(), nets=_nets())
+    found = _recipe(name)
+    text = (RECIPES / f"{found.name}.toml").read_text(encoding="utf-8")
+    if copy is not None:
+        _write(Path(copy), text)
+    return Zoo(recipes=(found,), text=text, copied=copy)
+
+
+def recipes() -> tuple[Recipe, ...]:
+    """Return the recipes that ship with Limbeck, by name."""
+    return tuple(_read(path) for path in sorted(RECIPES.glob("*.toml")))
+
+
+def _read(path: Path) -> Recipe:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return Recipe(path.stem, str(runs.read_toml(path)["verb"]), first.removeprefix("#").strip())
+
+
+def _recipe(name: str) -> Recipe:
+    """Return the recipe of this name, with or without .toml; InputError with near ones."""
+    import difflib
+
+    known = {one.name: one for one in recipes()}
+    wanted = name.removesuffix(".toml")
+    if wanted in known:
+        return known[wanted]
+    if wanted in _own_names():
+        raise InputError(f"{name} is a net, not a recipe; limbeck info {name} shows it layer by layer")
+    near = difflib.get_close_matches(wanted, known, n=3) or [other for other in known if wanted in other][:3]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise InputError(f"there is no recipe {name}{hint or '; limbeck zoo lists them'}")
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists():
+        raise InputError(f"{path} is there already; choose another name for --copy")
+    runs.write_text(path, text)
+
+
+def _own_names() -> list[str]:
+    from limbeck.nets.odenet import default_cfgs
+
+    return list(default_cfgs)
+
+
+def _nets() -> tuple[Net, ...]:
+    """Return Limbeck's own nets, counted at the size that they are made for, on shapes without values."""
+    import timm
+    import torch
+
+    from limbeck.nets.count import count
+
+    found = []
+    for name in _own_names():
+        with torch.device("meta"):
+            net = timm.create_model(name, num_classes=_CLASSES, in_chans=_CHANNELS)
+            size = net.pretrained_cfg["input_size"][-1]
+            table = count(net, (_CHANNELS, size, size))
+        found.append(Net(name, size, table.parameters, table.macs))
+    return tuple(found)
+
+
+def _teachers(pattern: str) -> tuple[Teacher, ...]:
+    """Return timm's tags that match; InputError where none does."""
+    import timm
+
+    tags = timm.list_pretrained(pattern)
+    if not tags:
+        near = timm.list_pretrained(f"*{pattern.strip('*')}*")[:3]
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; try resnet* or *in22k*"
+        raise InputError(f"timm has no weights for {pattern!r}{hint}")
+    found = [(tag, timm.get_pretrained_cfg(tag)) for tag in tags]
+    return tuple(Teacher(tag, config.input_size[-1], config.license or "") for tag, config in found if config)
