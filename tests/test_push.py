@@ -103,14 +103,30 @@ def test_timm_and_limbeck_load_it_with_the_runs_logits(name, how, tmp_path):
     assert tuple(seen["mean"]) == net.input.mean
 
 
-def test_a_net_of_torchvision_is_for_limbeck_alone(tmp_path):
+def test_what_timm_can_not_load_limbeck_does(tmp_path):
     net = zoo.load(str(made(tmp_path / "run", "tv/squeezenet1_1", size=64)))
     to, notes = f"local-dir:{tmp_path / 'pub'}", []
     pushed = push(str(tmp_path / "run"), to=to, tell=lambda event, values: notes.append(values["text"]))
     assert not pushed.timm
-    assert notes == ["tv/squeezenet1_1 is torchvision's, which timm does not load; limbeck does"]
+    (note,) = notes
+    assert note.startswith("tv/squeezenet1_1 is neither timm's nor limbeck's (torchvision)")
     assert torch.allclose(logits(zoo.load(to)), logits(net), rtol=0, atol=1e-5)
     assert "timm does not load it" in (tmp_path / "pub" / "README.md").read_text()
+
+
+def test_a_net_that_somebody_made_known_to_timm_is_pushed_too(tmp_path):
+    def tiny_of_ours(pretrained=False, num_classes=10, in_chans=3, **timms):
+        conv = torch.nn.Conv2d(in_chans, 4, 3)
+        return torch.nn.Sequential(
+            conv, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, num_classes)
+        )
+
+    tiny_of_ours.__module__ = __name__
+    timm.models.register_model(tiny_of_ours)
+    net = zoo.load(str(made(tmp_path / "run", "tiny_of_ours", size=20)))
+    to = f"local-dir:{tmp_path / 'pub'}"
+    assert not push(str(tmp_path / "run"), to=to).timm
+    assert torch.allclose(logits(zoo.load(to)), logits(net), rtol=0, atol=1e-5)
 
 
 def test_files_beside_go_along(tmp_path):

@@ -11,18 +11,21 @@ from limbeck.nets.tags import TORCHVISION, config_of
 _KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configuration: what its loader asks for
 
 
-def home_of(name: str) -> Literal["timm", "limbeck", "torchvision"]:
-    """Return who defines the architecture: timm knows limbeck's once limbeck.nets.odenet is imported."""
+def home_of(name: str) -> Literal["timm", "limbeck", "torchvision", "elsewhere"]:
+    """Return who defines the architecture: timm knows limbeck's once limbeck.nets.odenet is imported, and loads no
+    weights into one that was registered without a configuration (elsewhere)."""
     from limbeck.nets.odenet import default_cfgs
 
     if name.startswith(TORCHVISION):
         return "torchvision"
-    return "limbeck" if name in default_cfgs else "timm"
+    if name in default_cfgs:
+        return "limbeck"
+    return "timm" if config_of(name) else "elsewhere"
 
 
 def config(found: Classifier, licence: str = "") -> dict[str, Any]:
-    """Return config.json's content, in the layout that timm's hf-hub: and local-dir: read. Of a torchvision net
-    limbeck alone reads it."""
+    """Return config.json's content, in the layout that timm's hf-hub: and local-dir: read. Of a net that
+    home_of says is neither's, limbeck alone reads it."""
     seen, count = found.input, len(found.classes)
     inner = {
         **{key: value for key, value in config_of(found.name).items() if key in _KEPT},

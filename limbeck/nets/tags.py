@@ -18,6 +18,7 @@ TORCHVISION = "tv/"
 # What timm's nets may be asked for besides classes and channels, and torchvision's.
 _TIMM_ARGUMENTS = frozenset({"img_size", "drop_rate", "drop_path_rate", "global_pool"})
 _TORCHVISION_ARGUMENTS = frozenset({"image_size"})
+_UNSAID = {"input_size": (3, 224, 224)}  # timm's default: of a net that somebody registered without a configuration
 
 
 def base_of(name: str) -> str:
@@ -82,7 +83,7 @@ def input_of(name: str, channels: int) -> Input:
     """Return what the weights of a name or tag expect to see, for nets with `channels`."""
     base = base_of(name)
     if not base.startswith(TORCHVISION):
-        return resolve(config_of(name), channels)
+        return resolve(config_of(name) or _UNSAID, channels)
     import torchvision
 
     if name != base:

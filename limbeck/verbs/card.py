@@ -138,8 +138,8 @@ def _use(net: "Classifier", to: str, recipe: dict[str, Any]) -> str:
 
     limbeck_ = f"With Limbeck:\n\n```sh\nlimbeck predict {to} photo.jpg\n```"
     home = home_of(net.name)
-    if home == "torchvision":
-        return f"{limbeck_}\n\nThe net is torchvision's; timm does not load it."
+    if home not in ("timm", "limbeck"):
+        return f"{limbeck_}\n\ntimm does not load it: {_code(net.name)} is neither timm's nor Limbeck's."
     ours = f"import limbeck.nets.odenet  # makes timm know {net.name}\n" if home == "limbeck" else ""
     again = f"`limbeck {_verb(recipe)}"
     return f"""{limbeck_}
