@@ -21,9 +21,9 @@ Made of the docstrings by `make reference`; a test compares. `limbeck VERB --hel
 Every verb also takes `-c recipe.toml` (begin with its settings; flags override them) and `--print-config` (print them
 as a recipe, and stop), and is a function of the package with the same keywords: `limbeck.distill(data=..., ...)`. It
 returns a value with `rows()` and `to_json()`; the latter is what the last line on stdout holds after `--result`. A
-keyword `tell` takes a function `(event, values)` that hears of progress. The verb `data` is `limbeck.verbs.data.data`,
-for `limbeck.data` is a folder. A user's mistake raises `limbeck.InputError` (exit code 2), a check that failed
-`limbeck.VerificationError` (3).
+keyword `tell` takes a function `(event, values)` that hears of progress. Two names are taken by folders: the verbs
+`data` and `report` are `limbeck.verbs.data.data` and `limbeck.verbs.report.report`. A user's mistake raises
+`limbeck.InputError` (exit code 2), a check that failed `limbeck.VerificationError` (3).
 """
 
 

@@ -6,7 +6,8 @@ The verbs of the command line are functions here, with the same names and keywor
     teacher = limbeck.teach(data="photos/", model="resnet20", out="runs/t1")
     student = limbeck.distill(data="photos/", student="dsodenet20", teachers=("runs/t1",), out="runs/s")
 
-One name is taken by a folder: the verb `data` is `limbeck.verbs.data.data`.
+Two names are taken by folders: the verbs `data` and `report` are `limbeck.verbs.data.data` and
+`limbeck.verbs.report.report`.
 """
 
 from limbeck.errors import InputError, VerificationError
