@@ -13,7 +13,7 @@ from limbeck.verbs.settings import Training
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
-FLOORS = ("data", "nets", "learn", "integer", "fpga", "report")
+FLOORS = ("data", "nets", "learn", "integer", "fpga", "report", "ui")
 BEGINNING = """# Reference
 
 Made of the docstrings by `make reference`; a test compares. `limbeck VERB --help` says the same of what is installed.

@@ -130,4 +130,6 @@ def test_the_reference_is_up_to_date():
     spec = importlib.util.spec_from_file_location("make_reference", place)
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
+    folders = {path.parent.name for path in (ROOT / "limbeck").glob("*/__init__.py")}
+    assert {*made.FLOORS, "verbs"} == folders
     assert made.PAGE.read_text() == made.page(), "run make reference"
