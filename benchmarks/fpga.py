@@ -4,6 +4,8 @@ python benchmarks/fpga.py                 the plans of the ODE nets at three DSP
 python benchmarks/fpga.py --simulate 3    and so many images through each design in Verilator: minutes each
 python benchmarks/fpga.py --synth         and Yosys' count of each: ten minutes each
 python benchmarks/fpga.py --programs 200  that many random programs on six engines, every score compared
+python benchmarks/fpga.py --layers "4@16 c8 d p16" --multipliers 576   a chain of layers, as peers_fpga.py has them
+python benchmarks/fpga.py --software      the same nets in PyTorch and onnxruntime on one thread, in CPU time
 """
 
 import argparse
@@ -11,24 +13,30 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from limbeck.errors import InputError
 from limbeck.fpga import simulate
+from limbeck.fpga.driver import Accelerator
 from limbeck.fpga.emit import emit, parameters
 from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
 from limbeck.fpga.schedule import Lanes
 from limbeck.fpga.synth import synthesise
 from limbeck.fpga.works import works_of
 from limbeck.integer.lower import lower
-from limbeck.nets import zoo
+from limbeck.integer.program import GlobalAverage, Input, Program
+from limbeck.nets import onnx, zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from fpga_programs import random_program
+from fpga_programs import Maker, random_program
 
+CLOCK = 200e6  # Hz, assumed
 BUDGETS = (1300, 640, 220)
 NETS = {
     "dsodenet20 16/32/64, 32 px": ("dsodenet20", 32, {}),
@@ -45,8 +53,8 @@ ENGINES = (  # lanes; image; classes; state bits
 )
 
 
-def lowered(name, size, arguments):
-    """Return a net of random weights whose BatchNorm has seen smooth noise, as a Program."""
+def trained(name, size, arguments):
+    """Return a net of random weights whose BatchNorm has seen smooth noise, and the noise."""
     torch.manual_seed(0)
     net = zoo.create(name, classes=tuple(map(str, range(10))), channels=3, size=size, arguments=arguments)
     noise = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8) * 255, size=(size, size), mode="bilinear")
@@ -55,7 +63,12 @@ def lowered(name, size, arguments):
     with torch.no_grad():
         for _ in range(20):
             net(images)
-    return lower(net.eval(), images)
+    return net.eval(), images
+
+
+def lowered(name, size, arguments):
+    """Return such a net as a Program."""
+    return lower(*trained(name, size, arguments))
 
 
 def inside(work):
@@ -103,6 +116,100 @@ def row(name, program, budget, options):
     return figures
 
 
+def chain(spec):
+    """Return a Program of layers as peers_fpga.py names them, with a mean and a dense layer of 10 classes behind."""
+    first, *names = spec.split()
+    channels, side = map(int, first.split("@"))
+    maker, layers, shape = Maker(0), [], (channels, side, side)
+    for name in names:
+        wide = int(name[1:] or shape[0])
+        if name[0] == "c":
+            layer, shape = maker.conv(shape, wide, 8, 1, relu=True)
+        elif name[0] == "d":
+            layer, shape = maker.depthwise(shape, 1)
+        else:
+            layer, shape = maker.pointwise(shape, wide, 8, relu=True)
+        layers.append(layer)
+    mean = GlobalAverage(maker.name("mean"), maker.requant(shape[0], 64.0 * side * side, 8))
+    head, _ = maker.pointwise((shape[0], 1, 1), 10, 16)
+    return Program(Input(channels, side, side), (*layers, mean, head), tuple(map(str, range(10))))
+
+
+def within(program, limit):
+    """Return the plan with the fewest cycles among those of at most so many multipliers."""
+    found = []
+    for lanes in product((1, 2, 4, 8, 16), (4, 8, 16), (4, 8, 16, 24, 32, 64)):
+        if lanes[2] % lanes[1] == 0 and sum(multipliers(Lanes(*lanes))) <= limit:
+            with suppress(InputError):
+                found.append(plan(program, "xczu7ev", lanes=Lanes(*lanes)))
+    return min(found, key=lambda each: cycles(each, program).interval)
+
+
+def chained(spec, lanes, limit):
+    """Simulate a chain of layers; return its cycles alone, in a stream, and with pixels and scores carried."""
+    program = chain(spec)
+    found = plan(program, "xczu7ev", lanes=Lanes(*lanes)) if lanes else within(program, limit)
+    images = np.random.default_rng(0).integers(0, 256, (4, *works_of(program)[0].shape), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        design = Path(folder) / "design"
+        emit(found, program, design)
+        simulator = simulate.build(design)
+        report = simulate.simulate(design, images, simulator=simulator)
+        with simulate.running(simulator) as port:
+            Accelerator(port, design).run(images[:1])
+            carried = port.cycles
+    return {
+        "layers": spec,
+        "lanes": list(asdict(found.lanes).values()),
+        "multipliers": sum(multipliers(found.lanes)),
+        "macs": macs(program),
+        "latency": report.latency,
+        "interval": cycles(found, program).interval,
+        "carried": carried,
+    }
+
+
+def cpu_ms(call, seconds=3.0):
+    """Return the CPU milliseconds of a call, the median of as many as fit."""
+    call()
+    took = []
+    began = time.process_time()
+    while time.process_time() - began < seconds or len(took) < 5:
+        start = time.process_time()
+        call()
+        took.append(time.process_time() - start)
+    return 1000 * float(np.median(took))
+
+
+def software(name, spec, budget):
+    """Return CPU milliseconds an image in software, one thread and batch 1, and the accelerator's times at CLOCK."""
+    torch.set_num_threads(1)
+    net, images = trained(*spec)
+    one = images[:1]
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        whole, eight = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
+        onnx.export(net, whole)
+        onnx.quantise(whole, eight, images)
+        times = {"pytorch float32": cpu_ms(lambda: net(one))}
+        runtime = onnx.needed("onnx")
+        settings = runtime.SessionOptions()
+        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+        for kind, path in (("onnxruntime float32", whole), ("onnxruntime int8", eight)):
+            session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            fed = {session.get_inputs()[0].name: one.numpy()}
+            times[kind] = cpu_ms(lambda session=session, fed=fed: session.run(None, fed))
+    program = lower(net, images)
+    found = plan(program, "xczu7ev", max_dsp=budget)
+    time_, size = cycles(found, program), program.input
+    alone = 1000 * time_.latency / CLOCK
+    carried = alone + 1000 * (size.height * size.width + len(program.classes) + 1) / CLOCK
+    return {
+        "net": name, "software": times, "alone ms": alone, "with pixels and scores ms": carried,
+        "stream ms": 1000 * time_.interval / CLOCK, "alone faster": {k: t / alone for k, t in times.items()},
+        "end to end faster": {k: t / carried for k, t in times.items()},
+    }  # fmt: skip
+
+
 def random_programs(count):
     """Return how many random programs were equal to the RTL, without and with stalls."""
     done, began = 0, time.time()
@@ -131,18 +238,31 @@ def main():
     parser.add_argument("--simulate", type=int, default=0, metavar="IMAGES")
     parser.add_argument("--synth", action="store_true")
     parser.add_argument("--programs", type=int, default=0)
+    parser.add_argument("--layers", help="a chain of layers, as 4@16 c8 d p16")
+    parser.add_argument("--multipliers", type=int, default=576, help="at most, for --layers")
+    parser.add_argument("--lanes", type=int, nargs=3, help="instead, for --layers")
+    parser.add_argument("--software", action="store_true")
+    parser.add_argument("--nets", nargs="*", default=list(NETS), help="some of the nets, by name")
+    parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS)
     options = parser.parse_args()
     if options.programs:
         print(json.dumps(random_programs(options.programs)))
+        return
+    if options.layers:
+        print(json.dumps(chained(options.layers, options.lanes, options.multipliers)))
+        return
+    if options.software:
+        for name in options.nets:
+            print(json.dumps(software(name, NETS[name], options.budgets[0])), flush=True)
         return
     torch.set_num_threads(1)
     rows = []
     print(
         f"{'net':42} {'DSPs':>5} {'lanes':>12} {'interval':>9} {'latency':>9} {'busy':>6} {'inside':>6} {'MAC/DSP':>7}"
     )
-    for name, spec in NETS.items():
-        program = lowered(*spec)
-        for budget in BUDGETS:
+    for name in options.nets:
+        program = lowered(*NETS[name])
+        for budget in options.budgets:
             r = row(name, program, budget, options)
             rows.append(r)
             lanes = "x".join(map(str, r["lanes"]))
