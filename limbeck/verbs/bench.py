@@ -124,7 +124,8 @@ def bench(
 
     ONNX files, Programs and Designs are made in a temporary folder, as limbeck export, quantize and compile make them.
     What cannot be made here is a row that says why. Formats take turns in rounds, after calls that are not counted, so
-    that what else the machine does falls on all alike. Hardware is simulated: exact cycles, at the clock that you say.
+    that what else the machine does falls on all alike. Hardware is simulated: exact cycles, at the clock that you say,
+    without the way to the chip; its size and accuracy are those of its Program, whose every score it gave.
 
     Examples:
         limbeck bench runs/s --data photos/
@@ -355,12 +356,9 @@ def _timed(one: Made, singles: list[float], batches: list[float], batch: int) ->
 
 
 def _clocked(one: Made, found: Simulated, clock: float) -> Row:
-    """Return the row of simulated hardware at `clock` MHz."""
+    """Return the row of simulated hardware at `clock` MHz; its size and accuracy are those of its Program."""
     milliseconds = found.latency / (1000 * clock)
-    note = (
-        f"simulated: {found.latency:,} cycles an image at {clock:g} MHz; {found.scores:,} scores of {found.images:,} "
-        "images as the Program's, whose accuracy and size these are"
-    )
+    note = f"simulated, {found.latency:,} cycles at {clock:g} MHz; {found.scores:,} scores equal to the Program's"
     rate = 1e6 * clock / found.interval
     return Row(
         one.model, one.format, size=one.size, p50=milliseconds, p95=milliseconds, images_per_second=rate,

@@ -157,7 +157,9 @@ def _nets() -> tuple[Net, ...]:
     for name in _own_names():
         with torch.device("meta"):
             net = timm.create_model(name, num_classes=_CLASSES, in_chans=_CHANNELS)
-            size = net.pretrained_cfg["input_size"][-1]
+            config = timm.get_pretrained_cfg(name)
+            assert config is not None, "every net of ours is registered with one"
+            size = config.input_size[-1]
             table = count(net, (_CHANNELS, size, size))
         found.append(Net(name, size, table.parameters, table.macs))
     return tuple(found)
