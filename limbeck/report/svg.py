@@ -78,7 +78,8 @@ class Scale:
 
     def ticks(self, most: int = 5) -> list[float]:
         """Return round values inside, at most about `most`."""
-        return _decades(self.low, self.high, most) if self.log else _rounds(self.low, self.high, most)
+        found = _decades(self.low, self.high, most) if self.log else []
+        return found if len(found) > 1 else _rounds(self.low, self.high, most)
 
 
 def _rounds(low: float, high: float, most: int) -> list[float]:

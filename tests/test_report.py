@@ -1,0 +1,426 @@
+"""The report: one file that asks nobody, whose figures are those of others' code, and that no run's text can break."""
+
+import json
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from report_runs import CLASSES, IMAGES, SCRIPT, photos, run, story
+from scipy.stats import binomtest
+from sklearn.decomposition import PCA
+
+from limbeck import cli
+from limbeck.data.sources import open_source
+from limbeck.errors import InputError
+from limbeck.integer import file
+from limbeck.integer.noise import noise
+from limbeck.learn.adapt import TwoDomains
+from limbeck.learn.evaluate import Answers, Bin, figures
+from limbeck.nets import zoo
+from limbeck.report import accelerator, artefacts, charts, layers, lineage, svg
+from limbeck.report.values import Cloud, Recall, wilson
+from limbeck.verbs import measured
+from limbeck.verbs.report import report
+
+SECTIONS = ["nets", "training", "mistakes", "calibration", "teachers", "adaptation", "layers", "accelerator", "cost",
+            "lineage", "commands"]  # fmt: skip
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Parsed(HTMLParser):
+    """Tags in their order, all attributes, the text outside of <style>; every tag is closed by its own."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def of(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The folder of a story's runs, and its page."""
+    folder = tmp_path_factory.mktemp("told")
+    runs = story(folder)
+    out = folder / "report.html"
+    return runs, out, report(str(runs), out=str(out))
+
+
+@pytest.fixture(scope="module")
+def page(told):
+    return told[1].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def parsed(page):
+    return Parsed(page)
+
+
+def test_every_section_is_there_in_its_order_and_in_the_contents(parsed):
+    assert [name for name in parsed.of("id") if name in SECTIONS] == SECTIONS
+    assert [value[1:] for value in parsed.of("href") if value.startswith("#")][: len(SECTIONS)] == SECTIONS
+
+
+def test_no_id_comes_twice(parsed):
+    assert sorted(set(parsed.of("id"))) == sorted(parsed.of("id"))
+
+
+def test_nothing_in_the_page_is_loaded_from_elsewhere(page, parsed):
+    loading = [value for name in ("src", "href", "srcset", "data", "action", "poster") for value in parsed.of(name)]
+    assert all(value.startswith(("#", "data:")) for value in loading)
+    assert set(re.findall(r"url\([\s'\"]*(.)", page)) <= {"#"}
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_what_runs_say_is_text_and_never_a_tag(page, parsed):
+    assert {"script", "iframe", "object", "embed", "form"} & set(parsed.tags) == set()
+    assert not any(name.startswith("on") for _, name, _ in parsed.attributes)
+    assert "<b>CC0</b>" not in page
+    assert "<b>CC0</b>" in parsed.text
+    assert parsed.text.count(SCRIPT) > 10  # a class, a run, a version, a metric
+
+
+def test_every_picture_is_well_formed_and_says_what_it_is(page):
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawn) > 15
+    for picture in drawn:
+        root = ElementTree.fromstring(picture)
+        assert root.get("aria-hidden") or root[0].tag == "title"
+
+
+def test_pictures_are_few_and_are_png(parsed):
+    shown = [value for tag, name, value in parsed.attributes if (tag, name) == ("img", "src")]
+    assert 0 < len(shown) <= 32
+    assert all(value.startswith("data:image/png;base64,iVBOR") for value in shown)
+
+
+def test_the_result_ends_with_the_path(told):
+    _, out, done = told
+    assert done.rows()[-1] == ("report", str(out))
+    assert done.size == out.stat().st_size
+    assert done.left_out == ()
+    assert done.title == "resnet8, distilled from 2 teachers"
+    assert json.loads(json.dumps(done.to_json()))["out"] == str(out)
+
+
+def test_shares_are_those_of_evaluate(told):
+    from limbeck.verbs.evaluate import evaluate
+
+    runs, _, done = told
+    here = str(runs.parent / "here")
+    for name in ("teacher1", "hard"):
+        assert dict(done.nets)[name] == evaluate(str(runs / name), data=here).evaluation.top1
+
+
+def test_teachers_come_first_and_programs_last(told):
+    names = [name for name, _ in told[2].nets]
+    assert names == ["teacher1", "teacher2", "hard", f"student {SCRIPT}", "adapted", "student.program"]
+
+
+def test_the_same_runs_make_the_same_page(told, tmp_path):
+    made = []
+    for name in ("a.html", "b.html"):
+        report(str(told[0] / "hard"), (str(told[0] / "design"),), out=str(tmp_path / name), latency=False)
+        made.append(re.sub(r"report, \d{4}.*? UTC", "", (tmp_path / name).read_text()))
+    assert made[0] == made[1]
+
+
+def test_only_so_many_images_are_asked_about(told, tmp_path):
+    report(str(told[0] / "hard"), out=str(tmp_path / "r.html"), images=7, latency=False)
+    assert "of 7 held-out images" in Parsed((tmp_path / "r.html").read_text()).text
+
+
+def test_a_run_alone_says_what_would_bring_the_rest(told, tmp_path):
+    done = report(str(told[0] / "hard"), out=str(tmp_path / "r.html"), latency=False)
+    words = Parsed((tmp_path / "r.html").read_text())
+    assert done.left_out == (
+        "Latency", "Disagreement of teachers", "Adaptation", "Formats and saturation", "Accelerator",
+    )  # fmt: skip
+    assert "give a design, by limbeck compile" in words.text
+    assert not {"teachers", "adaptation", "accelerator"} & set(words.of("id"))
+    assert "Accuracy and latency" not in words.text
+
+
+def test_a_design_alone_has_a_page(told, tmp_path):
+    done = report(str(told[0] / "design"), out=str(tmp_path / "r.html"))
+    assert done.title == "design, without nets"
+    assert {"accelerator", "layers"} <= set(Parsed((tmp_path / "r.html").read_text()).of("id"))
+
+
+def test_a_run_whose_images_are_gone_shows_what_it_noted_down(told, tmp_path):
+    shutil.copytree(told[0] / "hard", tmp_path / "hard")
+    recipe = tmp_path / "hard" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(str(told[0].parent / "here"), str(tmp_path / "gone")))
+    done = report(str(tmp_path / "hard"), out=str(tmp_path / "r.html"), latency=False)
+    assert done.nets == (("hard", 0.25),)
+    assert "gone is not there" in done.notes[0]
+    found = report(str(tmp_path / "hard"), data=str(told[0].parent / "here"), out=str(tmp_path / "r.html"))
+    assert found.nets != (("hard", 0.25),)
+    assert found.notes == ()
+
+
+def test_data_that_lie_far_are_not_opened_because_a_run_names_them():
+    assert measured.held_out("hfds/somebody/something", 10) == (
+        "hfds/somebody/something was not opened; --data hfds/somebody/something does"
+    )
+
+
+def test_every_command_in_the_page_is_one_that_limbeck_understands(told, capsys):
+    found = artefacts.find([str(told[0])])[0]
+    made = lineage.commands(found, artefacts.named(found))
+    assert len(made) == len(found)
+    for command in made:
+        arguments = shlex.split(command.line)
+        assert arguments[0] == "limbeck"
+        code = cli.main([*arguments[1:], "--print-config"])
+        assert (code, capsys.readouterr().err) == (0, "")
+
+
+def test_unfinished_runs_are_left_out_and_named(told, tmp_path):
+    shutil.copytree(told[0] / "hard", tmp_path / "runs" / "done")
+    (tmp_path / "runs" / "begun").mkdir()
+    (tmp_path / "runs" / "begun" / "recipe.toml").write_text('verb = "teach"\n')
+    found, notes = artefacts.find([str(tmp_path / "runs")])
+    assert [one.path.name for one in found] == ["done"]
+    assert notes[0].startswith(f"{tmp_path / 'runs' / 'begun'} is not finished")
+    with pytest.raises(InputError, match="nothing to report yet"):
+        artefacts.find([str(tmp_path / "runs" / "begun")])
+
+
+@pytest.mark.parametrize(("name", "words"), [("absent", "absent is not there"), (".", "holds no run, label store")])
+def test_what_is_no_run_is_refused(tmp_path, name, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        report(str(tmp_path / name), out=str(tmp_path / "r.html"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("results.json", "[1]"),
+        ("results.json", "{"),
+        ("environment.json", '"x"'),
+        ("metrics.jsonl", "not json\n"),
+        ("metrics.jsonl", "[" * 100_000),
+        ("recipe.toml", "verb = "),
+        ("model.json", "3"),
+    ],
+)
+def test_a_broken_file_is_named(told, tmp_path, name, text):
+    shutil.copytree(told[0] / "hard", tmp_path / "hard")
+    (tmp_path / "hard" / name).write_text(text)
+    with pytest.raises(InputError, match=name):
+        report(str(tmp_path / "hard"), out=str(tmp_path / "r.html"), latency=False)
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_strange_values_in_a_run_are_as_if_they_were_not_there(told, tmp_path):
+    shutil.copytree(told[0] / "adapted", tmp_path / "adapted")
+    strange = {"seconds": "<script>", "images": True, "chosen": 7, "report": {"source_only": "x", "recall": [1]}}
+    (tmp_path / "adapted" / "results.json").write_text(json.dumps(strange))
+    rows = '{"epoch": 1, "loss": NaN}\n{"epoch": 2, "loss": 1e999, "lr": "x"}\n[]\n{"loss": 1}\n'
+    (tmp_path / "adapted" / "metrics.jsonl").write_text(rows)
+    report(str(tmp_path / "adapted"), out=str(tmp_path / "r.html"), latency=False)
+    assert "kept: not noted" in Parsed((tmp_path / "r.html").read_text()).text
+
+
+@pytest.mark.parametrize(
+    "change", [{"macs": -1}, {"part": "x"}, {"lanes": {"pixels": 1}}, {"cycles": 3}, {"ops": True}]
+)
+def test_a_broken_design_is_named(told, tmp_path, change):
+    shutil.copytree(told[0] / "design", tmp_path / "design")
+    manifest = tmp_path / "design" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    with pytest.raises(InputError, match=r"design|part x"):
+        artefacts.find([str(tmp_path / "design")])
+
+
+def test_cycles_by_layer_sum_to_the_interval(told):
+    (design,) = artefacts.find([str(told[0] / "design")])[0]
+    rows = accelerator.passes(design)
+    assert sum(row.cycles for row in rows) == design.cycles.interval
+    assert sum(row.macs for row in rows) == design.macs
+    assert sum(row.share for row in rows) == pytest.approx(1)
+
+
+def test_saturation_is_that_of_the_noise_report(told):
+    program = file.load(told[0] / "student.program")
+    net = zoo.load(str(told[0] / f"student {SCRIPT}")).eval()
+    images = open_source(str(told[0].parent / "here"), "val").pixels
+    theirs = {layer.path: layer for layer in noise(net, program, images)}
+    ours = {row.path: row for row in layers.rows(program, images.numpy())}
+    for path, layer in theirs.items():
+        assert ours[path].saturated == layer.saturated
+        assert ours[path].formats == layer.formats.replace("->", "→")
+        assert ours[path].accumulator_bits == layer.accumulator_bits
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 5), (3, 7), (480, 500), (500, 500)])
+def test_the_interval_is_scipys(right, images):
+    theirs = binomtest(right, images).proportion_ci(method="wilson")
+    assert wilson(right / images, images) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+
+
+def test_the_projection_is_scikit_learns(told):
+    net = zoo.load(str(told[0] / "hard")).eval()
+    here, there = (open_source(str(told[0].parent / name), "val") for name in ("here", "there"))
+    found = measured.cloud(net, here, there)
+    with torch.no_grad():
+        every = torch.cat([TwoDomains(net)(each.pixels)[0] for each in (here, there)]).double().numpy()
+    theirs = PCA(2).fit(every)
+    ours = np.array([*found.source, *found.target])
+    np.testing.assert_allclose(np.abs(ours), np.abs(theirs.transform(every)), atol=1e-4)
+    assert found.kept == pytest.approx(theirs.explained_variance_ratio_.sum(), abs=1e-6)
+    assert len(found.source) == len(found.target) == len(CLASSES) * IMAGES
+
+
+def answers(*rows: tuple[float, float, float], labels=(0, 1, 2, 0)) -> Answers:
+    return Answers(torch.tensor(rows), torch.tensor(labels))
+
+
+def test_the_surest_mistakes_come_first(told):
+    source = measured.evenly(open_source(str(told[0].parent / "here"), "val"), 4)
+    said = answers((9, 0, 0), (5, 0, 0), (0, 0, 1), (0, 6, 0))
+    found = measured.worst(said, source, 10)
+    assert [(m.key, m.true, m.said) for m in found] == [
+        (source.keys[3], CLASSES[0], CLASSES[1]),
+        (source.keys[1], CLASSES[1], CLASSES[0]),
+    ]
+    assert len(measured.worst(said, source, 1)) == 1
+
+
+def test_teachers_differ_where_their_answers_do(told):
+    source = measured.evenly(open_source(str(told[0].parent / "here"), "val"), 4)
+    said = [answers((9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 0, 0)), answers((9, 0, 0), (0, 9, 0), (0, 5, 0), (0, 1, 0))]
+    found = measured.disagreement(["one", "other"], said, measured.Seen(source, 4), 8)
+    assert (found.images, found.differ, found.pairs) == (4, 2, (("one", "other", 0.5),))
+    assert [split.key for split in found.splits] == [source.keys[2], source.keys[3]]
+    assert source.labels.tolist() == [0, 1, 1, 2]
+    assert dict(found.right) == {"one": 0.0, "other": 0.5, "their average": 0.0}
+
+
+def test_torch_has_its_threads_back():
+    torch.set_num_threads(2)
+    try:
+        with measured.one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (0.001, 900), (12, 13.5), (1e4, 5e7), (0.9, 0.97)])
+def test_ticks_are_inside_and_not_too_many(low, high, log):
+    ticks = svg.Scale(low, high, 0, 1, log).ticks(5)
+    assert 1 <= len(ticks) <= 7
+    assert all(low * (1 - 1e-9) <= tick <= high * (1 + 1e-9) for tick in ticks)
+    assert ticks == sorted(set(ticks))
+
+
+def test_a_scale_maps_its_ends_to_its_ends():
+    for log in (False, True):
+        scale = svg.Scale(2, 32, 10, 90, log)
+        assert (scale(2), scale(32)) == (10, 90)
+    assert svg.Scale(2, 32, 10, 90, log=True)(8) == pytest.approx(50)
+    assert svg.Scale(3, 3, 10, 90)(3) == 50
+
+
+def test_text_in_pictures_is_escaped():
+    said = svg.text(0, 0, SCRIPT, "x")
+    assert "<script" not in said
+    assert ElementTree.fromstring(said).text == SCRIPT
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_charts_take_few_and_many(count):
+    points = [charts.Point(f"net {i}", "teacher", 10.0 ** (i % 7), i / count, (0, 1)) for i in range(count)]
+    rows = [{"epoch": e + 1, "loss": 1.0, "accuracy": 0.0, "x": -1.0} for e in range(count)]
+    logits = torch.eye(max(count, 2))
+    found = figures(Answers(logits, torch.arange(len(logits))), [f"class {i}" for i in range(len(logits))])
+    bins = [Bin(0, 1, count, 0.5, 0.5), Bin(1, 1, 0, float("nan"), float("nan"))]
+    cloud = Cloud(tuple((i, -i) for i in range(count)), ((0.0, 0.0),), 1.0)
+    for drawn in (
+        charts.trade_off(points, "t", "size", "B"),
+        charts.trade_off(points, "t", "latency", "s"),
+        charts.curves(rows, "t"),
+        charts.confusion(found, "t"),
+        charts.reliability(bins, "t"),
+        charts.recalls([Recall(f"c{i}", 0.5, i / count) for i in range(count)], "t"),
+        charts.cloud(cloud, "t"),
+    ):
+        assert ElementTree.fromstring(drawn).find("title").text == "t"
+        assert "nan" not in drawn
+
+
+def colours(style: str, words: str) -> dict[str, str]:
+    block = style.partition(words)[2].partition("}")[0]
+    return dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("mode", ["color-scheme: light dark;", "(prefers-color-scheme: dark) {\n  :root {"])
+def test_type_stands_out_from_its_ground_in_light_and_dark(mode):
+    style = (files("limbeck.report") / "templates" / "report.css").read_text()
+    found = colours(style, mode)
+    for ground in (found["paper"], found["raised"]):
+        for ink, least in (("ink", 7), ("muted", 4.5), ("accent", 4.5), ("warm", 4.5), ("soft", 3)):
+            bright, dark = sorted((luminance(found[ink]), luminance(ground)), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= least, ink
+
+
+def test_two_runs_of_one_name_are_told_apart(tmp_path):
+    here = photos(tmp_path / "here", 0)
+    for seed, place in enumerate(("a", "b"), start=1):
+        run(tmp_path / place / "s", "teach", seed, data=str(here), model="resnet8")
+    done = report(str(tmp_path / "a" / "s"), (str(tmp_path / "b"),), out=str(tmp_path / "r.html"), latency=False)
+    assert [name for name, _ in done.nets] == ["a/s", "b/s"]
+    assert done.title == "2 nets compared"
+
+
+def test_a_page_that_cannot_be_written_is_told(told):
+    with pytest.raises(InputError, match="cannot write"):
+        report(str(told[0] / "design"), out=str(Path("/proc/none/report.html")))
