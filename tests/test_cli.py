@@ -63,6 +63,7 @@ def test_every_verb_explains_itself(capsys, verb):
     assert (code, err) == (0, "")
     assert f"usage: limbeck {verb}" in out
     assert "tell" not in out.split()  # is not the user's to give
+    assert out.index(f"limbeck {verb}") < out.index("Examples:") < out.index(" options ")
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
