@@ -39,8 +39,8 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
             parts[p.name] = [name for name, _, _ in groups]
             asked += groups
         elif p.name != "tell":
-            kind = _silent_where_empty(kind, default)
-            asked.append((p.name, _as_word(p.name, kind) if p.name in positional else kind, default))
+            shown = _as_word(p.name, kind, default) if p.name in positional else _silent_where_empty(kind, default)
+            asked.append((p.name, shown, default))
 
     def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
         del values["recipe"]  # `_run` has heard of it
@@ -91,12 +91,13 @@ def _groups(name: str, kind: Any, default: Any) -> list[_Asked]:  # noqa: ANN401
     return found
 
 
-def _as_word(name: str, kind: Any) -> Any:  # noqa: ANN401 - a type
+def _as_word(name: str, kind: Any, default: Any) -> Any:  # noqa: ANN401 - a type
     import tyro
 
     several = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))
     shown = f"[{name.upper()} ...]" if several else name.upper()
-    return Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=shown)]
+    hint = "" if default in (None, ()) else None
+    return Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=shown, help_behavior_hint=hint)]
 
 
 def _silent_where_empty(kind: Any, default: Any) -> Any:  # noqa: ANN401 - a type
