@@ -125,8 +125,8 @@ def bench(
     ONNX files, Programs and Designs are made in a temporary folder, as limbeck export, quantize and compile make them.
     What cannot be made here is a row that says why. Formats take turns in rounds, after calls that are not counted, so
     that what else the machine does falls on all alike. Hardware is simulated: exact cycles, at the clock that you say,
-    without the way to the chip; its size and accuracy are those of its Program, whose scores it gave for the images that
-    were simulated.
+    without the way to the chip; its size and accuracy are those of its Program, whose scores it gave for the images
+    that were simulated.
 
     Examples:
         limbeck bench runs/s --data photos/
