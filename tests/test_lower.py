@@ -290,7 +290,7 @@ def test_layers_named_wide_get_16_bits_and_no_others():
     assert {path for path, b in bits.items() if b == 16} == {"layer2_1.conv1", "layer2_1.conv2", "head.fc"}
 
 
-def test_four_bits_are_for_all_but_the_ends_and_depthwise_layers_or_for_all_but_those_named():
+def test_four_bits_are_for_all_but_the_ends_or_for_all_but_those_named():
     net = family("dsodenet20")
     images = images_for(net)
 
@@ -301,7 +301,7 @@ def test_four_bits_are_for_all_but_the_ends_and_depthwise_layers_or_for_all_but_
         return {path for path, b in bits.items() if b == 8}, set(bits)
 
     few, every = of_eight()
-    assert few == {"stem.conv", "head.fc", *(path for path in every if path.endswith("depthwise"))}
+    assert few == {"stem.conv", "head.fc"}
     assert of_eight(eight=())[0] == set()
     assert of_eight(eight=("layer2_1",))[0] == {path for path in every if path.startswith("layer2_1.")}
 

@@ -88,7 +88,8 @@ def _object(value: Any, path: str, tensors: _Tensors, without: tuple[str, ...] =
 def _packed(table: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return 4-bit integers two a byte, the first in the low half; an odd one out has a zero beside it."""
     halves = np.pad(table.reshape(-1), (0, table.size % 2)).astype(np.uint8) & 15
-    return halves[::2] | np.left_shift(halves[1::2], 4, dtype=np.uint8)
+    low, high = halves[::2], halves[1::2]
+    return low + 16 * high
 
 
 def _unpacked(value: dict[str, Any], tensors: _Tensors, path: str) -> NDArray[np.int64]:

@@ -44,7 +44,7 @@ _PER_OCTAVE = 16  # state scales tried
 class Formats:
     """Bits of weights, of activations and of states. Layers named in `wide`, or in a block named there, have 16-bit
     weights and take 16-bit maps; narrowings and means named there give 16-bit maps. Where weights have 4 bits, those
-    of layers named in `eight` have 8; None: the first and the last layer, and depthwise ones."""
+    of layers named in `eight` have 8; None: the first and the last layer."""
 
     weight_bits: int = 8
     activation_bits: int = 8
@@ -105,34 +105,34 @@ def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
                 raise InputError(f"there is no layer {name} to {what}; there are {', '.join(paths)}")
 
 
-def _sensitive(layers: Sequence[FloatLayer]) -> tuple[str, ...]:
-    """Return the layers whose weights are few and whose rounding costs most."""
-    convs = [(path, layer) for path, layer in walk(layers) if isinstance(layer, FloatConv)]
-    ends = {convs[0][0], convs[-1][0]}
-    return tuple(path for path, layer in convs if path in ends or layer.groups > 1)
+def _ends(layers: Sequence[FloatLayer]) -> tuple[str, str]:
+    """Return the first and the last convolution: few weights, and what they round is felt everywhere or at once."""
+    convs = [path for path, layer in walk(layers) if isinstance(layer, FloatConv)]
+    return convs[0], convs[-1]
 
 
 def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges: Ranges) -> Plan:
     """Return the bits and scales for the layers, from uint8 calibration images as graph.pixels gives them."""
     _check_formats(formats, layers)
-    formats = formats if formats.eight is not None else replace(formats, eight=_sensitive(layers))
+    formats = formats if formats.eight is not None else replace(formats, eight=_ends(layers))
     with torch.no_grad():
         seen = _observe(layers, images)
     bits = _bits(layers, formats)
-    wanted = {
-        path: _scale(seen[path], bits[path], ranges, layer, path in set(_between(layers)))
-        for path, layer in walk(layers)
-    }
+    by_channel = {path for path, taker in _between(layers) if formats.weight(taker) >= 8}
+    wanted = {path: _scale(seen[path], bits[path], ranges, layer, path in by_channel) for path, layer in walk(layers)}
     scales = _shared(layers, wanted, seen, bits, ranges)
     return Plan(formats, bits, scales, _in_scales(layers, scales))
 
 
-def _between(layers: Sequence[FloatLayer]) -> Iterator[str]:
-    """Yield the paths of maps that only one convolution takes: its weights can take a scale a channel."""
+def _between(layers: Sequence[FloatLayer]) -> Iterator[tuple[str, str]]:
+    """Yield the paths of maps that only one convolution takes, and its own: its weights can take a scale a channel.
+
+    Few-level weights can't afford to: they would round channels that differ in range by one unit.
+    """
     previous: tuple[str, FloatLayer | None] = ("", None)
     for path, layer in walk(layers):
         if isinstance(layer, FloatConv) and isinstance(previous[1], FloatConv):
-            yield previous[0]
+            yield previous[0], path
         previous = path, layer
 
 

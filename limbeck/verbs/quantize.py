@@ -115,8 +115,8 @@ def quantize(
         bits: Of weights and activations; 4/8, or w4a8, is 4-bit weights with 8-bit activations.
         state_bits: Of the states that ODE and residual blocks add to.
         wide: Layers or blocks to compute in 16 bits whatever --bits says.
-        eight: With 4-bit weights, layers or blocks whose weights keep 8 bits; by default the first and the last layer
-            and depthwise ones, whose weights are few. None of them: --eight without a name.
+        eight: With 4-bit weights, layers or blocks whose weights keep 8 bits; by default the first and the last.
+            None at all: --eight without a name.
         ranges: How a map's range is chosen from what was seen: least squared error, all of it, or 99.99 % of it.
         calibration: Training images to choose scales from.
         train: Train the integer net to answer as the float net does, without labels. Interrupted, it leaves nothing.
