@@ -8,6 +8,7 @@ from limbeck.integer.program import (
     Depthwise,
     GlobalAverage,
     Input,
+    MaxPool,
     Narrow,
     Ode,
     Pointwise,
@@ -60,6 +61,22 @@ class Maker:
         requant = self.requant(channels, typical, bits, relu=relu, border=border, evaluations=max(1, len(ticks)))
         return Pointwise(self.name("pw"), self.weight(channels, shape[0]), 8, requant), (channels, *shape[1:])
 
+    def stem(self, shape, channels, bits, *, ticks):
+        """Return a 7x7 convolution with stride 2, and the shape that comes out; sides are even."""
+
+        def classes(side):
+            return np.array([min(i, 2) if i < side - 1 else 3 for i in range(side)])
+
+        out = (channels, shape[1] // 2, shape[2] // 2)
+        typical = 50.0 * 60 * np.sqrt(49 * shape[0])
+        table = self.rng.integers(-int(typical), int(typical) + 1, (channels, 4, 4))
+        border = Border(table, classes(out[1]), classes(out[2]), ticks) if ticks else None
+        requant = self.requant(channels, typical, bits, relu=True, border=border)
+        return Conv(self.name("stem"), self.weight(channels, shape[0], 7, 7), 8, 2, 3, requant), out
+
+    def pool(self, shape):
+        return MaxPool(self.name("pool"), 3, 2, 1), (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
+
     def conv(self, shape, channels, bits, stride, *, relu=False, ticks=()):
         out = (channels, -(-shape[1] // stride), -(-shape[2] // stride))
         typical = 50.0 * 60 * np.sqrt(9 * shape[0])
@@ -101,12 +118,22 @@ class Maker:
         return Residual(self.name("residual"), field, stride, channels, relu, self.state_bits), out
 
 
-def random_program(seed, image, classes, *, state_bits=16, blocks=2):
-    """Return a program on images [channels, height, width] with a stem, some blocks, a mean and a dense layer."""
+def random_program(seed, image, classes, *, state_bits=16, blocks=2, stem=False):
+    """Return a program on images [channels, height, width] with a stem, some blocks, a mean and a dense layer.
+
+    `stem`: it begins with a 7x7 convolution, and often a pool.
+    """
     m = Maker(seed, state_bits)
     channels = int(m.rng.integers(1, 13))
-    stem, shape = m.separable(image, channels, state_bits, int(m.rng.integers(1, 3)), relu=True, ticks=(1,))
-    layers = [*stem]
+    if stem:
+        first, shape = m.stem(image, channels, state_bits, ticks=(1,) if m.rng.random() < 0.8 else ())
+        layers = [first]
+    else:
+        first, shape = m.separable(image, channels, state_bits, int(m.rng.integers(1, 3)), relu=True, ticks=(1,))
+        layers = [*first]
+    if stem and m.rng.random() < 0.8:
+        pool, shape = m.pool(shape)
+        layers.append(pool)
     for _ in range(int(m.rng.integers(1, blocks + 1))):
         block, shape = m.block(shape)
         layers.append(block)

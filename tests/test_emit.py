@@ -133,14 +133,19 @@ def test_hexadecimal_words_have_all_their_digits():
 def test_borders_with_more_classes_are_refused():
     with pytest.raises(InputError, match="its border has 4 classes; the accelerator knows 3 a side"):
         memories.kinds(np.array([0, 1, 2, 3]), "layer")
+    with pytest.raises(InputError, match="its border has 5 classes; the accelerator knows 4 a side"):
+        memories.kinds(np.array([0, 1, 2, 2, 3, 4]), "layer", early=2)
+    assert memories.kinds(np.array([0, 1, 2, 2, 3]), "layer", early=2).tolist() == [0, 1, 2, 3]
+    assert memories.kinds(np.array([0, 1, 3]), "layer", early=2).tolist() == [0, 1, 3, 3]
     assert memories.kinds(np.array([5, 1, 1, 1, 7]), "layer").tolist() == [5, 1, 7]
     assert memories.kinds(np.array([4]), "layer").tolist() == [4, 4, 4]
 
 
 @pytest.mark.skipif(which("verilator") is None, reason="verilator not found; apt-get install verilator")
 @pytest.mark.parametrize("lanes", [(1, 4, 4), (2, 4, 8), (4, 8, 16)])
-def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes):
-    program = made[0]
+@pytest.mark.parametrize("stem", [False, True])
+def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes, stem):
+    program = random_program(1, (3, 12, 16), CLASSES, stem=True) if stem else made[0]
     emit(replace(plan(program, "xczu7ev", lanes=Lanes(*lanes))), program, tmp_path / "d")
     rtl = tmp_path / "d" / "rtl"
     sources = [str(path) for path in sorted(rtl.glob("*.sv"))]
@@ -151,7 +156,12 @@ def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes):
 
 
 @pytest.mark.skipif(which("yosys") is None, reason="yosys not found; apt-get install yosys")
-def test_yosys_reads_the_rtl(design):
+@pytest.mark.parametrize("stem", [False, True])
+def test_yosys_reads_the_rtl(design, tmp_path, stem):
+    if stem:
+        program = random_program(1, (3, 12, 16), CLASSES, stem=True)
+        emit(plan(program, "xczu7ev", lanes=Lanes(2, 4, 8)), program, tmp_path / "d")
+        design = tmp_path / "d"
     read = "read_verilog -sv -I rtl rtl/*.sv; read_verilog rtl/limbeck.v"
     script = f"{read}; hierarchy -check -top limbeck; proc; check -assert"
     done = subprocess.run(["yosys", "-q", "-p", script], cwd=design, capture_output=True, text=True, check=False)

@@ -101,7 +101,9 @@ def test_an_unknown_part_is_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (MaxPool("pool", 3, 2, 1), "pool: the accelerator has no max-pooling yet"),
+        (MaxPool("pool", 3, 2, 1), "pool: the accelerator pools what a convolution with a ReLU gives"),
+        (MaxPool("pool", 2, 2, 0), "pool: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
+        (dense("inner", weight=np.ones((8, 8, 7, 7), int), stride=2, padding=3), "inner: a 7x7 kernel"),
         (dense("wide", weight_bits=16), "wide: weights have 16 bits"),
         (dense("far", weight=np.ones((8, 8, 5, 5), int), padding=2), "far: a 5x5 kernel"),
         (dense("sixteen", requant=requant(8, 16)), "head|mean|reads 16 bits"),
@@ -114,6 +116,35 @@ def test_what_the_engine_cannot_do_is_refused(layer, sentence):
     survey(program)
     with pytest.raises(InputError, match=sentence):
         plan(program, "xczu7ev")
+
+
+def stem(image, **changes):
+    """Return a program whose first layer is a 7x7 convolution."""
+    first = Conv("stem", np.ones((8, image[0], 7, 7), int), 8, 2, 3, requant(8))
+    mean, head = (
+        GlobalAverage("mean", requant(8)),
+        Pointwise("head", np.ones((CLASSES, 8), int), 8, requant(CLASSES, 16)),
+    )
+    return Program(Input(*image), (replace(first, **changes), mean, head), tuple("abcd"))
+
+
+def test_a_7x7_stem_takes_as_many_words_as_its_values_fill():
+    found = plan(stem((3, 16, 16)), "xczu7ev", lanes=Lanes(2, 8, 8))
+    assert found.schedule.ops[0].groups == -(-147 // 8)
+    assert plan(stem((1, 16, 16)), "xczu7ev", lanes=Lanes(2, 8, 8)).schedule.ops[0].groups == -(-49 // 8)
+
+
+@pytest.mark.parametrize(
+    ("program", "lanes", "sentence"),
+    [
+        (stem((3, 15, 16)), Lanes(2, 8, 8), "stem: a 7x7 kernel .* on images 15x16; .* images of even sides"),
+        (stem((3, 16, 16), stride=1), Lanes(2, 8, 8), "stem: a 7x7 kernel with stride 1"),
+        (stem((3, 16, 16)), Lanes(8, 8, 8), "stem: a row of its map is one word; use fewer pixel lanes"),
+    ],
+)
+def test_a_7x7_stem_that_the_engine_cannot_do_is_refused(program, lanes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        plan(program, "xczu7ev", lanes=lanes)
 
 
 def test_accumulators_too_wide_are_refused():

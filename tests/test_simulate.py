@@ -15,6 +15,7 @@ from limbeck.fpga import simulate
 from limbeck.fpga.driver import ERRORS, Accelerator, DriverError, pixels
 from limbeck.fpga.emit import emit, parameters
 from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.fpga.schedule import shape3
 from limbeck.integer.file import save
 from limbeck.integer.lower import lower
 from limbeck.integer.program import run, trace
@@ -28,6 +29,7 @@ IMAGE, CLASSES = (3, 9, 9), 5
 LANES = Lanes(2, 4, 8)
 DSODENET = 0  # among the seeds of random programs
 SEEDS = (DSODENET, 1, 2, 3, 4, 5, 6)
+STEM_IMAGE, STEM_LANES, STEM_SEEDS = (2, 24, 16), Lanes(2, 4, 4), (7, 10, 19)  # 7x7 stems, with pools but for one
 
 
 def pixels_of(seed, count, shape=IMAGE):
@@ -56,66 +58,97 @@ def engine_for(programs, lanes):
     return plans, {name: max(sizes[name] for sizes in every) for name in every[0]}
 
 
+def built(programs, lanes, folder):
+    """Return programs by seed with their plans, the folder with their designs for one engine, and its simulator."""
+    plans, engine = engine_for(programs.values(), lanes)
+    for (seed, program), p in zip(programs.items(), plans, strict=True):
+        emit(p, program, folder / str(seed), engine=engine)
+    made = {seed: (program, p) for (seed, program), p in zip(programs.items(), plans, strict=True)}
+    return made, folder, simulate.build(folder / str(next(iter(programs))))
+
+
 @pytest.fixture(scope="module")
 def designs(tmp_path_factory):
-    """Return programs, their plans and designs, all for one engine, and its simulator."""
     torch.manual_seed(0)
-    programs = [program_of(seed) for seed in SEEDS]
-    plans, engine = engine_for(programs, LANES)
-    folder = tmp_path_factory.mktemp("designs")
-    for seed, p, program in zip(SEEDS, plans, programs, strict=True):
-        emit(p, program, folder / str(seed), engine=engine)
-    simulator = simulate.build(folder / str(SEEDS[0]))
-    return dict(zip(SEEDS, zip(programs, plans, strict=True), strict=True)), folder, simulator
+    return built({seed: program_of(seed) for seed in SEEDS}, LANES, tmp_path_factory.mktemp("designs"))
+
+
+@pytest.fixture(scope="module")
+def stems(tmp_path_factory):
+    programs = {seed: random_program(seed, STEM_IMAGE, CLASSES, stem=True) for seed in STEM_SEEDS}
+    return built(programs, STEM_LANES, tmp_path_factory.mktemp("stems"))
 
 
 def maps_told(lines, kind, sizes, lanes, bits):
-    """Yield maps [C, H, W] that the simulator told of, in order, cut to their sizes."""
-    words = (line[2:].strip() for line in lines if line.startswith(kind))
+    """Yield maps [C, H, W] that the simulator told of, in order, cut to their sizes; VerificationError if not all."""
+    words = [line[2:].strip() for line in lines if line.startswith(kind)]
+    shapes = [shape3(size, lanes) for size in sizes]
+    if len(words) != sum(shape.total for shape in shapes):
+        raise VerificationError(f"{len(words)} words were told of instead of {sum(shape.total for shape in shapes)}")
+    left = iter(words)
     mask, sign = (1 << bits) - 1, 1 << (bits - 1)
-    for channels, height, width in sizes:
-        groups, slots = -(-channels // lanes.inputs), -(-width // lanes.pixels)
+    for (channels, height, width), shape in zip(sizes, shapes, strict=True):
+        groups, slots = shape.words, shape.slots
         table = np.zeros((groups * lanes.inputs, height, slots * lanes.pixels), np.int64)
         for row in range(height):
             for slot in range(slots):
                 for group in range(groups):
-                    word = int(next(words), 16)
+                    word = int(next(left), 16)
                     for place in range(lanes.pixels * lanes.inputs):
                         value = word >> (bits * place) & mask
                         px, lane = divmod(place, lanes.inputs)
                         column = slot * lanes.pixels + px
                         table[group * lanes.inputs + lane, row, column] = (value ^ sign) - sign
         yield table[:channels, :, :width]
-    assert next(words, None) is None
 
 
 def maps_of(simulator, design, p, images):
-    """Return scores, all results and all written maps of images that are run one after the other."""
+    """Return scores, all results, all maxima and all written maps of images that are run one after the other."""
     told = design / "told.txt"
     with simulate.running(simulator, told) as port:
         port.limit(50_000)
         accelerator = Accelerator(port, design)
         scores = np.concatenate([accelerator.run(images[i : i + 1])[0] for i in range(len(images))])
     lines, works = told.read_text().splitlines(), [op.work for op in p.schedule.ops] * len(images)
-    written = [w for w in works if w.drop is not None]
     results = list(maps_told(lines, "V", [w.out for w in works], p.lanes, p.state_bits))
-    return scores, results, list(maps_told(lines, "M", [w.out for w in written], p.lanes, 8))
+    pooled = list(maps_told(lines, "P", [w.kept for w in works if w.pool], p.lanes, p.state_bits))
+    return (
+        scores,
+        results,
+        pooled,
+        list(maps_told(lines, "M", [w.kept for w in works if w.drop is not None], p.lanes, 8)),
+    )
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_map_of_the_engine_is_the_programs(designs, tmp_path, seed):
-    made, folder, simulator = designs
-    program, p = made[seed]
-    image = pixels_of(seed, 1)
-    scores, results, maps = maps_of(simulator, folder / str(seed), p, image)
+def check_maps(program, p, simulator, design, image):
+    """Assert that every word that the engine makes of an image is the program's."""
+    scores, results, pooled, maps = maps_of(simulator, design, p, image)
     assert (scores == run(program, image)).all()
 
     wanted = {name: values[0] for name, values in trace(program, image)}
     works = [op.work for op in p.schedule.ops]
     for work, found in zip(works, results, strict=True):
         assert (found == wanted[work.value]).all(), work.value
+    for work, found in zip([w for w in works if w.pool], pooled, strict=True):
+        assert (found == wanted[work.pool]).all(), work.pool
     for work, found in zip([w for w in works if w.drop is not None], maps, strict=True):
         assert (found == wanted[work.map]).all(), work.map
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_map_of_the_engine_is_the_programs(designs, tmp_path, seed):
+    made, folder, simulator = designs
+    program, p = made[seed]
+    check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1))
+
+
+@pytest.mark.parametrize("seed", STEM_SEEDS)
+def test_stems_and_pools_are_the_programs_in_the_planned_cycles(stems, seed):
+    made, folder, simulator = stems
+    program, p = made[seed]
+    check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, STEM_IMAGE))
+    for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
+        simulate.simulate(folder / str(seed), pixels_of(9, 5, STEM_IMAGE), stalls=stalls, simulator=simulator)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -137,7 +170,7 @@ def test_random_stalls_never_change_a_score(designs, seed):
 def differs(simulator, design, p, images, wanted):
     """Return whether a result is not the program's, or answers are missing."""
     try:
-        _, results, _ = maps_of(simulator, design, p, images)
+        _, results, *_ = maps_of(simulator, design, p, images)
     except VerificationError:
         return True
     names = [op.work.value for op in p.schedule.ops]
@@ -152,19 +185,30 @@ def hastier(p, number):
     return replace(p, schedule=replace(p.schedule, ops=tuple(ops)))
 
 
-@pytest.mark.parametrize("seed", [2, 3, 5, 6])
-def test_every_gap_is_the_shortest(designs, tmp_path, seed):
-    made, folder, simulator = designs
-    program, p = made[seed]
-    engine = read_json(folder / str(seed) / "manifest.json")["parameters"]
-    images = pixels_of(seed, 3)
+def check_gaps(program, p, simulator, folder, images):
+    """Assert that a result differs whichever gap is one cycle shorter; there are gaps."""
+    engine = read_json(folder / "manifest.json")["parameters"]
     wanted = dict(trace(program, images))
     waiting = [number for number, op in enumerate(p.schedule.ops) if op.gap]
     assert waiting
     for number in waiting:
-        design = tmp_path / str(number)
+        design = folder / f"hastier{number}"
         emit(hastier(p, number), program, design, engine=engine)
         assert differs(simulator, design, p, images, wanted), p.schedule.ops[number].work.value
+    return waiting
+
+
+@pytest.mark.parametrize("seed", [2, 3, 5, 6])
+def test_every_gap_is_the_shortest(designs, seed):
+    made, folder, simulator = designs
+    check_gaps(*made[seed], simulator, folder / str(seed), pixels_of(seed, 3))
+
+
+@pytest.mark.parametrize("seed", STEM_SEEDS)
+def test_every_gap_after_a_pool_is_the_shortest(stems, seed):
+    made, folder, simulator = stems
+    waiting = check_gaps(*made[seed], simulator, folder / str(seed), pixels_of(seed, 3, STEM_IMAGE))
+    assert 1 in waiting or not made[seed][1].schedule.ops[0].work.pool
 
 
 def test_the_next_image_waits_for_the_last_scores(designs, tmp_path):
@@ -219,6 +263,22 @@ def test_broken_frames_are_told_and_dropped(designs):
         port.exchange(np.tile(beats, 2), last, 1)
         with pytest.raises(DriverError, match="a frame ended early"):
             accelerator.check()
+
+
+def test_an_answer_that_a_stopped_run_is_sending_is_sent_to_its_end(designs):
+    made, folder, simulator = designs
+    program, image = made[2][0], pixels_of(0, 2)
+    with simulate.running(simulator) as port:
+        accelerator = Accelerator(port, folder / "2")
+        last = np.arange(1, 2 * IMAGE[1] * IMAGE[2] + 1) % (IMAGE[1] * IMAGE[2]) == 0
+        first, _ = port.exchange(pixels(image), last, 3)
+        accelerator.load(folder / "2")  # which stops the run
+        rest, ends = port.exchange(pixels(image[:0]), last[:0], CLASSES - 2)
+        answer = np.concatenate([first, rest]).view(np.int32)
+        assert answer[:-1].tolist() == run(program, image[:1])[0].tolist()
+        assert ends.tolist() == [False] * (CLASSES - 3) + [True]
+        assert (accelerator.run(image)[0] == run(program, image)).all()
+        assert port.broken == 0
 
 
 def test_a_reset_in_mid_stream_leaves_nothing(designs):

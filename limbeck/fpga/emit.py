@@ -23,7 +23,7 @@ from limbeck.integer import file, program
 VERSION = 1
 _GOLDEN_IMAGES = 4
 _PACKAGE = files("limbeck.fpga")
-_FIXED = {"Px", "Il", "Ol", "StateW", "ImageH", "ImageW", "ImageC", "Classes"}  # an engine has no other
+_FIXED = {"Px", "Il", "Ol", "StateW", "ImageH", "ImageW", "ImageC", "Stem", "Classes"}  # an engine has no other
 _LOADED = {"weight": "WeightDepth", "kernel": "KernelDepth", "table": "TableDepth", "offset": "OffsetDepth"}
 
 
@@ -39,6 +39,7 @@ def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
         "ImageH": net.input.height,
         "ImageW": net.input.width,
         "ImageC": net.input.channels,
+        "Stem": int(ops[0].work.stem),
         "Classes": len(net.classes),
         "Groups": max(op.read.words for op in ops),
         "XWords": depth_for(max(op.groups for op in ops)),
@@ -48,6 +49,7 @@ def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
         "StateDepth": max(2, depths["state"]),
         **{parameter: depth_for(depths[name]) for name, parameter in _LOADED.items()},
         "MultDepth": depth_for(depths["mult"]),
+        "PoolDepth": max(op.kept.slots * op.kept.words if op.work.pool else 0 for op in ops),
     }
 
 

@@ -16,16 +16,16 @@ Pieces = NDArray[np.uint32]  # [words, pieces]
 
 # Fields of rtl/ops.svh and their bits, the highest first.
 FRONT = {
-    "final_op": 1, "image": 1, "taps": 1, "stride_2": 1, "bottom": 1, "right": 1, "tap_first": 5, "tap_last": 5,
-    "groups": 8, "rows": 12, "slots": 12, "base": 16, "pitch": 16, "weight": 16, "table_base": 16, "shift_less_1": 6,
-    "relu": 1, "gap": 16,
+    "final_op": 1, "image": 1, "taps": 1, "stem": 1, "stride_2": 1, "bottom": 1, "right": 1, "tap_first": 5,
+    "tap_last": 5, "groups": 8, "rows": 12, "slots": 12, "base": 16, "pitch": 16, "weight": 16, "table_base": 16,
+    "shift_less_1": 6, "relu": 1, "gap": 16,
 }  # fmt: skip
 BACK = {"groups": 12, "period": 12, "out_groups": 8, "slots": 24, "weight": 16}
 RESULT = {
-    "out_groups": 8, "rows": 12, "slots": 12, "words": 9, "last_pixel": 4, "base": 16, "pitch": 16, "write_map": 1,
-    "offset": 16, "offset_pitch": 16, "mult": 16, "shift_less_1": 6, "relu": 1, "narrow": 1, "add": 1, "add_twice": 1,
-    "state": 16, "state_slot": 16, "state_row": 16, "state_words": 9, "write_state": 1, "state_base": 16,
-    "state_relu": 1, "state_narrow": 1, "drop": 5, "sum": 1, "from_sum": 1, "score": 1,
+    "out_groups": 8, "rows": 12, "slots": 12, "words": 9, "last_pixel": 4, "pool": 1, "base": 16, "pitch": 16,
+    "write_map": 1, "offset": 16, "offset_pitch": 16, "wide": 1, "mult": 16, "shift_less_1": 6, "relu": 1, "narrow": 1,
+    "add": 1, "add_twice": 1, "state": 16, "state_slot": 16, "state_row": 16, "state_words": 9, "write_state": 1,
+    "state_base": 16, "state_relu": 1, "state_narrow": 1, "drop": 5, "sum": 1, "from_sum": 1, "score": 1,
 }  # fmt: skip
 
 
@@ -102,15 +102,26 @@ def _weights(plan: Plan, op: Op) -> Made:
     if isinstance(layer, GlobalAverage):
         return
     weight = layer.weight.reshape(len(layer.weight), layer.weight.shape[1], -1)  # [out, in, places]
-    if op.work.dense and op.work.image:
-        flat = weight.transpose(0, 2, 1).reshape(len(weight), -1)
-        grouped = _padded(flat, (op.out_groups * lanes.outputs, op.taps * lanes.inputs))
-        grouped = grouped.reshape(op.out_groups, lanes.outputs, op.taps, lanes.inputs).transpose(0, 2, 3, 1)
+    if op.work.image and (op.work.dense or op.work.stem):
+        flat = _padded(
+            _image_words(op, weight, lanes.inputs), (op.out_groups * lanes.outputs, op.groups * lanes.inputs)
+        )
+        grouped = flat.reshape(op.out_groups, lanes.outputs, op.groups, lanes.inputs).transpose(0, 2, 3, 1)
     else:
         shape = (op.out_groups * lanes.outputs, op.read.words * lanes.inputs, weight.shape[2])
         grouped = _padded(weight, shape).reshape(op.out_groups, lanes.outputs, op.read.words, lanes.inputs, -1)
         grouped = grouped.transpose(0, 2, 4, 3, 1)
     yield Key(op.work.path), grouped.reshape(-1, lanes.inputs * lanes.outputs)
+
+
+def _image_words(op: Op, weight: Ints, inputs: int) -> Ints:
+    """Return weights [out, values] place by place, channel by channel; three rows of a stem begin a new word."""
+    flat = weight.transpose(0, 2, 1).reshape(len(weight), -1)
+    if not op.work.stem:
+        return flat
+    three = 3 * 7 * weight.shape[1]
+    rows = _padded(flat, (len(weight), 3 * three)).reshape(len(weight), 3, three)
+    return _padded(rows, (len(weight), 3, op.taps * inputs)).reshape(len(weight), -1)[:, : op.groups * inputs]
 
 
 def _kernels(plan: Plan, op: Op) -> Made:
@@ -139,20 +150,25 @@ def _tables(plan: Plan) -> Pieces:
 
 
 def _offsets(plan: Plan, op: Op) -> Made:
-    """Yield [row classes · words, column class · lane]."""
+    """Yield [row classes · column kinds · words, column class · lane]."""
     requant, evaluation, channels = op.work.requant, op.work.evaluation, op.work.out[0]
-    row, ticks, border = (
-        row_of(requant.offset, evaluation),
-        ticks_of(requant, evaluation),
-        bordered(requant, evaluation),
-    )
-    offset = np.broadcast_to(requant.offset[row][:, None, None], (channels, 1, 3))
+    row, ticks = row_of(requant.offset, evaluation), ticks_of(requant, evaluation)
+    border = bordered(requant, evaluation)
+    offset = requant.offset[row][:, None, None] + np.zeros((channels, 1, 3), np.int64)
     if border is not None:
-        rows, columns = kinds(border.rows, op.work.path), kinds(border.columns, op.work.path)
-        offset = offset + ticks * border.table[:, rows][:, :, columns]
+        rows = kinds(border.rows, op.work.path, early=2 if op.work.stem else 1)
+        columns = kinds(border.columns, op.work.path, early=2 if op.work.stem else 1)
+        if op.work.stem:
+            columns = np.array([_first(columns, plan.lanes.pixels), columns[[2, 2, 3]]]).ravel()
+        offset = offset[..., :1] + ticks * border.table[:, rows][:, :, columns]
     padded = _padded(offset, (op.written.words * plan.lanes.inputs, *offset.shape[1:]))
-    by_word = padded.reshape(op.written.words, plan.lanes.inputs, -1, 3).transpose(2, 0, 3, 1)
+    by_word = padded.reshape(op.written.words, plan.lanes.inputs, offset.shape[1], -1, 3).transpose(2, 3, 0, 4, 1)
     yield Key(op.work.path, row, ticks), by_word.reshape(-1, 3 * plan.lanes.inputs)
+
+
+def _first(columns: Ints, pixels: int) -> Ints:
+    """Return the classes of a stem's first columns: those of the first word's pixels or, of one pixel, two words'."""
+    return columns[[0, 1, 1]] if pixels == 1 else columns[[0, 1, 2]]
 
 
 def _mults(plan: Plan, op: Op) -> Made:
@@ -166,12 +182,15 @@ def _mult(requant: Requant, evaluation: int) -> Ints:
     return mult if requant.shift else 2 * mult  # the engine shifts by at least one
 
 
-def kinds(classes: Ints, path: str) -> Ints:
-    """Return the classes of the first, the inner and the last place of a side; InputError where inner ones differ."""
-    inner = classes[1:-1] if len(classes) > 2 else classes[:1]
+def kinds(classes: Ints, path: str, early: int = 1) -> Ints:
+    """Return the classes of a side's first `early` places, of the inner and of the last; InputError where they vary."""
+    last = len(classes) - 1
+    inner = classes[early:last] if last > early else classes[min(early, last) :][:1]
     if len(np.unique(inner)) != 1:
-        raise InputError(f"{path}: its border has {len(np.unique(classes))} classes; the accelerator knows 3 a side")
-    return np.array([classes[0], inner[0], classes[-1]])
+        raise InputError(
+            f"{path}: its border has {len(np.unique(classes))} classes; the accelerator knows {early + 2} a side"
+        )
+    return np.array([*(classes[min(place, last)] for place in range(early)), inner[0], classes[last]])
 
 
 def _padded(table: Ints, shape: tuple[int, ...]) -> Ints:

@@ -8,7 +8,7 @@ from itertools import product
 
 from limbeck.errors import InputError
 from limbeck.fpga.parts import PARTS, Part, part_of
-from limbeck.fpga.schedule import Cycles, Lanes, Schedule, depth_for, schedule, shape3
+from limbeck.fpga.schedule import Cycles, Lanes, Schedule, depth_for, schedule, shape3, words_of
 from limbeck.fpga.schedule import cycles as cycles_of
 from limbeck.fpga.works import Work, works_of
 from limbeck.integer.program import Program
@@ -221,13 +221,11 @@ def _estimate(works: Sequence[Work], lanes: Lanes) -> int:
     """Return the cycles of an image but for gaps."""
     total = 0
     for work in works:
-        out, read = shape3(work.out, lanes), shape3(work.shape, lanes)
-        taps = 1 if not work.dense else -(-9 * work.shape[0] // lanes.inputs) if work.image else 9
-        groups = read.words * taps
+        out, groups, before = shape3(work.out, lanes), *words_of(work, lanes)
         wide = lanes.outputs // lanes.inputs
         twice = 2 if work.shortcut and work.shortcut.stride == 2 and lanes.pixels > 1 else 1
         back = -(-out.words // wide) * max(groups, twice * min(wide, out.words))
-        total += out.rows * out.slots * max(back, groups + (read.words if work.stride == 2 else 0))
+        total += out.rows * out.slots * max(back, groups + before)
     return total
 
 
@@ -244,9 +242,10 @@ def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
         yield wide[name], depth_for(depths[name])
     for _ in range(found.lanes.inputs):
         yield wide["weight"], depth_for(depths["weight"])
+    first = found.schedule.ops[0].work
     for _ in range(3):
-        yield found.lanes.pixels * found.schedule.ops[0].work.shape[0] * 8, depths["image"]
-    for width in (135, 72, 220):
+        yield found.lanes.pixels * (2 if first.stem else 1) * first.shape[0] * 8, depths["image"]
+    for width in (136, 72, 222):
         yield width, depth_for(len(found.schedule.ops))
 
 

@@ -5,7 +5,7 @@ pixels. docs/hardware.md derives the figures; rtl/front.sv, back.sv and result.s
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import InputError
+from limbeck.fpga.gaps import spaced, undrained, with_gap
 from limbeck.fpga.works import Work
-from limbeck.integer.program import Border, Conv, Requant
+from limbeck.integer.program import Border, Requant
 
-_Times = NDArray[np.int64]
-
-READ_AFTER_WRITE = 32  # plus the input lanes: cycles from the end of an accumulation to the first read of its map
-SUM_AFTER_SUM = 9  # cycles from the last summand to the reading of the sum
 START_TO_SCORE = 30  # plus the input lanes: cycles from the end of the last accumulation to the scores
 OPS_LIMIT = 256
 _DEPTH_LIMIT = 1 << 16
@@ -60,7 +57,10 @@ class Op:
     pixels: int  # of a word
     read: Shape3
     written: Shape3
-    taps: int  # words for `pointwise` by channel group
+    kept: Shape3  # what is written of it: less where it is pooled
+    taps: int  # words for `pointwise` by channel group; of a 7x7 stem by three rows
+    groups: int  # words of an accumulation
+    before: int  # cycles of a slot that read without a result
     period: int  # cycles of an output group
     out_groups: int
     interval: int  # cycles from a word of results to the next: 2 where the shortcut is strided
@@ -70,18 +70,13 @@ class Op:
     result: dict[str, int]
 
     @property
-    def groups(self) -> int:
-        """Words of an accumulation."""
-        return self.read.words * self.taps
-
-    @property
     def slots(self) -> int:
         return self.written.rows * self.written.slots
 
     @property
-    def before(self) -> int:
-        """Cycles of a slot that read without a result."""
-        return self.read.words if self.work.stride == 2 else 0
+    def walk(self) -> int:
+        """Cycles that read a slot's words: by channel group or, of a 7x7 stem, by three rows."""
+        return 3 if self.work.stem else self.read.words
 
     @property
     def front_cycles(self) -> int:
@@ -90,7 +85,7 @@ class Op:
 
     @property
     def first_cycles(self) -> int:
-        return self.gap + 1 + self.read.words + self.groups
+        return self.gap + 1 + self.walk + self.groups
 
     @property
     def back_cycles(self) -> int:
@@ -147,8 +142,8 @@ def schedule(works: Sequence[Work], lanes: Lanes, *, gaps: bool = True) -> Sched
     ops: list[Op] = []
     for number, work in enumerate(works):
         op = _op(work, number, lanes, memories, halves, states, final=number == len(works) - 1)
-        ops.append(_spaced(ops[-1], op, lanes) if ops and gaps else op)
-    ops[0] = _with_gap(ops[0], _undrained(ops[-1], ops[0], lanes))  # the next image follows
+        ops.append(spaced(ops[-1], op, lanes) if ops and gaps else op)
+    ops[0] = with_gap(ops[0], undrained(ops[-1], ops[0], lanes))  # the next image follows
     depths = {name: memory.depth for name, memory in memories.items()}
     depths |= {"map": sum(halves), "state": max(1, sum(states)), "image": 2 * ops[0].read.bank}
     _check(ops, depths)
@@ -189,11 +184,11 @@ def _regions(works: Sequence[Work], lanes: Lanes) -> tuple[list[int], list[int]]
     """Return the words of both halves of a map bank, and of both state buffers."""
     halves, states = [0, 0], [0, 0]
     for number, work in enumerate(works):
-        written = shape3(work.out, lanes)
+        kept = shape3(work.kept, lanes)
         if work.drop is not None:
-            halves[number % 2] = max(halves[number % 2], written.bank)
+            halves[number % 2] = max(halves[number % 2], kept.bank)
         if work.buffer is not None:
-            states[work.buffer] = max(states[work.buffer], written.total)
+            states[work.buffer] = max(states[work.buffer], kept.total)
     return halves, states
 
 
@@ -207,11 +202,9 @@ def _op(
     *,
     final: bool,
 ) -> Op:
-    read, written = shape3(work.shape, lanes), shape3(work.out, lanes)
-    if work.from_sum:
-        read = Shape3(1, 1, 1)
+    read, written, kept = _read_shape(work, lanes), shape3(work.out, lanes), shape3(work.kept, lanes)
     first_tap, taps = _taps(work, lanes)
-    groups = read.words * taps
+    groups, before = words_of(work, lanes)
     strided = work.shortcut is not None and work.shortcut.stride == 2 and lanes.pixels > 1
     interval = 2 if strided else 1
     drain = interval * min(lanes.outputs // lanes.inputs, written.words)
@@ -223,12 +216,13 @@ def _op(
         "final_op": final,
         "image": work.image,
         "taps": work.depthwise is None,
+        "stem": work.stem,
         "stride_2": work.stride == 2,
         "bottom": work.stride == 1 or work.shape[1] % 2 == 1,
-        "right": work.stride == 1 or read.slots % 2 == 1,
+        "right": work.stride == 1 or work.stem or read.slots % 2 == 1,
         "tap_first": first_tap,
         "tap_last": first_tap + taps - 1,
-        "groups": read.words - 1,
+        "groups": (3 if work.stem else read.words) - 1,
         "rows": written.rows - 1,
         "slots": written.slots - 1,
         "base": 0 if work.image else halves[0] * ((number - 1) % 2),
@@ -249,8 +243,9 @@ def _op(
         "slots": written.slots - 1,
         "words": written.words,
         "last_pixel": (work.out[2] - 1) % lanes.pixels,
+        "pool": bool(work.pool),
         "base": halves[0] * (number % 2),
-        "pitch": written.slots * written.words,
+        "pitch": kept.slots * kept.words,
         "write_map": work.drop is not None,
         **_requant_fields(work, written, memories),
         **_state_fields(work, lanes, states, strided=strided),
@@ -259,11 +254,37 @@ def _op(
         "from_sum": work.from_sum,
         "score": work.score,
     }
-    return Op(work, lanes.pixels, read, written, taps, period, out_groups, interval, 0, front, back, result)
+    return Op(
+        work,
+        lanes.pixels,
+        read,
+        written,
+        kept,
+        taps,
+        groups,
+        before,
+        period,
+        out_groups,
+        interval,
+        0,
+        front,
+        back,
+        result,
+    )
+
+
+def _read_shape(work: Work, lanes: Lanes) -> Shape3:
+    if work.from_sum:
+        return Shape3(1, 1, 1)
+    if work.stem:  # a word has the pixels that two output words stand on
+        return Shape3(work.shape[1], -(-work.shape[2] // (2 * lanes.pixels)), 1)
+    return shape3(work.shape, lanes)
 
 
 def _taps(work: Work, lanes: Lanes) -> tuple[int, int]:
-    """Return the first tap and how many there are by channel group."""
+    """Return the first tap and how many there are by channel group, or by three rows."""
+    if work.stem:
+        return 0, -(-3 * 7 * work.shape[0] // lanes.inputs)
     if work.depthwise is not None:
         return 0, 1
     if not work.dense:
@@ -271,6 +292,15 @@ def _taps(work: Work, lanes: Lanes) -> tuple[int, int]:
     if work.image:
         return 9, -(-9 * work.shape[0] // lanes.inputs)
     return 0, 9
+
+
+def words_of(work: Work, lanes: Lanes) -> tuple[int, int]:
+    """Return the words of an accumulation, and the cycles of a slot that read without a result."""
+    _, taps = _taps(work, lanes)
+    if work.stem:  # three rows, three rows, and one
+        return 2 * taps + -(-7 * work.shape[0] // lanes.inputs), 0
+    words = _read_shape(work, lanes).words
+    return words * taps, words if work.stride == 2 else 0
 
 
 def _depthwise_fields(work: Work, read: Shape3, memories: dict[str, _Memory]) -> dict[str, int]:
@@ -290,11 +320,13 @@ def _depthwise_fields(work: Work, read: Shape3, memories: dict[str, _Memory]) ->
 
 def _requant_fields(work: Work, written: Shape3, memories: dict[str, _Memory]) -> dict[str, int]:
     requant, evaluation = work.requant, work.evaluation
-    classes = 3 if bordered(requant, evaluation) else 1
+    border = bordered(requant, evaluation) is not None
+    rows, columns = (4, 2) if border and work.stem else (3, 1) if border else (1, 1)
     offset = Key(work.path, row_of(requant.offset, evaluation), ticks_of(requant, evaluation))
     return {
-        "offset": memories["offset"].place(offset, classes * written.words),
-        "offset_pitch": written.words if classes == 3 else 0,
+        "offset": memories["offset"].place(offset, rows * columns * written.words),
+        "offset_pitch": columns * written.words if border else 0,
+        "wide": border and work.stem,
         "mult": memories["mult"].place(Key(work.path, row_of(requant.mult, evaluation)), written.words),
         "shift_less_1": max(0, requant.shift - 1),
         "relu": requant.relu,
@@ -320,84 +352,6 @@ def _state_fields(work: Work, lanes: Lanes, states: list[int], *, strided: bool)
     }
 
 
-def _spaced(before: Op, op: Op, lanes: Lanes) -> Op:
-    """Return the op with the shortest gap after which everything it reads has been written."""
-    gap = 0
-    while late := _late(before, _with_gap(op, gap), lanes):
-        gap += late
-    return _with_gap(op, gap)
-
-
-def _with_gap(op: Op, gap: int) -> Op:
-    return Op(**{**vars(op), "gap": gap, "front": {**op.front, "gap": gap}})
-
-
-def _late(before: Op, op: Op, lanes: Lanes) -> int:
-    """Return by how many cycles a read of `op` comes too early; 0 where none does. `before` begins at time 0."""
-    pace = max(before.front_cycles, before.back_cycles)
-    starts = np.arange(before.slots) * pace  # of back's slots
-    begin = int(starts[-1])
-    steps = np.array([op.first_cycles, *[op.front_cycles] * (op.slots - 1)])
-    lengths = np.maximum(steps, [before.back_cycles, *[op.back_cycles] * (op.slots - 1)])
-    fronts = begin + np.concatenate([[0], np.cumsum(lengths)[:-1]])  # when front begins with each slot of op
-    ends = _ends(before, starts, lanes)
-    late = _undrained(before, op, lanes)
-    if op.work.from_sum:
-        back = int(fronts[0] + lengths[0])
-        reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
-        return max(late, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
-    written = ends + READ_AFTER_WRITE + lanes.inputs
-    return max(late, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
-
-
-def _undrained(before: Op, op: Op, lanes: Lanes) -> int:
-    """Return by how many cycles the first sums of `op` come before the last ones of `before` have been handed on."""
-    last = before.written.words - (before.out_groups - 1) * (lanes.outputs // lanes.inputs)
-    need = before.back_cycles - before.period + before.groups + before.interval * last - op.groups
-    return max(0, need - op.first_cycles) if need > before.back_cycles else 0
-
-
-def _ends(op: Op, starts: _Times, lanes: Lanes) -> _Times:
-    """Return when `back` ends with each word [row, slot, channel word], as `result` comes to it."""
-    word = np.arange(op.written.words)
-    group, place = word // (lanes.outputs // lanes.inputs), word % (lanes.outputs // lanes.inputs)
-    inside = group * op.period + op.groups - 1 + place * op.interval + op.interval - 1
-    return (starts[:, None] + inside).reshape(op.written.rows, op.written.slots, -1)
-
-
-def _reads(op: Op, fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
-    """Yield row and word of the map, and when its channel words must have been written, for all that is read."""
-    passes = [(int(fronts[0]) + op.gap + 1, False)]
-    for slot, front in enumerate(fronts):
-        begin = int(front) + (op.gap + 1 + op.read.words if slot == 0 else 0)
-        if slot > 0 and op.before:
-            passes.append((begin, False))
-            begin += op.before
-        passes.append((begin, True))
-    channel = np.arange(op.read.words)
-    words = op.written.slots * (2 if op.work.stride == 2 else 1)
-    for number, (begin, emits) in enumerate(passes):
-        row, word = number // words * op.work.stride, number % words
-        if word < op.read.slots:  # else it is masked
-            for near, wait in _near(op, emits=emits):
-                if 0 <= row + near < op.read.rows:
-                    yield row + near, word, begin + channel * (op.taps if emits else 1) + wait
-
-
-def _near(op: Op, *, emits: bool) -> Iterator[tuple[int, int]]:
-    """Yield the rows that matter around the one that is read, and how much later each is used."""
-    if op.work.depthwise is None and not op.work.dense:
-        yield 0, 0
-    elif op.taps == 1 or not emits:
-        yield from ((-1, 0), (0, 0), (1, 0))
-    else:  # tap by tap: of the word that comes in, the column on the right is seen first
-        yield from ((near, 3 * (near + 1) + _first_column(op)) for near in (-1, 0, 1))
-
-
-def _first_column(op: Op) -> int:
-    return 2 if op.work.stride == 1 else max(0, 3 - op.pixels)
-
-
 def _check(ops: Sequence[Op], depths: dict[str, int]) -> None:
     if len(ops) > OPS_LIMIT:
         raise InputError(f"the program needs {len(ops)} micro-ops, the limit is {OPS_LIMIT}; use fewer steps or layers")
@@ -405,8 +359,8 @@ def _check(ops: Sequence[Op], depths: dict[str, int]) -> None:
         if depth > _DEPTH_LIMIT:
             raise InputError(f"the {name} memory needs {depth:,} words, the limit is {_DEPTH_LIMIT:,}; use more lanes")
     for op in ops:
-        if isinstance(op.work.layer, Conv) and op.work.image and not op.work.dense:
-            raise InputError(f"{op.work.path}: the first layer must be a 3x3 convolution")
+        if op.work.stem and op.written.slots < 2:
+            raise InputError(f"{op.work.path}: a row of its map is one word; use fewer pixel lanes")
 
 
 def depth_for(words: int) -> int:

@@ -73,7 +73,7 @@ def _verilate(design: Path, folder: Path) -> None:
 
 
 class Simulator:
-    """A running simulation as a driver's Port. `cycles` and `broken` are of the last transfer."""
+    """A running simulation as a driver's Port. `cycles` are the last transfer's, `broken` since the one before it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

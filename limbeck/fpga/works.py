@@ -47,6 +47,7 @@ class Work:
     out: Shape
     image: bool
     depthwise_value: str = ""  # its name in `trace`
+    pool: str = ""  # the result's 3x3/2 maxima are kept instead of it: their name in `trace`
     shortcut: Shortcut | None = None
     buffer: int | None = None  # of the state memory that the result is written to
     relu: bool = False  # after the shortcut
@@ -61,6 +62,11 @@ class Work:
         return self.layer.requant
 
     @property
+    def kept(self) -> Shape:
+        """The shape of what is written as map and state."""
+        return _out(self.out, self.out[0], 2) if self.pool else self.out
+
+    @property
     def stride(self) -> int:
         return self.depthwise.stride if self.depthwise else self.layer.stride if isinstance(self.layer, Conv) else 1
 
@@ -68,6 +74,11 @@ class Work:
     def dense(self) -> bool:
         """Whether a sum runs over the nine places of a window."""
         return isinstance(self.layer, Conv) and self.layer.weight.shape[2:] == (3, 3)
+
+    @property
+    def stem(self) -> bool:
+        """Whether it is the 7x7 convolution of the image."""
+        return isinstance(self.layer, Conv) and self.layer.weight.shape[2:] == (7, 7)
 
     @property
     def from_sum(self) -> bool:
@@ -112,14 +123,34 @@ def _layer(chain: _Chain, layer: Layer) -> None:
         case Ode():
             _ode(chain, layer)
         case GlobalAverage():
-            if not chain.works:
-                raise InputError(f"{layer.name}: the engine cannot average the image itself")
+            if not chain.works or chain.works[-1].pool:
+                what = "a pooled map" if chain.works else "the image itself"
+                raise InputError(f"{layer.name}: the engine cannot average {what}")
             chain.last(sum=True)
             _append(chain, Work(layer.name, layer.name, layer, None, 0, chain.shape, (chain.shape[0], 1, 1), False))
         case MaxPool():
-            raise InputError(f"{layer.name}: the accelerator has no max-pooling yet; choose the stem 3x3 or 3x3/2")
+            _pool(chain, layer)
         case _:
             _simple(chain, layer, layer.name, layer.name, 0)
+
+
+def _pool(chain: _Chain, layer: MaxPool) -> None:
+    if (layer.size, layer.stride, layer.padding) != (3, 2, 1):
+        raise InputError(
+            f"{layer.name}: a pool of {layer.size}x{layer.size} with stride {layer.stride} and padding "
+            f"{layer.padding}; the accelerator pools 3x3 with stride 2 and padding 1"
+        )
+    last = chain.works[-1] if chain.works and chain.depthwise is None else None
+    if last is None or not _is_plain(last):
+        raise InputError(f"{layer.name}: the accelerator pools what a convolution with a ReLU gives")
+    chain.last(pool=layer.name)
+    chain.shape = chain.works[-1].kept
+
+
+def _is_plain(work: Work) -> bool:
+    """Return whether a work is a convolution and its ReLU, nothing of which is used yet."""
+    used = work.pool or work.shortcut or work.from_sum or work.buffer is not None or work.drop is not None
+    return not used and work.requant.relu
 
 
 def _field(chain: _Chain, layers: Sequence[Simple], path: str, value: str, evaluation: int) -> None:
@@ -191,7 +222,10 @@ def _simple(chain: _Chain, layer: Simple, path: str, value: str, evaluation: int
 def _dense(chain: _Chain, layer: Conv | Pointwise, path: str, value: str, evaluation: int) -> None:
     shape, stride, depthwise, depthwise_value = chain.shape, 1, None, ""
     if isinstance(layer, Conv):
-        _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding, layer.weight_bits)
+        if chain.works or layer.weight.shape[-1] != 7:
+            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding, layer.weight_bits)
+        else:
+            _check_stem(path, layer, shape)
         _check_free(chain, path)
         stride = layer.stride
     elif layer.weight_bits != 8:
@@ -220,7 +254,7 @@ def _read(chain: _Chain, path: str) -> None:
     if last.drop is None:
         if (last.bits or last.requant.bits) != 8:
             raise InputError(f"{path}: it reads {last.bits or last.requant.bits} bits; the accelerator reads 8")
-        chain.last(drop=0, map=last.value)
+        chain.last(drop=0, map=last.pool or last.value)
 
 
 def _drop(chain: _Chain, shift: int, bits: int, path: str, value: str) -> None:
@@ -239,11 +273,21 @@ def _check_free(chain: _Chain, path: str) -> None:
 def _check_window(path: str, size: int, stride: int, padding: int, bits: int) -> None:
     if (size, padding) != (3, 1) or stride not in (1, 2):
         raise InputError(
-            f"{path}: a {size}x{size} kernel with stride {stride} and padding {padding}; "
-            "the accelerator has 3x3 with stride 1 or 2 and padding 1"
+            f"{path}: a {size}x{size} kernel with stride {stride} and padding {padding}; the accelerator has 3x3 with "
+            "stride 1 or 2 and padding 1, and 7x7 with stride 2 and padding 3 as the first layer"
         )
     if bits != 8:
         raise InputError(f"{path}: weights have {bits} bits; the accelerator multiplies 8 bits by 8")
+
+
+def _check_stem(path: str, layer: Conv, shape: Shape) -> None:
+    if (layer.stride, layer.padding) != (2, 3) or shape[1] % 2 or shape[2] % 2:
+        raise InputError(
+            f"{path}: a 7x7 kernel with stride {layer.stride} and padding {layer.padding} on images "
+            f"{shape[1]}x{shape[2]}; the accelerator has stride 2 and padding 3 on images of even sides"
+        )
+    if layer.weight_bits != 8:
+        raise InputError(f"{path}: weights have {layer.weight_bits} bits; the accelerator multiplies 8 bits by 8")
 
 
 def _out(shape: Shape, channels: int, stride: int) -> Shape:

@@ -14,6 +14,7 @@ module accelerator #(
     parameter int ImageH = 32,
     parameter int ImageW = 32,
     parameter int ImageC = 3,
+    parameter int Stem = 0,          // 1: the image is read by a 7x7 convolution with stride 2
     parameter int Classes = 10,
     parameter int Groups = 2,        // Il-channel groups of a map that is read, at most
     parameter int XWords = 4,        // words of an accumulation, at most: a power of two
@@ -26,6 +27,7 @@ module accelerator #(
     parameter int TableDepth = 2,
     parameter int OffsetDepth = 2,
     parameter int MultDepth = 2,
+    parameter int PoolDepth = 0,     // words of a row of maxima; 0: nothing is pooled
     parameter logic [31:0] Identity = 0,
     parameter MapStyle = "ultra"     // or "block"
 ) (
@@ -57,12 +59,13 @@ module accelerator #(
     input  logic        m_axis_tready,
     output logic        m_axis_tlast
 );
-  localparam int FrontW = 135;       // of ops.svh's structs
+  localparam int FrontW = 136;       // of ops.svh's structs
   localparam int BackW = 72;
-  localparam int ResultW = 220;
+  localparam int ResultW = 222;
   localparam int WordW = Px * Il * 8;
-  localparam int PixelsW = Px * ImageC * 8;
-  localparam int HalfWords = (ImageH + 2) / 3 * ((ImageW + Px - 1) / Px);
+  localparam int ImagePx = Stem != 0 ? 2 * Px : Px;  // pixels of a word of the image
+  localparam int PixelsW = ImagePx * ImageC * 8;
+  localparam int HalfWords = (ImageH + 2) / 3 * ((ImageW + ImagePx - 1) / ImagePx);
   localparam int KernelW = Il * 9 * 8;
   localparam int TableW = Il * (AccW + 16);
   localparam int LoadA = ResultW > Ol * 8 ? ResultW : Ol * 8;
@@ -73,7 +76,7 @@ module accelerator #(
   localparam int BackDelay = 16;     // from back's outputs to the reading of words
 
   // ---- control
-  logic run, we, room, busy, image_there, start, release_image, sent, short_frame, long_frame, data_rst_n;
+  logic run, we, room, busy, image_there, start, release_image, sent, stale, short_frame, long_frame, data_rst_n;
   logic [7:0] last_op, memory;
   logic [15:0] waddr;
   logic [LoadW-1:0] wdata;
@@ -90,7 +93,7 @@ module accelerator #(
       .rdata_o(s_axi_rdata), .rresp_o(s_axi_rresp), .rvalid_o(s_axi_rvalid), .rready_i(s_axi_rready),
       .run_o(run), .last_op_o(last_op), .we_o(we), .memory_o(memory), .addr_o(waddr), .data_o(wdata),
       .room_o(room), .busy_i(busy), .ready_i(image_there), .start_i(start), .scored_i(score_we && score_last),
-      .sent_i(sent), .short_i(short_frame), .long_i(long_frame)
+      .sent_i(sent), .stale_i(stale), .short_i(short_frame), .long_i(long_frame)
   );
   assign data_rst_n = aresetn && run;
 
@@ -100,7 +103,7 @@ module accelerator #(
   logic [15:0] image_addr;
   logic [PixelsW-1:0] image_data;
 
-  pixels #(.Px(Px), .Height(ImageH), .Width(ImageW), .Channels(ImageC), .HalfWords(HalfWords)) u_pixels (
+  pixels #(.Px(ImagePx), .Height(ImageH), .Width(ImageW), .Channels(ImageC), .HalfWords(HalfWords)) u_pixels (
       .clk_i(aclk), .rst_ni(data_rst_n), .tdata_i(s_axis_tdata), .tvalid_i(s_axis_tvalid && run),
       .tready_o(pixels_ready), .tlast_i(s_axis_tlast), .we_o(image_we), .bank_o(image_bank), .addr_o(image_addr),
       .data_o(image_data), .release_i(release_image), .ready_o(image_there), .short_o(short_frame), .long_o(long_frame)
@@ -108,7 +111,7 @@ module accelerator #(
   assign s_axis_tready = pixels_ready && run;
 
   // ---- front: reading
-  logic slot, back_done, image, top, bottom, shift, left, right, stride_2, is_taps, emit, front_relu;
+  logic slot, back_done, image, top, middle, bottom, shift, left, right, stride_2, is_taps, emit, front_relu;
   logic [15:0] addr0, addr1, addr2, kernel_addr, table_addr;
   logic [1:0] bank;
   logic [7:0] group;
@@ -116,12 +119,12 @@ module accelerator #(
   logic [5:0] front_shift;
   logic [XAddrW:0] front_xaddr;
 
-  front #(.HalfWords(HalfWords), .OpW(FrontW), .Ops(Ops), .XAddrW(XAddrW)) u_front (
+  front #(.HalfWords(HalfWords), .StemTaps((7 * ImageC + Il - 1) / Il), .OpW(FrontW), .Ops(Ops), .XAddrW(XAddrW)) u_front (
       .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == 8'd0), .waddr_i(waddr),
       .wdata_i(wdata[FrontW-1:0]), .startable_i(image_there && room), .back_done_i(back_done), .slot_o(slot),
       .start_o(start), .release_o(release_image), .busy_o(busy), .addr0_o(addr0), .addr1_o(addr1), .addr2_o(addr2),
-      .image_o(image), .bank_o(bank), .top_o(top), .bottom_o(bottom), .group_o(group), .shift_o(shift), .left_o(left),
-      .right_o(right), .stride_2_o(stride_2), .taps_o(is_taps), .tap_o(tap), .weight_o(kernel_addr),
+      .image_o(image), .bank_o(bank), .top_o(top), .middle_o(middle), .bottom_o(bottom), .group_o(group),
+      .shift_o(shift), .left_o(left), .right_o(right), .stride_2_o(stride_2), .taps_o(is_taps), .tap_o(tap), .weight_o(kernel_addr),
       .table_o(table_addr), .shift_less_1_o(front_shift), .relu_o(front_relu), .emit_o(emit), .xaddr_o(front_xaddr)
   );
 
@@ -131,34 +134,44 @@ module accelerator #(
   logic [WordW-1:0] map_data;
   logic [3*16-1:0] addrs;
   logic [3*WordW-1:0] seen;
+  logic [3*PixelsW-1:0] image_seen;
   logic image_2;
 
   assign addrs = {addr2, addr1, addr0};
   delay #(.Width(1), .Cycles(2)) u_image (.clk_i(aclk), .d_i(image), .q_o(image_2));
 
   for (genvar b = 0; b < 3; b++) begin : gen_bank
-    logic [WordW-1:0] from_map, from_image;
-    logic [PixelsW-1:0] pixels_word;
+    logic [WordW-1:0] from_map;
     ram #(.Width(WordW), .Depth(MapDepth), .Style(MapStyle)) u_map (
         .clk_i(aclk), .we_i(map_we && map_bank == 2'(b)), .waddr_i(map_addr), .wdata_i(map_data),
         .raddr_i(addrs[b*16+:16]), .q_o(from_map)
     );
     ram #(.Width(PixelsW), .Depth(2 * HalfWords)) u_image (
         .clk_i(aclk), .we_i(image_we && image_bank == 2'(b)), .waddr_i(image_addr), .wdata_i(image_data),
-        .raddr_i(addrs[b*16+:16]), .q_o(pixels_word)
+        .raddr_i(addrs[b*16+:16]), .q_o(image_seen[b*PixelsW+:PixelsW])
     );
-    for (genvar px = 0; px < Px; px++) begin : gen_px
-      assign from_image[px*Il*8+:Il*8] = {{(Il - ImageC) * 8 {1'b0}}, pixels_word[px*ImageC*8+:ImageC*8]};
+    if (Stem != 0) begin : gen_map_only
+      assign seen[b*WordW+:WordW] = from_map;
+    end else begin : gen_map_or_image
+      logic [WordW-1:0] from_image;
+      for (genvar px = 0; px < Px; px++) begin : gen_px
+        assign from_image[px*Il*8+:Il*8] =
+            {{(Il - ImageC) * 8 {1'b0}}, image_seen[b*PixelsW+px*ImageC*8+:ImageC*8]};
+      end
+      assign seen[b*WordW+:WordW] = image_2 ? from_image : from_map;
     end
-    assign seen[b*WordW+:WordW] = image_2 ? from_image : from_map;
   end
 
   logic [1:0] bank_2;
+  /* verilator lint_off UNUSEDSIGNAL */  // of a stem
+  logic middle_2;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic top_2, bottom_2, shift_2, left_3, right_3, stride_2_3;
   logic [7:0] group_2;
   logic [Px*9*Il*8-1:0] win;
-  delay #(.Width(13), .Cycles(2)) u_words (
-      .clk_i(aclk), .d_i({bank, top, bottom, shift, group}), .q_o({bank_2, top_2, bottom_2, shift_2, group_2})
+  delay #(.Width(14), .Cycles(2)) u_words (
+      .clk_i(aclk), .d_i({bank, top, middle, bottom, shift, group}),
+      .q_o({bank_2, top_2, middle_2, bottom_2, shift_2, group_2})
   );
   delay #(.Width(3), .Cycles(3)) u_sides (
       .clk_i(aclk), .d_i({left, right, stride_2}), .q_o({left_3, right_3, stride_2_3})
@@ -177,7 +190,7 @@ module accelerator #(
   logic front_relu_14, is_taps_15, emit_15;
   logic [4:0] tap_4;
   logic [XAddrW:0] front_xaddr_15;
-  logic [WordW-1:0] dw_word, tap_word_5, tap_word;
+  logic [WordW-1:0] dw_word, window_tap, tap_word_5, tap_word;
 
   delay #(.Width(16), .Cycles(2)) u_kernel_addr (.clk_i(aclk), .d_i(kernel_addr), .q_o(kernel_addr_2));
   delay #(.Width(16), .Cycles(8)) u_table_addr (.clk_i(aclk), .d_i(table_addr), .q_o(table_addr_8));
@@ -199,7 +212,24 @@ module accelerator #(
       .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(front_shift_13),
       .relu_i(front_relu_14), .y_o(dw_word)
   );
-  taps #(.Px(Px), .Il(Il), .ImageC(ImageC)) u_taps (.clk_i(aclk), .win_i(win), .tap_i(tap_4), .x_o(tap_word_5));
+  taps #(.Px(Px), .Il(Il), .ImageC(Stem != 0 ? 0 : ImageC)) u_taps (
+      .clk_i(aclk), .win_i(win), .tap_i(tap_4), .x_o(window_tap)
+  );
+  if (Stem != 0) begin : gen_stem
+    logic left_2, image_5;
+    logic [WordW-1:0] stem_tap;
+    delay #(.Width(1), .Cycles(2)) u_left (.clk_i(aclk), .d_i(left), .q_o(left_2));
+    delay #(.Width(1), .Cycles(3)) u_image_5 (.clk_i(aclk), .d_i(image_2), .q_o(image_5));
+    stem #(.Px(Px), .Il(Il), .ImageC(ImageC)) u_stem (
+        .clk_i(aclk), .word0_i(image_seen[0+:PixelsW]), .word1_i(image_seen[PixelsW+:PixelsW]),
+        .word2_i(image_seen[2*PixelsW+:PixelsW]), .bank_i(bank_2), .top_i(top_2), .middle_i(middle_2),
+        .bottom_i(bottom_2), .group_i(group_2[1:0]), .shift_i(shift_2), .left_i(left_2), .right_i(right_3),
+        .tap_i(tap_4), .x_o(stem_tap)
+    );
+    assign tap_word_5 = image_5 ? stem_tap : window_tap;
+  end else begin : gen_no_stem
+    assign tap_word_5 = window_tap;
+  end
   delay #(.Width(WordW), .Cycles(10)) u_tap_word (.clk_i(aclk), .d_i(tap_word_5), .q_o(tap_word));
 
   // ---- words of two slots: one is written, one read
@@ -250,7 +280,7 @@ module accelerator #(
   // ---- results
   result #(
       .Px(Px), .Il(Il), .Ol(Ol), .AccW(AccW), .StateW(StateW), .Words(Words), .StateDepth(StateDepth),
-      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW), .StateStyle(MapStyle)
+      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW), .StateStyle(MapStyle)
   ) u_result (
       .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == 8'd2),
       .offset_we_i(we && memory == 8'd5), .mult_we_i(we && memory == 8'd6), .waddr_i(waddr), .wdata_i(wdata),
@@ -259,8 +289,8 @@ module accelerator #(
       .score_o(score_data)
   );
   scores #(.Il(Il), .StateW(StateW), .Classes(Classes)) u_scores (
-      .clk_i(aclk), .rst_ni(data_rst_n), .we_i(score_we), .word_i(score_word), .last_i(score_last),
+      .clk_i(aclk), .rst_ni(aresetn), .run_i(run), .we_i(score_we), .word_i(score_word), .last_i(score_last),
       .data_i(score_data), .tdata_o(m_axis_tdata), .tvalid_o(m_axis_tvalid), .tready_i(m_axis_tready),
-      .tlast_o(m_axis_tlast), .sent_o(sent)
+      .tlast_o(m_axis_tlast), .sent_o(sent), .stale_o(stale)
   );
 endmodule : accelerator

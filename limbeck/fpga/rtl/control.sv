@@ -35,6 +35,7 @@ module control #(
     input  logic             start_i,    // an image begins
     input  logic             scored_i,   // its scores stand
     input  logic             sent_i,     // its scores are taken
+    input  logic             stale_i,    // those of a run before are not yet
     input  logic             short_i,
     input  logic             long_i
 );
@@ -64,7 +65,7 @@ module control #(
   assign memory_o = memory_q;
   assign addr_o = addr_q;
   assign data_o = data_q[LoadW-1:0];
-  assign room_o = under_way_q < 2'd2;
+  assign room_o = under_way_q < 2'd2 && !stale_i;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin

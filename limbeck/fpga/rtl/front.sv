@@ -3,7 +3,8 @@
 // both have finished with theirs. All outputs but slot_o, start_o, release_o are registered.
 module front #(
     parameter int HalfWords = 1,  // words of one half of the image memory
-    parameter int OpW = 135,
+    parameter int StemTaps = 1,   // words of a stem's seventh row
+    parameter int OpW = 136,
     parameter int Ops = 2,
     parameter int XAddrW = 1
 ) (
@@ -25,6 +26,7 @@ module front #(
     output logic              image_o,
     output logic [       1:0] bank_o,       // of the middle row
     output logic              top_o,        // no row above
+    output logic              middle_o,     // no row here
     output logic              bottom_o,     // no row below
     output logic [       7:0] group_o,
     output logic              shift_o,      // the words become history
@@ -63,15 +65,16 @@ module front #(
   logic [15:0] row_addr_q, word_addr_q;
   logic reading, tap_end, pass_end, finished, advance, last_slot, row_end, begin_image;
   logic [12:0] row_words;
-  logic [15:0] here;
+  logic [15:0] here, group_addr;
+  logic first_row, last_row;
 
   assign reading = busy_q && !done_q && phase_q != Wait;
-  assign tap_end = phase_q == Before || tap_q == op.tap_last;
+  assign tap_end = phase_q == Before || tap_q == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
   assign pass_end = reading && tap_end && group_q == op.groups;
   assign finished = busy_q && (done_q || (phase_q == Emit && pass_end));
   assign advance = (finished || !busy_q) && back_done_i;
   assign last_slot = slot_q == op.slots && row_q == op.rows;
-  assign row_words = op.stride_2 ? {op.slots, 1'b1} : {1'b0, op.slots};
+  assign row_words = op.stride_2 && !op.stem ? {op.slots, 1'b1} : {1'b0, op.slots};
   assign row_end = word_q == row_words;
   assign next = advance && busy_q && last_slot;
   assign begin_image = advance && run_i && startable_i && (busy_q ? next && op.final_op : ready);
@@ -79,7 +82,10 @@ module front #(
   assign start_o = begin_image;
   assign release_o = next && op.image;
   assign busy_o = busy_q;
-  assign here = op.base + row_addr_q + word_addr_q + 16'(group_q) + (op.image && half_q ? 16'(HalfWords) : 16'd0);
+  assign first_row = read_row_q == 12'd0;
+  assign last_row = read_row_q == op.rows;
+  assign group_addr = !op.stem ? 16'(group_q) : group_q == 8'd0 ? -op.pitch : group_q == 8'd1 ? 16'd0 : op.pitch;
+  assign here = op.base + row_addr_q + word_addr_q + group_addr + (op.image && half_q ? 16'(HalfWords) : 16'd0);
 
   always_ff @(posedge clk_i) begin
     if (!run_i) busy_q <= 1'b0;
@@ -98,7 +104,7 @@ module front #(
       wait_q <= '0;
       group_q <= '0;
       x_q <= '0;
-      phase_q <= (!busy_q || last_slot) ? Wait : op.stride_2 ? Before : Emit;
+      phase_q <= (!busy_q || last_slot) ? Wait : op.stride_2 && !op.stem ? Before : Emit;
       tap_q <= op.tap_first;
       if (!busy_q || last_slot) begin
         slot_q <= '0;
@@ -130,10 +136,11 @@ module front #(
       row_addr_q <= '0;
       word_addr_q <= '0;
       word_q <= '0;
-    end else if (pass_end) begin
+    end else if (phase_q == Wait) bank_q <= op.stem ? 2'd1 : 2'd0;
+    else if (pass_end) begin
       if (!row_end) begin
         word_q <= word_q + 13'd1;
-        word_addr_q <= word_addr_q + 16'(op.groups) + 16'd1;
+        word_addr_q <= word_addr_q + (op.stem ? 16'd1 : 16'(op.groups) + 16'd1);
       end else begin
         word_q <= '0;
         word_addr_q <= '0;
@@ -153,8 +160,15 @@ module front #(
     addr2_o <= bank_q == 2'd0 ? here - op.pitch : here;
     image_o <= op.image;
     bank_o <= bank_q;
-    top_o <= read_row_q == 12'd0;
-    bottom_o <= read_row_q == op.rows && op.bottom;
+    if (op.stem) begin  // output row y sees the rows 2y - 3 to 2y - 1, 2y to 2y + 2, 2y + 3
+      top_o <= group_q == 8'd0 ? read_row_q <= 12'd1 : group_q == 8'd2 && last_row;
+      middle_o <= group_q == 8'd0 && first_row;
+      bottom_o <= group_q == 8'd0 ? first_row : last_row;
+    end else begin
+      top_o <= first_row;
+      middle_o <= 1'b0;
+      bottom_o <= last_row && op.bottom;
+    end
     group_o <= group_q;
     shift_o <= reading && tap_end;
     left_o <= slot_q == 12'd0;

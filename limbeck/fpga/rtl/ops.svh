@@ -5,6 +5,7 @@ typedef struct packed {
   logic        final_op;   // of the program
   logic        image;      // reads the image, else a map
   logic        taps;       // hands on window taps, else depthwise results
+  logic        stem;       // the 7x7 of the image: walks by three rows, a row of output on
   logic        stride_2;
   logic        bottom;     // the last row's window has a row below the map
   logic        right;      // the last slot's next word is right of the map
@@ -36,11 +37,13 @@ typedef struct packed {
   logic [11:0] slots;
   logic [ 8:0] words;        // of a pixel's channels: not one less
   logic [ 3:0] last_pixel;   // the last slot's pixels: one less
+  logic        pool;         // keeps the largest of each 3x3, of every other row and column
   logic [15:0] base;         // of the map written
   logic [15:0] pitch;
   logic        write_map;
   logic [15:0] offset;
   logic [15:0] offset_pitch; // from a row class to the next
+  logic        wide;         // a stem's: one more row class, and the first columns' offsets before the others'
   logic [15:0] mult;
   logic [ 5:0] shift_less_1;
   logic        relu;

@@ -28,7 +28,7 @@ module pixels #(
   localparam int Slots = (Width + Px - 1) / Px;
 
   logic [15:0] x_q, y_q, row_q, slot_q;
-  logic [ 3:0] px_q;
+  logic [ 4:0] px_q;
   logic [ 1:0] bank_q, full_q;
   logic half_q, drop_q, beat, row_end, frame_end, done;
   logic [Px*PixelW-1:0] word_q, word;
@@ -41,13 +41,13 @@ module pixels #(
   assign done = beat && !drop_q && frame_end && tlast_i;
 
   always_comb begin
-    word = px_q == 4'd0 ? '0 : word_q;
+    word = px_q == 5'd0 ? '0 : word_q;
     word[32'(px_q)*PixelW+:PixelW] = tdata_i[PixelW-1:0] ^ {Channels{8'h80}};  // p - 128
   end
 
   always_ff @(posedge clk_i) begin
     word_q <= beat ? word : word_q;
-    we_o <= beat && !drop_q && (row_end || px_q == 4'(Px - 1));
+    we_o <= beat && !drop_q && (row_end || px_q == 5'(Px - 1));
     bank_o <= bank_q;
     addr_o <= row_q + slot_q + (half_q ? 16'(HalfWords) : 16'd0);
     data_o <= word;
@@ -76,9 +76,9 @@ module pixels #(
       bank_q <= '0;
     end else if (beat) begin
       x_q <= row_end ? 16'd0 : x_q + 16'd1;
-      px_q <= row_end || px_q == 4'(Px - 1) ? 4'd0 : px_q + 4'd1;
+      px_q <= row_end || px_q == 5'(Px - 1) ? 5'd0 : px_q + 5'd1;
       if (row_end) slot_q <= '0;
-      else if (px_q == 4'(Px - 1)) slot_q <= slot_q + 16'd1;
+      else if (px_q == 5'(Px - 1)) slot_q <= slot_q + 16'd1;
       if (row_end) begin
         y_q <= y_q + 16'd1;
         bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;

@@ -11,7 +11,8 @@ module result #(
     parameter int StateDepth = 2,
     parameter int OffsetDepth = 2,
     parameter int MultDepth = 2,
-    parameter int OpW = 220,
+    parameter int PoolDepth = 0,   // words of a row that is pooled; 0: there is no pooling
+    parameter int OpW = 222,
     parameter int Ops = 2,
     parameter int LoadW = 576,
     parameter StateStyle = "ultra"
@@ -60,11 +61,17 @@ module result #(
   logic [ 1:0] bank_q;
   logic [15:0] word_q;                                  // first word of the group
   logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q;
+  logic keep_slot, keep_row, next_last;                 // pooled, every other one is kept
+  logic [1:0] next_class;
 
   assign last = last_i && run_i;
   assign slot_end = last && group_q == op.out_groups;
   assign row_end = slot_end && slot_q == op.slots;
   assign op_end = row_end && row_q == op.rows;
+  assign keep_slot = !op.pool || slot_q[0] || slot_q == op.slots;
+  assign keep_row = !op.pool || row_q[0] || row_q == op.rows;
+  assign next_last = row_q + 12'd1 == op.rows;
+  assign next_class = next_last ? {1'b1, op.wide} : op.wide && row_q != 12'd0 ? 2'd2 : 2'd1;
 
   always_ff @(posedge clk_i) begin
     if (!run_i || op_end) begin
@@ -84,16 +91,19 @@ module result #(
       word_q <= slot_end ? 16'd0 : word_q + 16'(OlWords);
       if (slot_end) begin
         slot_q <= row_end ? 12'd0 : slot_q + 12'd1;
-        state_q <= state_q + 16'(op.words);
-        map_slot_q <= row_end ? 16'd0 : map_slot_q + 16'(op.words);
+        if (keep_slot && keep_row) state_q <= state_q + 16'(op.words);
+        if (row_end) map_slot_q <= '0;
+        else if (keep_slot) map_slot_q <= map_slot_q + 16'(op.words);
         short_slot_q <= row_end ? 16'd0 : short_slot_q + op.state_slot;
       end
       if (row_end) begin
         row_q <= row_q + 12'd1;
-        bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
-        if (bank_q == 2'd2) map_row_q <= map_row_q + op.pitch;
+        if (keep_row) begin
+          bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
+          if (bank_q == 2'd2) map_row_q <= map_row_q + op.pitch;
+        end
         short_row_q <= short_row_q + op.state_row;
-        class_q <= row_q + 12'd1 == op.rows ? {op.offset_pitch[14:0], 1'b0} : op.offset_pitch;
+        class_q <= (next_class[0] ? op.offset_pitch : 16'd0) + (next_class[1] ? {op.offset_pitch[14:0], 1'b0} : 16'd0);
       end
     end
   end
@@ -122,20 +132,29 @@ module result #(
     logic          first_slot;
     logic          last_slot;
     logic [3:0]    last_pixel;
+    logic          wide;
+    logic          pool;
+    logic          keep;
+    logic          odd_slot;
+    logic          odd_row;
+    logic          first_row;
+    logic [15:0]   place;        // in the row of the map
   } word_t;
-  localparam int WordW = 8 + 1 + 2 + 16 + 16 + 1 + 1 + 6 + 1 + 1 + 1 + 1 + 1 + 5 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 4;
+  localparam int WordW = 8 + 1 + 2 + 16 + 16 + 1 + 1 + 6 + 1 + 1 + 1 + 1 + 1 + 5 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 4
+                       + 6 + 16;
 
   word_t now_q;
   /* verilator lint_off UNUSEDSIGNAL */  // each cycle uses some fields
-  word_t w2, w5, w6, w7, w8, w9, w10, w11;
+  word_t w2, w5, w6, w7, w8, w9, w10, w11, out, out_q, out_2q;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [15:0] offset_q, mult_q, short_q;
   logic [ 7:0] left_q;                                   // words of the group still to come
   logic second_q, twice_q;                               // a strided shortcut takes two cycles a word
   logic [ 8:0] short_words_q, words_q;
   logic [15:0] short_step_q;
-  logic step;
+  logic step, early;
 
+  assign early = slot_q == 12'd0 || (Px == 1 && slot_q == 12'd1);
   assign step = !twice_q || second_q;
 
   always_ff @(posedge clk_i) begin
@@ -164,7 +183,14 @@ module result #(
       now_q.first_slot <= slot_q == 12'd0;
       now_q.last_slot <= slot_q == op.slots;
       now_q.last_pixel <= op.last_pixel;
-      offset_q <= op.offset + class_q + word_q;
+      now_q.wide <= op.wide;
+      now_q.pool <= op.pool;
+      now_q.keep <= keep_slot && keep_row;
+      now_q.odd_slot <= slot_q[0];
+      now_q.odd_row <= row_q[0];
+      now_q.first_row <= row_q == 12'd0;
+      now_q.place <= map_slot_q + word_q;
+      offset_q <= op.offset + class_q + word_q + (op.wide && !early ? 16'(op.words) : 16'd0);
       mult_q <= op.mult + word_q;
       short_q <= op.state + short_row_q + short_slot_q + word_q;
       twice_q <= op.add_twice;
@@ -177,6 +203,7 @@ module result #(
       now_q.word <= now_q.word + 8'd1;
       now_q.map_addr <= now_q.map_addr + 16'd1;
       now_q.state_addr <= now_q.state_addr + 16'd1;
+      now_q.place <= now_q.place + 16'd1;
       now_q.add <= now_q.add && 9'(now_q.word) + 9'd1 < short_words_q;
       now_q.last <= 9'(now_q.word) + 9'd2 == words_q;
       offset_q <= offset_q + 16'd1;
@@ -230,10 +257,12 @@ module result #(
   /* verilator lint_off UNUSEDSIGNAL */  // a strided shortcut takes every other pixel
   logic [StateWordW-1:0] state_before_q;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic [StateWordW-1:0] v_q;
+  logic [StateWordW-1:0] v_q, pooled, kept;
+  logic late;
   delay #(.Width(16), .Cycles(5)) u_short (.clk_i, .d_i(short_q), .q_o(short_addr));
   ram #(.Width(StateWordW), .Depth(StateDepth), .Style(StateStyle)) u_state (
-      .clk_i, .we_i(w9.valid && w9.write_state), .waddr_i(w9.state_addr), .wdata_i(v_q), .raddr_i(short_addr), .q_o(state_word)
+      .clk_i, .we_i(out.valid && out.write_state), .waddr_i(out.state_addr), .wdata_i(kept), .raddr_i(short_addr),
+      .q_o(state_word)
   );
   /* verilator lint_off UNUSEDSIGNAL */  // one pixel a word has no twice
   logic twice;
@@ -256,7 +285,9 @@ module result #(
       logic in_map;
 
       assign acc = w2.from_sum ? (px == 0 ? sum_here[lane*AccW+:AccW] : AccW'(0)) : hold_q[(lane*Px+px)*AccW+:AccW];
-      assign offset = w2.last_slot && w2.last_pixel == 4'(px) && !(w2.first_slot && px == 0) ? offsets[(2*Il+lane)*AccW+:AccW]
+      // the left, inner or right class; a stem's first word has those of its first three columns
+      assign offset = (w2.last_slot && w2.last_pixel == 4'(px) && !(w2.first_slot && px == 0))
+                      || (px > 1 && w2.first_slot && w2.wide) ? offsets[(2*Il+lane)*AccW+:AccW]
                     : w2.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
                     : offsets[(Il+lane)*AccW+:AccW];
       requant #(.AccW(AccW), .OutW(StateW)) u_requant (
@@ -276,13 +307,13 @@ module result #(
       assign low = w8.state_relu ? (StateW + 1)'(0) : ~high;
       assign in_map = px == 0 || !w8.last_slot || w8.last_pixel > 4'(px - 1);
       assign v = !in_map ? StateW'(0) : sum_q > high ? high[StateW-1:0] : sum_q < low ? low[StateW-1:0] : sum_q[StateW-1:0];
-      assign dropped = rounded_q >>> w10.drop;
+      assign dropped = rounded_q >>> out_q.drop;
 
       always_ff @(posedge clk_i) begin
         sum_q <= (StateW + 1)'(y) + (w7.add ? (StateW + 1)'(short) : (StateW + 1)'(0));
         v_q[(px*Il+lane)*StateW+:StateW] <= v;
-        rounded_q <= (StateW + 2)'($signed(v_q[(px*Il+lane)*StateW+:StateW]))
-                   + (w9.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (w9.drop - 5'd1));
+        rounded_q <= (StateW + 2)'($signed(kept[(px*Il+lane)*StateW+:StateW]))
+                   + (out.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (out.drop - 5'd1));
         map_data_o[(px*Il+lane)*8+:8] <= dropped > 127 ? 8'd127 : dropped < -128 ? 8'h80 : dropped[7:0];
       end
     end
@@ -299,9 +330,30 @@ module result #(
 
   always_ff @(posedge clk_i) if (w10.valid && w10.sum) sums[w10.word[WordsW-1:0]] <= sums_next;
 
-  assign map_we_o = w11.valid && w11.write_map;
-  assign map_bank_o = w11.bank;
-  assign map_addr_o = w11.map_addr;
+  // ---- what is kept: v_q of cycle 9 or, of what is pooled, the maxima of cycle 11
+  if (PoolDepth > 0) begin : gen_pool
+    pool #(.Px(Px), .Lanes(Il), .StateW(StateW), .Words(Words), .Depth(PoolDepth)) u_pool (
+        .clk_i, .v_i(v_q), .word_i(w9.word), .place_i(w9.place), .valid_i(w9.valid && w9.pool),
+        .first_slot_i(w9.first_slot), .last_slot_i(w9.last_slot), .odd_slot_i(w9.odd_slot),
+        .first_row_i(w9.first_row), .odd_row_i(w9.odd_row), .last_pixel_i(w9.last_pixel), .y_o(pooled)
+    );
+  end else begin : gen_no_pool
+    assign pooled = v_q;
+  end
+  assign late = PoolDepth > 0 && w11.valid && w11.pool;
+  assign kept = late ? pooled : v_q;
+  always_comb begin
+    out = late ? w11 : w9;
+    out.valid = late ? w11.keep : w9.valid && !w9.pool;
+  end
+  always_ff @(posedge clk_i) begin
+    out_q <= out;
+    out_2q <= out_q;
+  end
+
+  assign map_we_o = out_2q.valid && out_2q.write_map;
+  assign map_bank_o = out_2q.bank;
+  assign map_addr_o = out_2q.map_addr;
   assign score_we_o = w9.valid && w9.score;
   assign score_word_o = w9.word;
   assign score_last_o = w9.last;
@@ -309,9 +361,11 @@ module result #(
 
 `ifndef SYNTHESIS
   bit telling;
-  initial telling = $test$plusargs("tell") != 0;
+  initial telling = 0;
+  always @(posedge clk_i) if (!run_i) telling <= $test$plusargs("tell") != 0;  // not of what a simulation begins with
   always @(posedge clk_i) if (telling && run_i && w9.valid) $fdisplay(32'h8000_0002, "V %h", v_q);
   always @(posedge clk_i) if (telling && run_i && map_we_o) $fdisplay(32'h8000_0002, "M %h", map_data_o);
+  always @(posedge clk_i) if (telling && run_i && out.valid && out.pool) $fdisplay(32'h8000_0002, "P %h", kept);
 `endif
 
   initial begin

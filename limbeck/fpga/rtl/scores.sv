@@ -1,5 +1,5 @@
 // Keeps the scores of two images and sends them: one a beat, sign extended, then the class, the first of the largest,
-// with TLAST.
+// with TLAST. An answer that is being sent when a run ends is sent to its end; stale_o until then.
 module scores #(
     parameter int Il = 8,
     parameter int StateW = 16,
@@ -7,6 +7,7 @@ module scores #(
 ) (
     input  logic                 clk_i,
     input  logic                 rst_ni,
+    input  logic                 run_i,
     input  logic                 we_i,
     /* verilator lint_off UNUSEDSIGNAL */
     input  logic [7:0]           word_i,
@@ -17,14 +18,15 @@ module scores #(
     output logic                 tvalid_o,
     input  logic                 tready_i,
     output logic                 tlast_o,
-    output logic                 sent_o      // an image's last beat was taken
+    output logic                 sent_o,     // this run's: an image's last beat was taken
+    output logic                 stale_o
 );
   localparam int Words = (Classes + Il - 1) / Il;
   localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
   localparam int LaneW = Il > 1 ? $clog2(Il) : 1;
 
   (* ram_style = "distributed" *) logic [Il*StateW-1:0] mem [0:2*(1<<WordsW)-1];
-  logic write_half_q, read_half_q, step, better;
+  logic write_half_q, read_half_q, step, better, sending, sent;
   logic [1:0] full_q;
   logic [15:0] class_q, best_q;
   logic [WordsW-1:0] word_q;
@@ -35,8 +37,10 @@ module scores #(
   assign word = mem[{read_half_q, word_q}];
   assign score = word[32'(lane_q)*StateW+:StateW];
   assign better = class_q == 16'd0 || score > top_q;
-  assign step = full_q != 2'd0 && (!tvalid_o || tready_i) && !(tvalid_o && tlast_o);
-  assign sent_o = tvalid_o && tready_i && tlast_o;
+  assign sending = tvalid_o || class_q != 16'd0;
+  assign step = full_q != 2'd0 && (sending || run_i) && (!tvalid_o || tready_i) && !(tvalid_o && tlast_o);
+  assign sent = tvalid_o && tready_i && tlast_o;
+  assign sent_o = sent && !stale_o;
 
   always_ff @(posedge clk_i) begin
     if (we_i) mem[{write_half_q, word_i[WordsW-1:0]}] <= data_i;
@@ -49,10 +53,17 @@ module scores #(
       lane_q <= '0;
       tvalid_o <= 1'b0;
       tlast_o <= 1'b0;
+      stale_o <= 1'b0;
     end else begin
-      if (we_i && last_i) write_half_q <= !write_half_q;
-      if (we_i && last_i && !sent_o) full_q <= full_q + 2'd1;
-      if (!(we_i && last_i) && sent_o) full_q <= full_q - 2'd1;
+      if (!run_i) begin  // what is not being sent is dropped
+        write_half_q <= read_half_q ^ sending;
+        full_q <= {1'b0, sending && !sent};
+        if (sending) stale_o <= 1'b1;
+      end else begin
+        if (we_i && last_i) write_half_q <= !write_half_q;
+        if (we_i && last_i && !sent) full_q <= full_q + 2'd1;
+        if (!(we_i && last_i) && sent) full_q <= full_q - 2'd1;
+      end
       if (tready_i) tvalid_o <= 1'b0;
       if (step) begin
         tvalid_o <= 1'b1;
@@ -66,7 +77,8 @@ module scores #(
           top_q <= score;
         end
       end
-      if (sent_o) begin
+      if (sent) begin
+        stale_o <= 1'b0;
         read_half_q <= !read_half_q;
         class_q <= '0;
         word_q <= '0;

@@ -7,7 +7,7 @@
 //   5 limit                           cycles without a score after which a transfer is given up
 //   6                                 reset
 //
-// broken counts breaches of AXI4-Stream: a beat that was offered and then changed or withdrawn.
+// broken counts breaches of AXI4-Stream since the last transfer: a beat that was offered and then changed or withdrawn.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -45,12 +45,14 @@ static void settle() {
 }
 
 static void reset() {
+  uint64_t before = broken;  // a reset withdraws what is offered
   dut->s_axi_awvalid = dut->s_axi_wvalid = dut->s_axi_bready = dut->s_axi_arvalid = dut->s_axi_rready = 0;
   dut->s_axis_tvalid = dut->m_axis_tready = 0;
   dut->aresetn = 0;
   for (int i = 0; i < 80; i++) tick();
   dut->aresetn = 1;
   offered = false;
+  broken = before;
   tick();
 }
 
@@ -104,7 +106,7 @@ static void put(const std::vector<uint32_t>& words) {
 
 static void transfer(uint32_t beats, uint32_t scores) {
   std::vector<uint32_t> pixels = get(2 * (size_t)beats), taken;
-  uint64_t began = cycles, last_taken = cycles, broken_before = broken;
+  uint64_t began = cycles, last_taken = cycles;
   size_t sent = 0;
   while ((taken.size() < 2 * (size_t)scores || sent < beats) && cycles - last_taken < limit_cycles) {
     dut->s_axis_tvalid = sent < beats && (dut->s_axis_tvalid || !stalled(stall_pixels));
@@ -118,7 +120,8 @@ static void transfer(uint32_t beats, uint32_t scores) {
   }
   dut->s_axis_tvalid = 0;
   dut->m_axis_tready = 0;
-  std::vector<uint32_t> answer = {(uint32_t)(taken.size() / 2), (uint32_t)(cycles - began), (uint32_t)(broken - broken_before)};
+  std::vector<uint32_t> answer = {(uint32_t)(taken.size() / 2), (uint32_t)(cycles - began), (uint32_t)broken};
+  broken = 0;
   answer.insert(answer.end(), taken.begin(), taken.end());
   put(answer);
 }

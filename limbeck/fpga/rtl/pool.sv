@@ -1,0 +1,100 @@
+// The largest of each 3x3 of a map's values, none of them negative, for every other row and column: y_o holds a word of
+// them two cycles after the word that completes it. Values outside the map are 0, as in v_i. Kept meanwhile: by channel
+// word, half a word of maxima along the row and the last pixel; by word of a row of maxima, those of the rows so far.
+module pool #(
+    parameter int Px = 2,
+    parameter int Lanes = 8,
+    parameter int StateW = 16,
+    parameter int Words = 2,        // of a pixel's channels, at most
+    parameter int Depth = 2         // words of a row of maxima, at most
+) (
+    input  logic                       clk_i,
+    input  logic [Px*Lanes*StateW-1:0] v_i,
+    /* verilator lint_off UNUSEDSIGNAL */  // counts are as wide as everywhere
+    input  logic [7:0]                 word_i,
+    input  logic [15:0]                place_i,       // in a row of maxima
+    input  logic [3:0]                 last_pixel_i,  // of the last slot
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic                       valid_i,
+    input  logic                       first_slot_i,
+    input  logic                       last_slot_i,
+    input  logic                       odd_slot_i,
+    input  logic                       first_row_i,
+    input  logic                       odd_row_i,
+    output logic [Px*Lanes*StateW-1:0] y_o
+);
+  localparam int PixelW = Lanes * StateW;
+  localparam int Half = Px > 1 ? Px / 2 : 1;
+  localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
+  localparam int DepthW = Depth > 1 ? $clog2(Depth) : 1;
+
+  (* ram_style = "distributed" *) logic [Half*PixelW-1:0] halves [0:Words-1];
+  (* ram_style = "distributed" *) logic [PixelW-1:0] edges [0:Words-1];
+  (* ram_style = "distributed" *) logic [Px*PixelW-1:0] rows [0:Depth-1];
+  logic [WordsW-1:0] word;
+  logic [Half*PixelW-1:0] row_half, half, row_half_q;
+  logic [PixelW-1:0] edge_pixel;
+  logic [Px*PixelW-1:0] row_word, above, largest;
+  logic [DepthW-1:0] place_q;
+  logic valid_q, first_row_q, odd_row_q;
+
+  function automatic [StateW-1:0] larger(input logic [StateW-1:0] a, input logic [StateW-1:0] b);
+    larger = a > b ? a : b;
+  endfunction
+
+  assign word = Words > 1 ? word_i[WordsW-1:0] : '0;
+  assign half = halves[word];
+  assign edge_pixel = first_slot_i ? '0 : edges[word];
+  assign above = rows[place_q];
+
+  for (genvar lane = 0; lane < Lanes; lane++) begin : gen_lane
+    if (Px == 1) begin : gen_one  // the first two of three pixels, then all three
+      assign row_half[lane*StateW+:StateW] = larger(
+          v_i[lane*StateW+:StateW], odd_slot_i ? half[lane*StateW+:StateW] : edge_pixel[lane*StateW+:StateW]);
+    end else begin : gen_more
+      for (genvar k = 0; k < Half; k++) begin : gen_maximum
+        logic [StateW-1:0] previous;
+        logic outside;
+        if (k == 0) begin : gen_first
+          assign outside = 1'b0;
+          assign previous = edge_pixel[lane*StateW+:StateW];
+        end else begin : gen_later
+          assign outside = last_slot_i && last_pixel_i < 4'(2 * k);
+          assign previous = v_i[(2*k-1)*PixelW+lane*StateW+:StateW];
+        end
+        assign row_half[k*PixelW+lane*StateW+:StateW] = outside ? StateW'(0)
+            : larger(previous, larger(v_i[2*k*PixelW+lane*StateW+:StateW], v_i[(2*k+1)*PixelW+lane*StateW+:StateW]));
+      end
+    end
+  end
+
+  if (Px == 1) begin : gen_word_of_one
+    assign row_word = row_half_q;
+  end else begin : gen_word_of_two
+    logic odd_slot_q;
+    logic [Half*PixelW-1:0] half_q;
+    always_ff @(posedge clk_i) begin
+      odd_slot_q <= odd_slot_i;
+      half_q <= half;
+    end
+    assign row_word = odd_slot_q ? {row_half_q, half_q} : {{Half * PixelW{1'b0}}, row_half_q};
+  end
+  for (genvar i = 0; i < Px * Lanes; i++) begin : gen_largest
+    assign largest[i*StateW+:StateW] =
+        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above[i*StateW+:StateW]);
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (valid_i) begin
+      edges[word] <= v_i[(Px-1)*PixelW+:PixelW];
+      halves[word] <= row_half;
+    end
+    row_half_q <= row_half;
+    place_q <= place_i[DepthW-1:0];
+    valid_q <= valid_i && (odd_slot_i || last_slot_i);
+    first_row_q <= first_row_i;
+    odd_row_q <= odd_row_i;
+    if (valid_q) rows[place_q] <= odd_row_q ? row_word : largest;
+    y_o <= largest;
+  end
+endmodule : pool

@@ -1,0 +1,84 @@
+// Picks what a 7x7 convolution with stride 2 of the image multiplies next: of three rows the Il values with number tap_i
+// on, place by place, channel by channel, for each pixel of a slot; three cycles after the words. A word is the 2 Px
+// pixels that a slot stands on. History is kept for each three rows: the word before and the three pixels before that.
+module stem #(
+    parameter int Px = 2,
+    parameter int Il = 8,
+    parameter int ImageC = 3
+) (
+    input  logic                      clk_i,
+    input  logic [2*Px*ImageC*8-1:0]  word0_i,   // from the banks with rows 0, 1, 2 mod 3
+    input  logic [2*Px*ImageC*8-1:0]  word1_i,
+    input  logic [2*Px*ImageC*8-1:0]  word2_i,
+    input  logic [1:0]                bank_i,    // of the middle row
+    input  logic                      top_i,     // rows that lie outside
+    input  logic                      middle_i,
+    input  logic                      bottom_i,
+    input  logic [1:0]                group_i,   // which three rows
+    input  logic                      shift_i,
+    input  logic                      left_i,    // no word before
+    input  logic                      right_i,   // no word after; one cycle after the words
+    input  logic [4:0]                tap_i,     // two cycles after the words
+    output logic [Px*Il*8-1:0]        x_o
+);
+  localparam int PixelW = ImageC * 8;
+  localparam int WordW = 2 * Px * PixelW;
+  localparam int SeenW = (2 * Px + 5) * PixelW;   // three pixels, the word before, two pixels of this word
+  localparam int Values = 21 * ImageC;
+  localparam int Choices = (Values + Il - 1) / Il;
+
+  (* ram_style = "distributed" *) logic [3*WordW-1:0] history [0:3];
+  (* ram_style = "distributed" *) logic [9*PixelW-1:0] edges [0:3];
+  logic [WordW-1:0] up, middle, down;
+  logic [3*WordW-1:0] now, before_word, before_q;
+  logic [6*PixelW-1:0] next_q;
+  logic [9*PixelW-1:0] edge_pixels, last_pixels, edge_q;
+
+  assign up = bank_i == 2'd0 ? word2_i : bank_i == 2'd1 ? word0_i : word1_i;
+  assign middle = bank_i == 2'd0 ? word0_i : bank_i == 2'd1 ? word1_i : word2_i;
+  assign down = bank_i == 2'd0 ? word1_i : bank_i == 2'd1 ? word2_i : word0_i;
+  assign now = {bottom_i ? WordW'(0) : down, middle_i ? WordW'(0) : middle, top_i ? WordW'(0) : up};
+  assign before_word = history[group_i];
+  assign edge_pixels = left_i ? '0 : edges[group_i];
+
+  for (genvar row = 0; row < 3; row++) begin : gen_last
+    /* verilator lint_off UNUSEDSIGNAL */  // the last three pixels are used
+    logic [WordW+3*PixelW-1:0] both;
+    /* verilator lint_on UNUSEDSIGNAL */
+    assign both = {before_word[row*WordW+:WordW], edge_pixels[row*3*PixelW+:3*PixelW]};
+    assign last_pixels[row*3*PixelW+:3*PixelW] = both[WordW+:3*PixelW];
+  end
+
+  always_ff @(posedge clk_i) begin
+    before_q <= before_word;
+    edge_q <= edge_pixels;
+    for (int row = 0; row < 3; row++) next_q[row*2*PixelW+:2*PixelW] <= now[row*WordW+:2*PixelW];
+    if (shift_i) begin
+      history[group_i] <= now;
+      edges[group_i] <= last_pixels;
+    end
+  end
+
+  logic [3*SeenW-1:0] seen_q;
+  for (genvar row = 0; row < 3; row++) begin : gen_seen
+    always_ff @(posedge clk_i)
+      seen_q[row*SeenW+:SeenW] <= {
+        right_i ? (2 * PixelW)'(0) : next_q[row*2*PixelW+:2*PixelW],
+        before_q[row*WordW+:WordW],
+        edge_q[row*3*PixelW+:3*PixelW]
+      };
+  end
+
+  for (genvar px = 0; px < Px; px++) begin : gen_px
+    logic [Choices*Il*8-1:0] choices;
+    for (genvar value = 0; value < Choices * Il; value++) begin : gen_value
+      if (value < Values) begin : gen_some
+        localparam int Row = value / (7 * ImageC);
+        assign choices[value*8+:8] = seen_q[Row*SeenW+2*px*PixelW+(value%(7*ImageC))*8+:8];
+      end else begin : gen_none
+        assign choices[value*8+:8] = 8'd0;
+      end
+    end
+    always_ff @(posedge clk_i) x_o[px*Il*8+:Il*8] <= choices[32'(tap_i)*Il*8+:Il*8];
+  end
+endmodule : stem
