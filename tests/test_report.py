@@ -25,8 +25,11 @@ from limbeck.learn.adapt import TwoDomains
 from limbeck.learn.evaluate import Answers, Bin, figures
 from limbeck.nets import zoo
 from limbeck.report import accelerator, artefacts, charts, layers, lineage, svg
+from limbeck.report.page import pictured
 from limbeck.report.values import Cloud, Recall, wilson
+from limbeck.runs import silent
 from limbeck.verbs import measured
+from limbeck.verbs.asked import Sight, adaptation, ask_all, in_order
 from limbeck.verbs.report import report
 
 SECTIONS = ["nets", "training", "mistakes", "calibration", "teachers", "adaptation", "layers", "accelerator", "cost",
@@ -147,6 +150,50 @@ def test_shares_are_those_of_evaluate(told):
     here = str(runs.parent / "here")
     for name in ("teacher1", "hard"):
         assert dict(done.nets)[name] == evaluate(str(runs / name), data=here).evaluation.top1
+
+
+def asked_of(runs):
+    """The adapted run of a story, all nets, and their sight."""
+    found = in_order(artefacts.find([str(runs)])[0])
+    sight = Sight(None, 2000)
+    every = ask_all(found, artefacts.named(found), sight, False, silent)
+    return next(one for one in every if one.verb == "adapt"), every, sight
+
+
+def test_an_adapted_net_stands_beside_the_one_that_it_came_from(told):
+    from limbeck.verbs.evaluate import evaluate
+
+    after, every, sight = asked_of(told[0])
+    found = adaptation(after, every, sight, 3)
+    here, there = (str(told[0].parent / name) for name in ("here", "there"))
+    student, adapted = (str(told[0] / name) for name in (f"student {SCRIPT}", "adapted"))
+    measured_now = [evaluate(net, data=data).evaluation for net in (student, adapted) for data in (here, there)]
+    assert found.on_source == (measured_now[0].top1, measured_now[2].top1)
+    assert found.found[0].confusion.equal(measured_now[1].confusion)
+    assert found.found[1].confusion.equal(measured_now[3].confusion)
+    assert dict(found.shares) == {"source-only": 0.4, "new statistics": 0.5, "adapted": 0.7}
+    assert [row.name for row in found.recall if row.fell] == [CLASSES[1]]
+    assert len(found.mistakes) <= 3
+    assert found.missing == ""
+
+
+def test_an_adapted_net_without_its_origin_says_so(told, tmp_path):
+    shutil.copytree(told[0] / "adapted", tmp_path / "adapted")
+    recipe = tmp_path / "adapted" / "recipe.toml"
+    recipe.write_text(re.sub(r"(?m)^model = .*", 'model = "elsewhere/gone"', recipe.read_text()))
+    after, every, sight = asked_of(tmp_path)
+    found = adaptation(after, every, sight, 3)
+    assert found.missing == "gone is not at hand, so nothing could be asked of the net as it was."
+    assert found.found is None
+
+
+def test_a_picture_compares_nets_that_saw_the_same_images(told):
+    nets = tuple(one.net for one in asked_of(told[0])[1])
+    (drawn,) = pictured(nets)
+    assert [point.name for point in drawn.size] == [net.name for net in nets if net.role != "adapted"]
+    assert drawn.latency == ()
+    alone = pictured(tuple(net for net in nets if net.role == "adapted"))
+    assert [point.name for point in alone[0].size] == ["adapted"]
 
 
 def test_teachers_come_first_and_programs_last(told):

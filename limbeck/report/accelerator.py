@@ -15,6 +15,7 @@ class Part:
     """How much of a chip's resource is taken."""
 
     name: str
+    unit: str
     needed: int
     there: int
     exact: bool
@@ -36,11 +37,11 @@ def chip(found: Design) -> tuple[Part, ...]:
     """Return the design's resources beside its chip's; those that neither has are left out."""
     need, have = found.resources, found.part
     every = (
-        Part("DSP", need.dsps, have.dsps, have.packs),
-        Part("BRAM, 36 Kb", need.brams, have.brams, False),
-        Part("URAM, 288 Kb", need.urams, have.urams, False),
-        Part("LUT", need.luts, have.luts, False),
-        Part("flip-flop", need.ffs, have.ffs, False),
+        Part("DSP", "", need.dsps, have.dsps, have.packs),
+        Part("BRAM", "36 Kb", need.brams, have.brams, False),
+        Part("URAM", "288 Kb", need.urams, have.urams, False),
+        Part("LUT", "", need.luts, have.luts, False),
+        Part("flip-flop", "", need.ffs, have.ffs, False),
     )
     return tuple(part for part in every if part.needed or part.there)
 

@@ -40,14 +40,16 @@ def trade_off(points: Sequence[Point], title: str, axis: str, unit: str) -> Mark
     drawn = [_axis_x(xs, bottom, lambda v: _amount(v, unit), axis), _axis_y(ys, left, WIDE - 10, _percent)]
     at = [(xs(p.x), ys(p.share)) for p in points]
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
+    names, marks = [], []
     for point, (x, _) in zip(points, at, strict=True):
         if point.range is not None:
             drawn.append(line(x, ys(point.range[0]), x, ys(point.range[1]), f"whisker {point.role}"))
     for place, (point, (x, y)) in enumerate(zip(points, at, strict=True), start=1):
         said = short(point.name, 20) if len(points) <= MOST_NAMED else str(place)
         hint = tag("title", f"{point.name}: {_percent(point.share)}, {_amount(point.x, unit)}")
-        drawn.append(tag("g", hint, mark(point.role, x, y), _beside(said, x, y, taken)))
-    return picture(WIDE, height, title, *drawn)
+        names.append(_beside(said, x, y, taken))
+        marks.append(tag("g", hint, mark(point.role, x, y)))
+    return picture(WIDE, height, title, *drawn, *names, *marks)
 
 
 def mark(role: Role, x: float, y: float) -> Markup:
@@ -226,7 +228,8 @@ def _cell(x: float, y: float, side: float, images: int, of: int, *, right: bool)
 
 
 def reliability(bins: Sequence[Bin], title: str) -> Markup:
-    """Return accuracy against confidence, a dot as large as its bin's share of the images, the diagonal dashed."""
+    """Return accuracy against confidence, a dot as large as its bin's share of the images, its way from the dashed
+    diagonal drawn."""
     side, left, bottom = 176.0, 40.0, 150.0
     ends = Scale(0, 1, left, side - 6), Scale(0, 1, bottom, bottom - (side - 6 - left))
     xs, ys = ends
@@ -236,7 +239,7 @@ def reliability(bins: Sequence[Bin], title: str) -> Markup:
     parts += [text(xs(v), bottom + 14, _round_percent(v), "figure", "middle") for v in (0, 0.5)]
     parts += [text(side - 2, bottom + 14, "100 %", "figure", "end")]
     parts += [line(xs(0), ys(0), xs(1), ys(1), "ideal")]
-    parts += [path([(xs(b.confidence), ys(b.accuracy)) for b in filled], "curve thin")]
+    parts += [line(xs(b.confidence), ys(b.confidence), xs(b.confidence), ys(b.accuracy), "stem") for b in filled]
     for b in filled:
         hint = tag("title", f"{b.images} images, confidence {b.confidence:.1%}, accuracy {b.accuracy:.1%}")
         radius = 2 + 5 * math.sqrt(b.images / images)

@@ -1,13 +1,12 @@
 """The page: values in, one HTML file's text out. It asks nobody for anything, and holds no script."""
 
-import math
 from dataclasses import dataclass, field
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from limbeck.learn.evaluate import Evaluation
 from limbeck.nets.count import Table
-from limbeck.report import accelerator, charts, diagram
+from limbeck.report import accelerator, charts, diagram, words
 from limbeck.report.accelerator import Pass
 from limbeck.report.artefacts import Design, History
 from limbeck.report.layers import Row
@@ -83,9 +82,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("limbeck.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {
-        "share": share, "count": count, "size": size, "time": time, "brief": brief, "points": points,
-    }  # fmt: skip
+    environment.filters |= {f.__name__: f for f in (words.share, words.points, words.count, words.size, words.time)}
     return environment.get_template("report.html").render(
         page=page, charts=charts, engine=diagram.engine, accelerator=accelerator, roles=ROLES,
         pictured=pictured(page.nets),
@@ -94,62 +91,26 @@ def render(page: Page) -> str:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Points of the nets that have a share, against their size and, where it was measured, their latency."""
+    """Nets that were asked about the same images, as points against their size and, where it was measured, latency."""
 
+    data: str
     size: tuple[charts.Point, ...]
     latency: tuple[charts.Point, ...]
 
 
-def pictured(nets: tuple[Net, ...]) -> Pictured:
-    """Return the nets as points of pictures."""
-    sized = [charts.Point(n.name, n.role, float(max(n.bytes, 1)), n.top1, n.range) for n in nets if n.top1 is not None]
-    timed = [
-        charts.Point(n.name, n.role, n.seconds, n.top1, n.range)
-        for n in nets
-        if n.top1 is not None and n.seconds is not None
-    ]
-    return Pictured(tuple(sized), tuple(timed))
+def pictured(nets: tuple[Net, ...]) -> tuple[Pictured, ...]:
+    """Return a picture of each set of images that several nets were asked about, for shares of different images don't
+    compare; where no two were asked about the same, of each."""
+    measured = [net for net in nets if net.top1 is not None]
+    sets = {data: [net for net in measured if net.data == data] for data in dict.fromkeys(n.data for n in measured)}
+    several = [data for data, own in sets.items() if len(own) > 1]
+    made = []
+    for data in several or sets:
+        own = sets[data]
+        costs = [[(net, float(max(net.bytes, 1))) for net in own], [(net, net.seconds) for net in own if net.seconds]]
+        made.append(Pictured(data, *(_points(cost) for cost in costs)))
+    return tuple(made)
 
 
-NARROW = "\N{NARROW NO-BREAK SPACE}"
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """Return a share in per cent; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{NARROW}%"
-
-
-def points(value: float, digits: int = 1) -> str:
-    """Return a difference of shares in percentage points, with its sign."""
-    return f"{100 * value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def count(value: float | None) -> str:
-    """Return a whole number with commas; a dash where there is none."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def size(value: int) -> str:
-    """Return bytes with a decimal prefix."""
-    power = min(max(int(math.log10(max(value, 1)) // 3), 0), 4)
-    return f"{value / 1000**power:.{0 if power == 0 else 1}f}{NARROW}{('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def time(seconds: float | None) -> str:
-    """Return a time as people say it; a dash where there is none."""
-    match seconds:
-        case None:
-            return "–"
-        case _ if seconds < 1e-3:
-            return f"{seconds * 1e6:.0f}{NARROW}µs"
-        case _ if seconds < 1:
-            return f"{seconds * 1e3:.2f}{NARROW}ms"
-        case _ if seconds < 120:
-            return f"{seconds:.1f}{NARROW}s"
-        case _:
-            return f"{seconds / 60:,.1f}{NARROW}min"
-
-
-def brief(text: str, most: int = 12) -> str:
-    """Return the first characters of a digest."""
-    return text[:most]
+def _points(costs: list[tuple[Net, float]]) -> tuple[charts.Point, ...]:
+    return tuple(charts.Point(n.name, n.role, cost, n.top1, n.range) for n, cost in costs if n.top1 is not None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from limbeck.report.accelerator import CLOCK
 from limbeck.report.artefacts import Design
 from limbeck.report.values import ROLES, Adaptation, Net, Role
+from limbeck.report.words import points, share, size, time
 
 _FIRST: tuple[Role, ...] = ("distilled", "labels", "adapted", "teacher", "program", "onnx")
 
@@ -49,17 +50,17 @@ def lead(nets: Sequence[Net]) -> str:
             f"{about.name} has {about.parameters:,} parameters. There are no labelled images at hand to measure it by."
         )
     images = f"of {about.found.images:,} held-out images" if about.found else "of its held-out images"
-    said = [f"{about.name} names {_percent(about.top1)} {images} right, with {about.parameters:,} parameters."]
+    said = [f"{about.name} names {share(about.top1)} {images} right, with {about.parameters:,} parameters."]
     best = _best_teacher(about, nets)
     if best is not None and best.top1 is not None:
-        said.append(f"Its best teacher, {best.name}, names {_percent(best.top1)} with {best.parameters:,}.")
+        said.append(f"Its best teacher, {best.name}, names {share(best.top1)} with {best.parameters:,}.")
     twin = _twin(about, nets)
     if twin is not None and twin.top1 is not None:
-        said.append(f"The same net trained on labels, {twin.name}, names {_percent(twin.top1)}.")
+        said.append(f"The same net trained on labels, {twin.name}, names {share(twin.top1)}.")
     if about.range is not None and len(said) > 1:
         half = (about.range[1] - about.range[0]) / 2
         said.append(
-            f"With this many images each share is known to about ±{100 * half:.1f} points; "
+            f"With this many images each share is known to about ±{points(half)} points; "
             "smaller differences may be chance."
         )
     return " ".join(said)
@@ -98,13 +99,13 @@ def _of_net(about: Net, nets: Sequence[Net]) -> list[Tile | None]:
     made = [_share(about), _parameters(about, nets)]
     program = next((net for net in nets if net.role == "program"), None)
     if program is not None and program is not about:
-        note = "" if program.top1 is None else f"{_percent(program.top1)} of {program.data} named right"
+        note = "" if program.top1 is None else f"{share(program.top1)} of {program.data} named right"
         what = "in integers"
         if program.bytes < about.bytes:
             what += f", {about.bytes / program.bytes:.1f} times smaller than {about.name}"
-        made.append(Tile(_bytes(program.bytes), what, note))
+        made.append(Tile(size(program.bytes), what, note))
     if about.seconds is not None:
-        made.append(Tile(f"{1000 * about.seconds:.2f} ms", "an image, alone, on one thread", f"{about.name}, float32"))
+        made.append(Tile(time(about.seconds), "an image, alone, on one thread", f"{about.name}, float32"))
     return made
 
 
@@ -117,15 +118,15 @@ def _hardware(found: Design) -> Tile:
 def _share(about: Net) -> Tile | None:
     if about.top1 is None:
         return None
-    known = "" if about.range is None else f"95 % interval {100 * about.range[0]:.1f} to {100 * about.range[1]:.1f} %"
-    return Tile(_percent(about.top1), "of held-out images named right", known)
+    known = "" if about.range is None else f"95 % interval {points(about.range[0])} to {share(about.range[1])}"
+    return Tile(share(about.top1), "of held-out images named right", known)
 
 
 def _parameters(about: Net, nets: Sequence[Net]) -> Tile:
     best = _best_teacher(about, nets)
     note = f"{about.macs:,} multiply-accumulates an image"
     if best is not None and best.parameters > about.parameters:
-        note = f"{best.parameters / about.parameters:.1f} times fewer than {best.name}"
+        note = f"{best.parameters / about.parameters:.1f} times fewer than {best.name} has"
     return Tile(f"{about.parameters:,}", "parameters", note)
 
 
@@ -133,14 +134,5 @@ def _adapted(found: Adaptation) -> list[Tile]:
     shares = dict(found.shares)
     if not {"source-only", "adapted"} <= shares.keys():
         return []
-    value = f"{100 * shares['source-only']:.1f} → {_percent(shares['adapted'])}"
+    value = f"{points(shares['source-only'])} → {share(shares['adapted'])}"
     return [Tile(value, f"on {found.target}, adapted without labels", f"{found.judged:,} images to judge by")]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _bytes(value: int) -> str:
-    power = min(max((len(str(value)) - 1) // 3, 0), 4)
-    return f"{value / 1000**power:.{0 if power == 0 else 1}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

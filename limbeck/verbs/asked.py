@@ -196,12 +196,12 @@ def _recorded(one: "Run | Integers | Onnx") -> float | None:
 def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int) -> "Adaptation":
     """Return an adapted run beside the net that it came from, asked about the same images, with as many pictures of
     mistakes at most."""
-    from limbeck.report.artefacts import Run
+    from limbeck.report.artefacts import Run, get
 
     assert isinstance(after.artefact, Run)
     made = _noted(after.net.name, after.artefact)
     try:
-        before, home = _before(made.before, after.artefact, asked)
+        before, home = _before(get(after.artefact.recipe, str, "model") or "", after.artefact, asked)
         made = replace(made, came_from=made.source or home)
         if before is None:
             raise InputError(f"{made.before} is not at hand, so nothing could be asked of the net as it was.")
@@ -251,8 +251,8 @@ def _noted(name: str, run: "Run") -> "Adaptation":
 
     report = get(run.results, dict, "report")
     return Adaptation(
-        name=name, before=get(run.recipe, str, "model") or "", source=get(run.recipe, str, "source"), came_from="",
-        target=get(run.recipe, str, "target") or "", method=get(run.recipe, str, "method") or "",
+        name=name, before=Path(get(run.recipe, str, "model") or "").name, source=get(run.recipe, str, "source"),
+        came_from="", target=get(run.recipe, str, "target") or "", method=get(run.recipe, str, "method") or "",
         images=int(number(run.results, "images") or 0), shares=_shares(report),
         judged=int(number(report, "images") or 0), recall=_recall(report),
         kept=_spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
