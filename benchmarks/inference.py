@@ -74,6 +74,7 @@ def runtimes(net: nn.Module, no_compile: bool) -> dict[str, Run]:
 
     found: dict[str, Run] = {"PyTorch": net, "PyTorch, bfloat16": bfloat16, "onnxruntime": session(net)}
     if not no_compile:
+        torch._dynamo.config.recompile_limit = 64  # nets of one class share it
         found["torch.compile"] = torch.compile(net, dynamic=False)
     return found
 
