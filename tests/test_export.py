@@ -13,10 +13,13 @@ import torch
 
 import limbeck
 from limbeck.errors import InputError, VerificationError
+from limbeck.integer import qonnx
 from limbeck.nets import onnx, zoo
 from limbeck.nets.norm import reestimate
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import TOLERANCE, export
+from limbeck.verbs.models import load_model
+from limbeck.verbs.quantize import quantize
 
 DIGITS = "digits:optdigits"
 TEN = tuple("0123456789")
@@ -137,6 +140,65 @@ def test_eight_bits_are_measured_and_say_what_evaluate_finds(run, exported, tmp_
     weights = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"} & int8
     assert len(weights) == len(list(zoo.load(run).net.parameters())) - 2 * 7 - 1  # neither norms' nor the bias
     assert f"{done.compared.top1:.2%}" in dict(done.rows())["8-bit top-1"]
+
+
+@pytest.fixture(scope="module")
+def program(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("programs") / "x.program"
+    quantize(run, data=DIGITS, out=str(out), bits="w4a8", calibration=64)
+    return str(out)
+
+
+def test_qonnx_of_a_program_answers_as_it_does(program, tmp_path):
+    done = export(program, out=str(tmp_path / "x.onnx"), data=DIGITS, format="qonnx")
+    assert done.images == 256
+    assert done.difference < 0.05 * done.largest
+    assert done.compared is None
+    assert "QONNX against the Program" in dict(done.rows())["largest difference"]
+    assert load_model(program).classes == TEN
+    noisy = export(program, out=str(tmp_path / "y.onnx"), format="qonnx")
+    assert (tmp_path / "x.onnx").read_bytes() == (tmp_path / "y.onnx").read_bytes()
+    assert noisy.difference != done.difference  # measured on other images
+
+
+def test_qonnx_of_a_run_is_that_of_its_eight_bit_program_measured(run, tmp_path):
+    done = export(run, out=str(tmp_path / "x.onnx"), data=DIGITS, format="qonnx", calibration=64)
+    made = quantize(run, data=DIGITS, out=str(tmp_path / "x.program"), calibration=64)
+    export(str(tmp_path / "x.program"), out=str(tmp_path / "y.onnx"), data=DIGITS, format="qonnx")
+    assert (done.model, done.compared.top1, done.compared.agreement) == (run, made.top1, made.agreement)
+    assert (tmp_path / "x.onnx").read_bytes() == (tmp_path / "y.onnx").read_bytes()
+    with pytest.raises(VerificationError, match="--max-drop is -100, so nothing was written"):
+        export(run, out=str(tmp_path / "z.onnx"), data=DIGITS, format="qonnx", calibration=64, max_drop=-100.0)
+    assert not (tmp_path / "z.onnx").exists()
+
+
+def test_qonnx_that_answers_otherwise_gets_no_name(program, tmp_path, monkeypatch):
+    right = qonnx.graph
+
+    def wrong(made):
+        model = right(made)
+        (weight,) = (table for table in model.graph.initializer if table.name == "head.fc.weight")
+        values = -onnx_package.numpy_helper.to_array(weight)
+        weight.CopyFrom(onnx_package.numpy_helper.from_array(values, weight.name))
+        return model
+
+    monkeypatch.setattr(qonnx, "graph", wrong)
+    with pytest.raises(VerificationError, match=r"differ from the Program's by up to .* nothing was written"):
+        export(program, out=str(tmp_path / "x.onnx"), data=DIGITS, format="qonnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_qonnx_and_programs_are_refused_where_they_have_no_place(run, program, tmp_path):
+    out = str(tmp_path / "x.onnx")
+    with pytest.raises(InputError, match="is a Program, which can be exported with --format qonnx alone"):
+        export(program, out=out)
+    with pytest.raises(InputError, match="--format qonnx needs --data"):
+        export(run, out=out, format="qonnx")
+    with pytest.raises(InputError, match="leave it out"):
+        export(program, out=out, data=DIGITS, format="qonnx", max_drop=1.0)
+    export(program, out=out, data=DIGITS, format="qonnx")
+    with pytest.raises(InputError, match="is QONNX, for FINN and hls4ml; give the Program"):
+        evaluate(out, data=DIGITS)
 
 
 def test_what_is_missing_is_named_with_the_remedy(run, exported, tmp_path, monkeypatch):

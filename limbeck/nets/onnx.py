@@ -129,9 +129,8 @@ class _Images:
         return None if part is None else {"images": part.numpy()}
 
 
-def load(path: str | Path) -> Classifier:
-    """Return the net in a file that `export` or `quantise` wrote, to be run by onnxruntime on the CPU with torch's
-    number of threads; InputError where it is none, broken or hostile."""
+def session(path: str | Path) -> Any:  # noqa: ANN401 - an InferenceSession, which has no types
+    """Return the file ready to run on the CPU, with torch's number of threads; InputError where that can't be."""
     runtime = needed(path)
     if not Path(path).is_file():
         raise InputError(f"{path} is missing")
@@ -139,18 +138,24 @@ def load(path: str | Path) -> Classifier:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what goes wrong is raised
     try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no base of their own
         raise InputError(f"{path} is not a usable ONNX file: {first_line(error)}") from error
 
+
+def load(path: str | Path) -> Classifier:
+    """Return the net in a file that `export` or `quantise` wrote, to be run by onnxruntime on the CPU with torch's
+    number of threads; InputError where it is none, broken or hostile."""
+    opened = session(path)
+
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {"images": images})[0]
+        logits: NDArray[np.float32] = opened.run(None, {"images": images})[0]
         return logits
 
-    made = _described(answer, session.get_modelmeta().custom_metadata_map, str(path))
+    made = _described(answer, opened.get_modelmeta().custom_metadata_map, str(path))
     shape = made.input.channels, made.input.size, made.input.size
-    given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
-    got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in session.get_outputs()]
+    given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in opened.get_inputs()]
+    got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in opened.get_outputs()]
     if not given or not got:
         raise InputError(f"{path} takes or gives something else than its metadata says")
     return made
@@ -158,6 +163,8 @@ def load(path: str | Path) -> Classifier:
 
 def _described(answer: Any, metadata: dict[str, str], path: str) -> Classifier:  # noqa: ANN401 - outside.Answer
     """Return the Classifier that the metadata describes; InputError where it doesn't describe one."""
+    if metadata.get("limbeck") == "qonnx":
+        raise InputError(f"{path} is QONNX, for FINN and hls4ml; give the Program that it was made of")
     if metadata.get("limbeck") != FORMAT or sum(map(len, metadata.values())) > _LIMIT:
         raise InputError(f"{path} does not say what its classes are and what it takes; limbeck export writes that")
     try:
