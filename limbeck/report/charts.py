@@ -47,7 +47,7 @@ def trade_off(points: Sequence[Point], title: str, axis: str, unit: str) -> Mark
     for place, (point, (x, y)) in enumerate(zip(points, at, strict=True), start=1):
         said = short(point.name, 20) if len(points) <= MOST_NAMED else str(place)
         hint = tag("title", f"{point.name}: {_percent(point.share)}, {_amount(point.x, unit)}")
-        names.append(_beside(said, x, y, taken))
+        names += _beside(said, x, y, taken, always=len(points) <= MOST_NAMED)
         marks.append(tag("g", hint, mark(point.role, x, y)))
     return picture(WIDE, height, title, *drawn, *names, *marks)
 
@@ -73,8 +73,9 @@ def _polygon(corners: Iterable[tuple[float, float]], class_: str) -> Markup:
     return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in corners), class_=class_)
 
 
-def _beside(said: str, x: float, y: float, taken: list[Box]) -> Markup:
-    """Return the name beside its point, where it covers least of what is there already, and take its place."""
+def _beside(said: str, x: float, y: float, taken: list[Box], *, always: bool) -> list[Markup]:
+    """Return the name beside its point, where it covers least of what is there already, and take its place; none where
+    it would cover something, unless it must be there always."""
     width = GLYPH * len(said)
     places = [
         ("start", x + 10, y + dy) for dy in (MIDDLE, -7.0, 15.0)
@@ -84,9 +85,11 @@ def _beside(said: str, x: float, y: float, taken: list[Box]) -> Markup:
     boxes = [_box(anchor, px, py, width) for anchor, px, py in places]
     cost = [sum(_overlap(box, other) for other in taken) + 50 * _outside(box) + i for i, box in enumerate(boxes)]
     best = cost.index(min(cost))
+    if not always and min(cost) >= len(boxes):
+        return []
     taken.append(boxes[best])
     anchor, px, py = places[best]
-    return text(px, py, said, "name", anchor)
+    return [text(px, py, said, "name", anchor)]
 
 
 def _box(anchor: str, x: float, y: float, width: float) -> Box:

@@ -99,14 +99,14 @@ class Pictured:
 
 
 def pictured(nets: tuple[Net, ...]) -> tuple[Pictured, ...]:
-    """Return a picture of each set of images that several nets were asked about, for shares of different images don't
-    compare; where no two were asked about the same, of each."""
+    """Return a picture of each set of images that several nets were asked about: shares of different images don't
+    compare."""
     measured = [net for net in nets if net.top1 is not None]
     sets = {data: [net for net in measured if net.data == data] for data in dict.fromkeys(n.data for n in measured)}
-    several = [data for data, own in sets.items() if len(own) > 1]
     made = []
-    for data in several or sets:
-        own = sets[data]
+    for data, own in sets.items():
+        if len(own) < 2:
+            continue
         costs = [[(net, float(max(net.bytes, 1))) for net in own], [(net, net.seconds) for net in own if net.seconds]]
         made.append(Pictured(data, *(_points(cost) for cost in costs)))
     return tuple(made)

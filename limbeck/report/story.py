@@ -25,23 +25,32 @@ def subject(nets: Sequence[Net]) -> Net | None:
     return min(nets, key=lambda net: _FIRST.index(net.role), default=None)
 
 
+def compares(nets: Sequence[Net]) -> bool:
+    """Whether several nets have an equal claim to be the subject: the story is then how they compare."""
+    about = subject(nets)
+    alike: tuple[Role, ...] = ("labels", "teacher")
+    roles = () if about is None else alike if about.role in alike else (about.role,)
+    return sum(net.role in roles for net in nets) > 1
+
+
 def headline(nets: Sequence[Net], adaptations: Sequence[Adaptation]) -> str:
     """Return the title; empty where there is no net."""
     about = subject(nets)
     if about is None:
         return ""
+    if compares(nets):
+        return f"{len(nets)} nets compared"
     taught = sum(net.role == "teacher" for net in nets)
     if about.role == "distilled" and taught:
         return f"{about.model}, distilled from {taught} teacher{'s' if taught > 1 else ''}"
-    if len(adaptations) == 1 and len(nets) <= 3:
+    if adaptations:
         return f"{about.model}, adapted to {adaptations[0].target}"
-    if len(nets) == 1:
-        return f"{about.model}, {ROLES[about.role]}"
-    return f"{len(nets)} nets compared"
+    return f"{about.model}, {ROLES[about.role]}"
 
 
 def lead(nets: Sequence[Net]) -> str:
-    """Return the story in some sentences: the net, its teachers, its twin; empty where there is no net."""
+    """Return the story in some sentences: the net, its teachers, its twin; or how far apart the nets are. Empty where
+    there is no net."""
     about = subject(nets)
     if about is None:
         return ""
@@ -49,21 +58,36 @@ def lead(nets: Sequence[Net]) -> str:
         return (
             f"{about.name} has {about.parameters:,} parameters. There are no labelled images at hand to measure it by."
         )
-    images = f"of {about.found.images:,} held-out images" if about.found else "of its held-out images"
-    said = [f"{about.name} names {share(about.top1)} {images} right, with {about.parameters:,} parameters."]
-    best = _best_teacher(about, nets)
-    if best is not None and best.top1 is not None:
-        said.append(f"Its best teacher, {best.name}, names {share(best.top1)} with {best.parameters:,}.")
-    twin = _twin(about, nets)
-    if twin is not None and twin.top1 is not None:
-        said.append(f"The same net trained on labels, {twin.name}, names {share(twin.top1)}.")
-    if about.range is not None and len(said) > 1:
+    said = [_apart(about, nets)] if compares(nets) else _of(about, nets)
+    if about.range is not None and len(nets) > 1:
         half = (about.range[1] - about.range[0]) / 2
         said.append(
             f"With this many images each share is known to about ±{points(half)} points; "
             "smaller differences may be chance."
         )
     return " ".join(said)
+
+
+def _images(about: Net) -> str:
+    return f"of {about.found.images:,} held-out images" if about.found else "of its held-out images"
+
+
+def _of(about: Net, nets: Sequence[Net]) -> list[str]:
+    said = [f"{about.name} names {share(about.top1)} {_images(about)} right, with {about.parameters:,} parameters."]
+    best, twin = _best_teacher(about, nets), _twin(about, nets)
+    if best is not None:
+        said.append(f"Its best teacher, {best.name}, names {share(best.top1)} with {best.parameters:,}.")
+    if twin is not None:
+        said.append(f"The same net trained on labels, {twin.name}, names {share(twin.top1)}.")
+    return said
+
+
+def _apart(about: Net, nets: Sequence[Net]) -> str:
+    """Return how far apart those are that were asked about the same images."""
+    same = sorted((n for n in nets if n.data == about.data and n.top1 is not None), key=lambda net: net.top1 or 0.0)
+    first, last = same[-1], same[0]
+    ends = f"from {share(last.top1)} ({last.name}) to {share(first.top1)} ({first.name})"
+    return f"{len(same)} nets name {ends} {_images(about)} right."
 
 
 def _peers(about: Net, nets: Sequence[Net], role: Role) -> list[Net]:
@@ -77,17 +101,18 @@ def _best_teacher(about: Net, nets: Sequence[Net]) -> Net | None:
 
 
 def _twin(about: Net, nets: Sequence[Net]) -> Net | None:
-    """Return the net of the same kind and size that learned from labels."""
+    """Return the one net of the same kind and size that learned from labels."""
     if about.role != "distilled":
         return None
     alike = (n for n in _peers(about, nets, "labels") if (n.model, n.parameters) == (about.model, about.parameters))
-    return next(alike, None)
+    found = list(alike)
+    return found[0] if len(found) == 1 else None  # of several, none is the one to compare with
 
 
 def tiles(nets: Sequence[Net], designs: Sequence[Design], adaptations: Sequence[Adaptation]) -> tuple[Tile, ...]:
     """Return the figures of the headline."""
     about = subject(nets)
-    made: list[Tile | None] = [] if about is None else _of_net(about, nets)
+    made: list[Tile | None] = [] if about is None or compares(nets) else _of_net(about, nets)
     if designs:
         made.append(_hardware(designs[0]))
     for change in adaptations[:1]:

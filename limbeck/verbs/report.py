@@ -11,6 +11,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs import measured
 from limbeck.verbs.asked import Asked, Sight, adaptation, ask_all, in_order
+from limbeck.verbs.evaluate import make_folder
 
 if TYPE_CHECKING:
     from limbeck.report.artefacts import Artefact, Design
@@ -82,6 +83,9 @@ def report(
     if images < 1:
         raise InputError(f"--images is {images}; it must be at least 1")
     found, notes = artefacts.find((run, *others))
+    if Path(out).is_dir():
+        raise InputError(f"--out {out} is a folder; name a file, such as {Path(out) / 'report.html'}")
+    make_folder(Path(out).parent)
     page = _page(in_order(found), notes, Sight(data, images), latency, tell)
     runs.write_text(Path(out), render(page))
     return Reported(
