@@ -38,6 +38,8 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
     assert (first.hardware is None) == bool(available())
     assert first.hardware is None or first.hardware.scores == 20
     json.dumps(first.to_json())
+    assert first.rows()[-1] == ("report", str(tmp_path / "demo" / "report.html"))
+    assert "dsodenet20" in (tmp_path / "demo" / "report.html").read_text()
     assert len(first.rows()) == 4 + 2 + (first.hardware is not None) + 2
     trained = [values for values in told if "epoch" in values]
     assert len(trained) == 5

@@ -13,6 +13,7 @@ from limbeck.verbs.compile import compile
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
 from limbeck.verbs.quantize import Quantised, quantize
+from limbeck.verbs.report import report
 from limbeck.verbs.results import Estimate, Trained
 from limbeck.verbs.settings import Training
 from limbeck.verbs.simulate import Simulated, simulate
@@ -35,10 +36,11 @@ class Story:
     adapted: Adapted  # the student, to digits from elsewhere
     integers: Quantised  # the adapted student's Program
     hardware: Simulated | None  # the Program's accelerator; None where there is no Verilator
+    report: str  # the page that shows it all
     seconds: float
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a line a net, then the run folder."""
+        """Return a line a net, then the report's path."""
         shown = [
             (Path(s.out).name, f"{_share(s)}  {s.parameters:>9,} parameters  {s.model}, {s.seconds:.0f} s")
             for s in self.stages
@@ -52,7 +54,7 @@ class Story:
         if (hardware := self.hardware) is not None:
             equal = f"{hardware.scores} scores of {hardware.images} images equal"
             shown += [("design", f"{equal}, {hardware.latency:,} cycles an image")]
-        return [*shown, ("seconds", f"{self.seconds:.0f}"), ("runs", str(Path(self.stages[0].out).parent))]
+        return [*shown, ("seconds", f"{self.seconds:.0f}"), ("report", self.report)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the stages as JSON values."""
@@ -62,7 +64,7 @@ class Story:
             "integers": self.integers.to_json(),
             "hardware": self.hardware.to_json() if self.hardware else None,
         }
-        return {"seconds": self.seconds, "stages": stages, **later}
+        return {"seconds": self.seconds, "stages": stages, **later, "report": self.report}
 
 
 def _share(stage: Trained) -> str:
@@ -74,7 +76,8 @@ def demo(*, out: str = "runs/demo", tell: Tell = runs.silent) -> Story:
 
     The student is a dsODENet of 23,680 parameters; the same net also learns from the labels, for comparison. The
     student adapts itself to digits from elsewhere, without labels, and becomes 8-bit integers, and these an accelerator
-    for the ZCU104 that is simulated, where Verilator is. Trainings and labels that are finished are not done again.
+    for the ZCU104 that is simulated, where Verilator is. The report is a page that shows it all. Trainings and labels
+    that are finished are not done again.
 
     Examples:
         limbeck demo
@@ -111,7 +114,10 @@ def demo(*, out: str = "runs/demo", tell: Tell = runs.silent) -> Story:
     program = str(place / "adapted.program")
     integers = quantize(field, data=FIELD, out=program, tell=tell)
     hardware = _hardware(program, place, tell)
-    return Story((*stages, _trained(student), _trained(hard)), adapted, integers, hardware, time.monotonic() - begun)
+    tell("note", {"text": "10. the report"})
+    page = report(str(place), out=str(place / "report.html"), tell=tell).out
+    nets = (*stages, _trained(student), _trained(hard))
+    return Story(nets, adapted, integers, hardware, page, time.monotonic() - begun)
 
 
 def _hardware(program: str, place: Path, tell: Tell) -> Simulated | None:
