@@ -42,6 +42,8 @@ NETS = {
     "dsodenet20 16/32/64, 32 px": ("dsodenet20", 32, {}),
     "the same without time": ("dsodenet20", 32, {"time": "none"}),
     "dsodenet20 64/128/256, 96 px, stem 3x3/2": ("dsodenet20", 96, {"width": 64, "stem": "3x3/2"}),
+    "dsodenet20 64/128/256, 96 px, stem 7x7": ("dsodenet20", 96, {"width": 64, "stem": "7x7"}),
+    "dsodenet_l 64/128/256, 96 px, stem 7x7": ("dsodenet_l", 96, {}),
 }
 ENGINES = (  # lanes; image; classes; state bits
     ((1, 4, 4), (1, 5, 4), 3, 16),
@@ -75,8 +77,10 @@ def inside(work):
     """Return the multiplications of a pass whose pixel lies on the map."""
     height, width = work.shape[1:]
 
+    reach = 3 if work.stem else 1
+
     def taps(side, out, stride):
-        return sum(0 <= stride * o + k < side for o in range(out) for k in (-1, 0, 1))
+        return sum(0 <= stride * o + k < side for o in range(out) for k in range(-reach, reach + 1))
 
     places = taps(height, work.out[1], work.stride) * taps(width, work.out[2], work.stride)
     if work.dense:

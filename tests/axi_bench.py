@@ -217,6 +217,25 @@ async def an_answer_waits_until_it_is_taken(dut):
 
 
 @cocotb.test()
+async def an_answer_that_is_offered_is_finished_when_the_run_stops(dut):
+    bench = await begun(dut)
+    await bench.load()
+    bench.answers.pause = True
+    for image in range(2):
+        await bench.send(frame(image))
+    while await bench.read(driver.IMAGES) < 2:
+        pass
+    await bench.write(driver.RUN, 0)
+    bench.answers.pause = False
+    await bench.check(0)
+    await ClockCycles(dut.aclk, 200)
+    assert bench.answers.empty()  # the second was dropped with the run
+    await bench.load()
+    await bench.send(frame(3))
+    await bench.check(3)
+
+
+@cocotb.test()
 async def broken_frames_are_told_and_dropped_and_nothing_hangs(dut):
     bench = await begun(dut)
     await bench.load()
