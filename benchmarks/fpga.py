@@ -3,7 +3,7 @@
 python benchmarks/fpga.py                 the plans of the ODE nets at three DSP budgets: seconds
 python benchmarks/fpga.py --simulate 3    and so many images through each design in Verilator: minutes each
 python benchmarks/fpga.py --synth         and Yosys' count of each: ten minutes each
-python benchmarks/fpga.py --programs 200  that many random programs on six engines, every score compared
+python benchmarks/fpga.py --programs 200  that many random programs on twelve engines, every score compared
 python benchmarks/fpga.py --layers "4@16 c8 d p16" --multipliers 576   a chain of layers, as peers_fpga.py has them
 python benchmarks/fpga.py --software      the same nets in PyTorch and onnxruntime on one thread, in CPU time
 """
@@ -45,13 +45,19 @@ NETS = {
     "dsodenet20 64/128/256, 96 px, stem 7x7": ("dsodenet20", 96, {"width": 64, "stem": "7x7"}),
     "dsodenet_l 64/128/256, 96 px, stem 7x7": ("dsodenet_l", 96, {}),
 }
-ENGINES = (  # lanes; image; classes; state bits
-    ((1, 4, 4), (1, 5, 4), 3, 16),
-    ((4, 4, 12), (3, 9, 13), 4, 16),
-    ((8, 8, 8), (4, 8, 20), 10, 16),
-    ((2, 8, 24), (2, 1, 3), 2, 24),
-    ((16, 4, 8), (3, 6, 16), 9, 16),
-    ((2, 4, 4), (3, 12, 10), 7, 16),
+ENGINES = (  # lanes; image; classes; state bits; whether the first layer is a 7x7; bits of maps, 8 if not said
+    ((1, 4, 4), (1, 5, 4), 3, 16, False),
+    ((4, 4, 12), (3, 9, 13), 4, 16, False),
+    ((8, 8, 8), (4, 8, 20), 10, 16, False),
+    ((2, 8, 24), (2, 1, 3), 2, 24, False),
+    ((16, 4, 8), (3, 6, 16), 9, 16, False),
+    ((4, 2, 4), (2, 12, 10), 7, 16, False),
+    ((2, 16, 16), (3, 7, 9), 5, 16, False),
+    ((1, 4, 8), (1, 10, 6), 3, 16, True),
+    ((4, 8, 8), (4, 14, 22), 4, 16, True),
+    ((2, 2, 4), (3, 16, 12), 6, 16, True),
+    ((2, 4, 8), (3, 9, 9), 5, 16, False, 16),
+    ((1, 2, 4), (2, 14, 12), 5, 24, True, 16),
 )
 
 
@@ -68,9 +74,9 @@ def trained(name, size, arguments):
     return net.eval(), images
 
 
-def lowered(name, size, arguments):
-    """Return such a net as a Program."""
-    return lower(*trained(name, size, arguments))
+def lowered(name, size, arguments, bits=8):
+    """Return such a net as a Program with weights and maps of so many bits."""
+    return lower(*trained(name, size, arguments), weight_bits=bits, activation_bits=bits)
 
 
 def inside(work):
@@ -83,7 +89,7 @@ def inside(work):
         return sum(0 <= stride * o + k < side for o in range(out) for k in range(-reach, reach + 1))
 
     places = taps(height, work.out[1], work.stride) * taps(width, work.out[2], work.stride)
-    if work.dense:
+    if work.dense or work.stem:
         return places * work.layer.weight.shape[0] * work.layer.weight.shape[1]
     depthwise = places * work.shape[0] if work.depthwise else 0
     return depthwise + (0 if work.from_sum else work.out[1] * work.out[2] * work.layer.weight.size)
@@ -217,9 +223,10 @@ def software(name, spec, budget):
 def random_programs(count):
     """Return how many random programs were equal to the RTL, without and with stalls."""
     done, began = 0, time.time()
-    for number, (lanes, image, classes, bits) in enumerate(ENGINES):
+    for number, (lanes, image, classes, state_bits, stem, *bits) in enumerate(ENGINES):
         seeds = range(1000 * number, 1000 * number + -(-count // len(ENGINES)))
-        programs = {seed: random_program(seed, image, classes, state_bits=bits, blocks=3) for seed in seeds}
+        chosen = {"state_bits": state_bits, "bits": (bits or [8])[0], "blocks": 3, "stem": stem}
+        programs = {seed: random_program(seed, image, classes, **chosen) for seed in seeds}
         plans = {seed: plan(program, "xczu7ev", lanes=Lanes(*lanes)) for seed, program in programs.items()}
         sizes = [parameters(plans[seed], programs[seed]) for seed in seeds]
         engine = {name: max(each[name] for each in sizes) for name in sizes[0]}
@@ -242,6 +249,7 @@ def main():
     parser.add_argument("--simulate", type=int, default=0, metavar="IMAGES")
     parser.add_argument("--synth", action="store_true")
     parser.add_argument("--programs", type=int, default=0)
+    parser.add_argument("--bits", type=int, default=8, choices=(8, 16))
     parser.add_argument("--layers", help="a chain of layers, as 4@16 c8 d p16")
     parser.add_argument("--multipliers", type=int, default=576, help="at most, for --layers")
     parser.add_argument("--lanes", type=int, nargs=3, help="instead, for --layers")
@@ -265,7 +273,7 @@ def main():
         f"{'net':42} {'DSPs':>5} {'lanes':>12} {'interval':>9} {'latency':>9} {'busy':>6} {'inside':>6} {'MAC/DSP':>7}"
     )
     for name in options.nets:
-        program = lowered(*NETS[name])
+        program = lowered(*NETS[name], options.bits)
         for budget in options.budgets:
             r = row(name, program, budget, options)
             rows.append(r)

@@ -89,7 +89,7 @@ def test_what_is_short_is_said():
 def test_lanes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="DSPs: it needs"):
         plan(net(), "xc7z020", lanes=Lanes(8, 8, 64))
-    with pytest.raises(InputError, match="6 input lanes; choose 4 or 8"):
+    with pytest.raises(InputError, match="6 input lanes; choose 2, 4, 8 or 16"):
         plan(net(), "xczu7ev", lanes=Lanes(2, 6, 12))
 
 
@@ -104,11 +104,11 @@ def test_an_unknown_part_is_named_with_the_known_ones():
         (MaxPool("pool", 3, 2, 1), "pool: the accelerator pools what a convolution with a ReLU gives"),
         (MaxPool("pool", 2, 2, 0), "pool: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
         (dense("inner", weight=np.ones((8, 8, 7, 7), int), stride=2, padding=3), "inner: a 7x7 kernel"),
-        (dense("wide", weight_bits=16), "wide: weights have 16 bits"),
+        (dense("wide", weight_bits=16), "stem: a map of 8 bits beside maps or weights of 16; lower all maps with 16"),
         (dense("far", weight=np.ones((8, 8, 5, 5), int), padding=2), "far: a 5x5 kernel"),
-        (dense("sixteen", requant=requant(8, 16)), "head|mean|reads 16 bits"),
+        (dense("sixteen", requant=requant(8, 16)), "stem: a map of 8 bits beside maps or weights of 16"),
         (Ode("ode", (dense("f"),), 2, "rk4", 8), "ode: the accelerator takes Euler steps, not rk4's"),
-        (Narrow("narrow", 2, 16), "narrow: activations have 16 bits"),
+        (Narrow("narrow", 2, 16), "a map of 8 bits beside maps or weights of 16"),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused(layer, sentence):
@@ -168,6 +168,15 @@ def test_random_programs_are_programs():
         survey(random_program(seed, (3, 9, 9), 5))
     assert isinstance(PARTS["xczu7ev"], Part)
     assert Maker(0).narrow().bits == 8
+
+
+def test_16_bits_take_a_multiplier_for_each_product_and_two_to_requantise():
+    program, lanes = random_program(3, (3, 9, 9), 5, bits=16), Lanes(2, 8, 16)
+    found, eight = (plan(p, "xczu7ev", lanes=lanes) for p in (program, random_program(3, (3, 9, 9), 5)))
+    assert (found.value_bits, eight.value_bits) == (16, 8)
+    assert resources(found).dsps == sum(multipliers(lanes)) + 4 * 2 * 8
+    assert resources(eight).dsps == sum(multipliers(lanes)) // 2 + 2 * 2 * 8
+    assert 27 < found.accumulator_bits <= 44
 
 
 def test_wide_states_leave_accumulators_that_the_engine_has():

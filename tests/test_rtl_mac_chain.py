@@ -35,6 +35,33 @@ module bench;
 endmodule
 """
 
+BENCH_16 = """
+module bench;
+  localparam int Taps = {taps};
+  logic clk = 0;
+  logic [Taps*32-1:0] vectors [0:{count}-1];
+  logic [Taps*27-1:0] a;
+  logic [Taps*16-1:0] w;
+  logic signed [47:0] p;
+  logic [Taps*32-1:0] now;
+  mac_chain #(.Taps(Taps), .Skew(1), .Bits(16)) dut (.clk_i(clk), .a_i(a), .w_i(w), .p_o(p));
+  for (genvar i = 0; i < Taps; i++) begin : gen_tap
+    pack #(.Bits(16)) u_pack (.first_i(now[i*32+:16]), .second_i(16'b0), .packed_o(a[i*27+:27]));
+    assign w[i*16+:16] = now[i*32+16+:16];
+  end
+  initial begin
+    $readmemh("vectors.mem", vectors);
+    for (int i = 0; i < {count} + Taps + 2; i++) begin
+      now = vectors[i < {count} ? i : 0];
+      #1 clk = 1;
+      #1 clk = 0;
+      if (i >= Taps + 1 && i < {count} + Taps + 1) $display("%0d", p);
+    end
+    $finish;
+  end
+endmodule
+"""
+
 # What we use of the primitive, written from its data sheet's words; not AMD's model.
 DSP48E2 = """
 module DSP48E2 #(
@@ -81,3 +108,23 @@ def test_two_pixels_share_a_multiplier_exactly(tmp_path, taps, defines):
     blocks = ["mac_chain", "dsp_mac", "delay", "pack"]
     found = run_bench(tmp_path, bench, blocks, vectors=rows, defines=defines, more=more)
     assert [[int(v) for v in line] for line in found] == np.einsum("itp,it->ip", x, w).tolist()
+
+
+@needs_icarus
+@pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",)])
+@pytest.mark.parametrize("taps", [1, 8])
+def test_16_bits_have_a_multiplier_alone(tmp_path, taps, defines):
+    rng = np.random.default_rng(taps)
+    x = rng.integers(-(1 << 15), 1 << 15, (200, taps))
+    w = rng.integers(1 - (1 << 15), 1 << 15, (200, taps))
+    x[:2], w[:2] = -(1 << 15), [[(1 << 15) - 1], [1 - (1 << 15)]]
+    rows = [
+        "".join(words(int(b), 16) + words(int(a), 16) for a, b in zip(xs[::-1], ws[::-1], strict=True))
+        for xs, ws in zip(x, w, strict=True)
+    ]
+    (tmp_path / "dsp48e2.v").write_text(DSP48E2)
+    more = [tmp_path / "dsp48e2.v"] if defines else []
+    bench = BENCH_16.format(taps=taps, count=len(x))
+    blocks = ["mac_chain", "dsp_mac", "delay", "pack"]
+    found = run_bench(tmp_path, bench, blocks, vectors=rows, defines=defines, more=more)
+    assert [int(v) for (v,) in found] == (x * w).sum(1).tolist()

@@ -9,11 +9,11 @@ from limbeck.integer.fixed import requantise
 BENCH = """
 module bench;
   logic clk = 0;
-  logic [3*32-1:0] vectors [0:{count}-1];
+  logic [3*64-1:0] vectors [0:{count}-1];
   logic signed [{acc}-1:0] acc, offset;
   logic [15:0] mult;
   logic signed [{out}-1:0] y;
-  requant #(.AccW({acc}), .OutW({out})) dut (
+  requant #(.AccW({acc}), .OutW({out}), .NarrowW({narrow_bits})) dut (
       .clk_i(clk), .acc_i(acc), .offset_i(offset), .mult_i(mult), .shift_less_1_i(6'd{shift}),
       .relu_i(1'b{relu}), .narrow_i(1'b{narrow}), .y_o(y)
   );
@@ -21,7 +21,7 @@ module bench;
     $readmemh("vectors.mem", vectors);
     for (int i = 0; i < {count} + 5; i++) begin
       if (i < {count}) {{acc, offset, mult}} =
-          {{vectors[i][64+:{acc}], vectors[i][32+:{acc}], vectors[i][15:0]}};
+          {{vectors[i][128+:{acc}], vectors[i][64+:{acc}], vectors[i][15:0]}};
       #1 clk = 1;
       #1 clk = 0;
       if (i >= 4 && i < {count} + 4) $display("%0d", y);
@@ -34,9 +34,9 @@ endmodule
 
 @needs_icarus
 @pytest.mark.parametrize(
-    ("acc_bits", "out_bits", "shift", "relu", "narrow"),
-    [(20, 8, 1, False, True), (24, 16, 17, False, False), (24, 16, 20, True, True), (27, 24, 12, False, False),
-     (27, 16, 43, True, False)],
+    ("acc_bits", "out_bits", "shift", "relu", "narrow"),  # to so many bits; 0: not
+    [(20, 8, 1, False, 8), (24, 16, 17, False, 0), (24, 16, 20, True, 8), (27, 24, 12, False, 0),
+     (27, 16, 43, True, 0), (44, 16, 40, False, 16), (44, 24, 36, True, 16), (44, 24, 30, False, 0)],
 )  # fmt: skip
 def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, out_bits, shift, relu, narrow):
     rng = np.random.default_rng(shift)
@@ -47,9 +47,9 @@ def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, ou
     acc, offset = acc >> size, offset >> size
     acc[:4], offset[:4], mult[:4] = [half, -half, half - 1, 0], [half - 1, -half, 1, 0], [65535, 65535, 1, 65535]
     rows = [
-        words(int(a), 32) + words(int(o), 32) + words(int(m), 32) for a, o, m in zip(acc, offset, mult, strict=True)
+        words(int(a), 64) + words(int(o), 64) + words(int(m), 64) for a, o, m in zip(acc, offset, mult, strict=True)
     ]
-    settings = {"shift": shift - 1, "relu": int(relu), "narrow": int(narrow)}
+    settings = {"shift": shift - 1, "relu": int(relu), "narrow": int(narrow > 0), "narrow_bits": narrow or 8}
     bench = BENCH.format(count=count, acc=acc_bits, out=out_bits, **settings)
     found = [int(y) for (y,) in run_bench(tmp_path, bench, ["requant"], vectors=rows)]
-    assert found == requantise(acc + offset, mult, shift, 8 if narrow else out_bits, relu).tolist()
+    assert found == requantise(acc + offset, mult, shift, narrow or out_bits, relu).tolist()

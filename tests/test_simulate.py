@@ -30,6 +30,7 @@ LANES = Lanes(2, 4, 8)
 DSODENET = 0  # among the seeds of random programs
 SEEDS = (DSODENET, 1, 2, 3, 4, 5, 6)
 STEM_IMAGE, STEM_LANES, STEM_SEEDS = (2, 24, 16), Lanes(2, 4, 4), (7, 10, 19)  # 7x7 stems, with pools but for one
+WIDE_IMAGE, WIDE_LANES, WIDE_SEEDS = (2, 9, 7), Lanes(2, 2, 4), (1, 2, 5)  # 16 bits
 
 
 def pixels_of(seed, count, shape=IMAGE):
@@ -71,6 +72,12 @@ def built(programs, lanes, folder):
 def designs(tmp_path_factory):
     torch.manual_seed(0)
     return built({seed: program_of(seed) for seed in SEEDS}, LANES, tmp_path_factory.mktemp("designs"))
+
+
+@pytest.fixture(scope="module")
+def wides(tmp_path_factory):
+    programs = {seed: random_program(seed, WIDE_IMAGE, CLASSES, state_bits=24, bits=16) for seed in WIDE_SEEDS}
+    return built(programs, WIDE_LANES, tmp_path_factory.mktemp("wides"))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def maps_of(simulator, design, p, images):
         scores,
         results,
         pooled,
-        list(maps_told(lines, "M", [w.kept for w in works if w.drop is not None], p.lanes, 8)),
+        list(maps_told(lines, "M", [w.kept for w in works if w.drop is not None], p.lanes, p.value_bits)),
     )
 
 
@@ -149,6 +156,15 @@ def test_stems_and_pools_are_the_programs_in_the_planned_cycles(stems, seed):
     check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, STEM_IMAGE))
     for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
         simulate.simulate(folder / str(seed), pixels_of(9, 5, STEM_IMAGE), stalls=stalls, simulator=simulator)
+
+
+@pytest.mark.parametrize("seed", WIDE_SEEDS)
+def test_16_bit_engines_are_the_programs_in_the_planned_cycles(wides, seed):
+    made, folder, simulator = wides
+    program, p = made[seed]
+    check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, WIDE_IMAGE))
+    for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
+        simulate.simulate(folder / str(seed), pixels_of(9, 5, WIDE_IMAGE), stalls=stalls, simulator=simulator)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -23,7 +23,7 @@ from limbeck.integer import file, program
 VERSION = 1
 _GOLDEN_IMAGES = 4
 _PACKAGE = files("limbeck.fpga")
-_FIXED = {"Px", "Il", "Ol", "StateW", "ImageH", "ImageW", "ImageC", "Stem", "Classes"}  # an engine has no other
+_FIXED = {"Px", "Il", "Ol", "Bits", "StateW", "ImageH", "ImageW", "ImageC", "Stem", "Classes"}  # an engine has no other
 _LOADED = {"weight": "WeightDepth", "kernel": "KernelDepth", "table": "TableDepth", "offset": "OffsetDepth"}
 
 
@@ -34,6 +34,7 @@ def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
         "Px": lanes.pixels,
         "Il": lanes.inputs,
         "Ol": lanes.outputs,
+        "Bits": plan.value_bits,
         "AccW": plan.accumulator_bits,
         "StateW": plan.state_bits,
         "ImageH": net.input.height,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _Times = NDArray[np.int64]
 
-READ_AFTER_WRITE = 32  # plus the input lanes: cycles from the end of an accumulation to the first read of its map
+READ_AFTER_WRITE = 32  # plus the lanes of a chain: cycles from the end of an accumulation to the first read of its map
 POOLING = 2  # cycles that pooling takes
 SUM_AFTER_SUM = 9  # cycles from the last summand to the reading of the sum
 
@@ -44,7 +44,7 @@ def _late(before: "Op", op: "Op", lanes: "Lanes") -> int:
         back = int(fronts[0] + lengths[0])
         reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
         return max(late, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
-    written = _kept(before, ends) + READ_AFTER_WRITE + lanes.inputs
+    written = _kept(before, ends) + READ_AFTER_WRITE + lanes.chain
     return max(late, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
 
 

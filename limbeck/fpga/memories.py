@@ -46,14 +46,14 @@ def memories(plan: Plan) -> tuple[Memory, ...]:
         _ops("front", 0, FRONT, [op.front for op in ops]),
         _ops("back", 1, BACK, [op.back for op in ops]),
         _ops("result", 2, RESULT, [op.result for op in ops]),
-        Memory("kernel", 3, wide["kernel"], packed(_filled(plan, "kernel", _kernels), 8)),
+        Memory("kernel", 3, wide["kernel"], packed(_filled(plan, "kernel", _kernels), plan.value_bits)),
         Memory("table", 4, wide["table"], _tables(plan)),
         Memory("offset", 5, wide["offset"], packed(_filled(plan, "offset", _offsets), plan.accumulator_bits)),
         Memory("mult", 6, wide["mult"], packed(_filled(plan, "mult", _mults), 16)),
     ]
     weights = _filled(plan, "weight", _weights).reshape(-1, lanes.inputs, lanes.outputs)
     for lane in range(lanes.inputs):
-        made.append(Memory(f"weight{lane}", 16 + lane, wide["weight"], packed(weights[:, lane], 8)))
+        made.append(Memory(f"weight{lane}", 16 + lane, wide["weight"], packed(weights[:, lane], plan.value_bits)))
     return tuple(memory for memory in made if len(memory.words))
 
 

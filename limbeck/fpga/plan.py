@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from limbeck.errors import InputError
@@ -14,8 +14,9 @@ from limbeck.fpga.works import Work, works_of
 from limbeck.integer.program import Program
 from limbeck.integer.survey import survey
 
-ACCUMULATOR_LIMIT = 27  # bits that a DSP48E2 multiplies
+ACCUMULATOR_LIMIT = {8: 27, 16: 44}  # by the bits of values: what one DSP48E2 multiplies, what two do
 STATE_BITS = (16, 24)
+INPUT_LANES = (2, 4, 8, 16)
 _URAM_FROM = 1024  # words
 
 
@@ -32,14 +33,20 @@ class Resources:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An engine for a program on a part. Bits are those of accumulators and state."""
+    """An engine for a program on a part. Bits are those of weights and maps, of accumulators and of state."""
 
     part: Part
     lanes: Lanes
+    value_bits: int
     accumulator_bits: int
     state_bits: int
     urams: bool  # maps and state lie in UltraRAM
     schedule: Schedule
+
+    @property
+    def packs(self) -> bool:
+        """Whether two products share a multiplier, and one multiplier requantises."""
+        return self.part.packs and self.value_bits == 8
 
 
 def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: int | None = None) -> Plan:
@@ -48,14 +55,15 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
     InputError where the engine cannot do a layer, or where what it takes does not fit: which resource, by how much.
     """
     chip, works = part_of(part), works_of(program)
-    accumulator_bits, state_bits = _bits(program, works)
+    bits = _bits(program, works)
+    packs = chip.packs and bits[0] == 8
     limit = min(chip.dsps, max_dsp or chip.dsps)
 
     def made(wanted: Lanes, *, gaps: bool = True) -> Plan:
-        _check_lanes(wanted, program.input.channels)
-        times = schedule(works, wanted, gaps=gaps)
+        _check_lanes(wanted, program.input.channels, stem=works[0].stem)
+        times = schedule(works, wanted, values=bits[0], gaps=gaps)
         urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
-        return Plan(chip, wanted, accumulator_bits, state_bits, urams, times)
+        return Plan(chip, wanted, *bits, urams, times)
 
     if lanes is not None:
         only = made(lanes)
@@ -64,7 +72,7 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
         return only
     problems: list[tuple[Lanes, str]] = []
     best: Plan | None = None
-    for wanted in _candidates(works, program.input.channels, limit, packs=chip.packs):
+    for wanted in _candidates(works, program.input.channels, limit, packs=packs):
         if best is not None and _estimate(works, wanted) >= cycles_of(best.schedule).interval:
             break  # nor will the others, which only get slower
         try:
@@ -87,7 +95,7 @@ def _refusal(
 ) -> str:
     """Return why no engine fits: what the smallest lacks, and which parts have it."""
     if not problems:
-        return f"DSPs: {limit:,} are too few for any engine; the smallest takes {_dsps(Lanes(1, 4, 4), packs=True)}"
+        return f"DSPs: {limit:,} are too few for any engine; the smallest takes {_dsps(Lanes(1, 2, 4), packs=True)}"
     least, short = problems[-1]
     with contextlib.suppress(InputError):
         fits = ", ".join(_fitting(made(least))) or "none that Limbeck knows"
@@ -98,16 +106,17 @@ def _refusal(
 def trade_offs(program: Program, part: str) -> tuple[Plan, ...]:
     """Return the engines that fit the part and are faster than every smaller one, the smallest first."""
     chip, works = part_of(part), works_of(program)
-    accumulator_bits, state_bits = _bits(program, works)
+    bits = _bits(program, works)
+    packs = chip.packs and bits[0] == 8
     best: list[Plan] = []
-    candidates = _candidates(works, program.input.channels, chip.dsps, packs=chip.packs)
-    for lanes in sorted(candidates, key=lambda lanes: _dsps(lanes, packs=chip.packs)):
+    candidates = _candidates(works, program.input.channels, chip.dsps, packs=packs)
+    for lanes in sorted(candidates, key=lambda lanes: _dsps(lanes, packs=packs)):
         fastest = cycles_of(best[-1].schedule).interval if best else math.inf
         if _estimate(works, lanes) >= fastest:
             continue
-        times = schedule(works, lanes)
+        times = schedule(works, lanes, values=bits[0])
         urams = chip.urams > 0 and times.depths["map"] >= _URAM_FROM
-        found = Plan(chip, lanes, accumulator_bits, state_bits, urams, times)
+        found = Plan(chip, lanes, *bits, urams, times)
         if not _short(resources(found), found, chip.dsps) and cycles_of(times).interval < fastest:
             if best and resources(best[-1]).dsps == resources(found).dsps:
                 best.pop()  # of two equally large, the faster
@@ -139,23 +148,23 @@ def resources(found: Plan) -> Resources:
     if not found.urams:
         brams += sum(_brams(width, depth) for width, depth in _large(found))
     results = lanes.pixels * lanes.inputs
-    products = -(-lanes.pixels // 2) * lanes.inputs * (lanes.outputs + 9)
+    products = -(-lanes.pixels // (1 if found.value_bits == 16 else 2)) * lanes.inputs * (lanes.outputs + 9)
     # fitted to Yosys' counts (docs/hardware.md §5): what is always there, a result lane, an accumulator, a multiplier
     luts = 3000 + 750 * results + 30 * lanes.pixels * lanes.outputs + 8 * products
     ffs = 3000 + 450 * results + 85 * lanes.pixels * lanes.outputs + 25 * products
-    return Resources(_dsps(lanes, packs=found.part.packs), math.ceil(brams), urams, luts, ffs)
+    return Resources(_dsps(lanes, packs=found.packs), math.ceil(brams), urams, luts, ffs)
 
 
 def widths(found: Plan) -> dict[str, int]:
     """Return the bits of a word, by memory."""
-    lanes, bits = found.lanes, found.accumulator_bits
+    lanes, bits, values = found.lanes, found.accumulator_bits, found.value_bits
     return {
-        "kernel": lanes.inputs * 72,
+        "kernel": lanes.inputs * 9 * values,
         "table": lanes.inputs * (bits + 16),
         "offset": 3 * lanes.inputs * bits,
         "mult": lanes.inputs * 16,
-        "weight": lanes.outputs * 8,  # of one input lane
-        "map": lanes.pixels * lanes.inputs * 8,
+        "weight": lanes.outputs * values,  # of one input lane
+        "map": lanes.pixels * lanes.inputs * values,
         "state": lanes.pixels * lanes.inputs * found.state_bits,
     }
 
@@ -166,20 +175,31 @@ def program_size(works: Sequence[Work]) -> str:
     return f"the program ({len(works)} passes, largest map {largest:,} values)"
 
 
-def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int]:
+def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int, int]:
+    """Return the bits of values, accumulators and states; InputError where they are too many or too different."""
+    values = max(bits for work in works for bits in work.values)
+    _check_maps(works, values)
     worst = max(survey(program), key=lambda site: site.accumulator_bits)
-    if worst.accumulator_bits > ACCUMULATOR_LIMIT:
+    if worst.accumulator_bits > ACCUMULATOR_LIMIT[values]:
         raise InputError(
             f"{worst.path}: its accumulators need {worst.accumulator_bits} bits; the accelerator has "
-            f"{ACCUMULATOR_LIMIT}: lower with fewer state bits or smaller maps"
+            f"{ACCUMULATOR_LIMIT[values]}: lower with fewer state bits or smaller maps"
         )
-    found = {bits for work in works for bits in (work.bits, work.requant.bits) if bits not in (0, 8)}
-    if len(found) > 1:
-        raise InputError(f"states and results have {sorted(found)} bits; the accelerator takes one width beside 8")
+    found = {bits for work in works for bits in (work.bits, work.requant.bits) if bits not in (0, values)}
+    if len(found) > 1 or (found and min(found) < values):
+        raise InputError(f"states and results have {sorted(found)} bits; the accelerator takes one width from {values}")
     state_bits = found.pop() if found else STATE_BITS[0]
     for work in works:
         _check_shift(work)
-    return max(20, state_bits, worst.accumulator_bits), state_bits
+    return values, max(20, state_bits, worst.accumulator_bits), state_bits
+
+
+def _check_maps(works: Sequence[Work], values: int) -> None:
+    for work in works:
+        maps = {work.map_bits} if work.drop is not None else set()
+        maps |= {work.depthwise.requant.bits} if work.depthwise else set()
+        if maps - {values}:
+            raise InputError(f"{work.path}: a map of 8 bits beside maps or weights of 16; lower all maps with 16")
 
 
 def _check_shift(work: Work) -> None:
@@ -190,27 +210,29 @@ def _check_shift(work: Work) -> None:
             )
 
 
-def _check_lanes(lanes: Lanes, channels: int) -> None:
+def _check_lanes(lanes: Lanes, channels: int, *, stem: bool) -> None:
     pixels, inputs, outputs = lanes.pixels, lanes.inputs, lanes.outputs
     if not (pixels == 1 or (pixels % 2 == 0 and 2 <= pixels <= 16)):
         raise InputError(f"{pixels} pixel lanes; choose 1, 2, 4, 8 or 16")
-    if inputs not in (4, 8):
-        raise InputError(f"{inputs} input lanes; choose 4 or 8")
+    if inputs not in INPUT_LANES:
+        raise InputError(f"{inputs} input lanes; choose 2, 4, 8 or 16")
     if outputs % inputs or not inputs <= outputs <= 128:
         raise InputError(f"{outputs} output lanes; choose a multiple of {inputs} up to 128")
-    if channels > min(4, inputs):
+    if channels > 4:
         raise InputError(f"images have {channels} channels; the accelerator takes up to 4")
+    if channels > inputs and not stem:
+        raise InputError(f"images have {channels} channels; choose at least as many input lanes")
 
 
 def _candidates(works: Sequence[Work], channels: int, limit: int, *, packs: bool) -> list[Lanes]:
     """Return the lanes within so many DSPs, the fastest first and, of these, the smallest."""
-    every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), (4, 8), (4, 8, 16, 32, 64, 128))]
+    every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), INPUT_LANES, (4, 8, 16, 32, 64, 128))]
     widest = max(work.out[0] for work in works)
     fit = [
         lanes
         for lanes in every
         if lanes.outputs % lanes.inputs == 0
-        and channels <= lanes.inputs
+        and (channels <= lanes.inputs or works[0].stem)
         and lanes.outputs < 2 * max(widest, 4)
         and _dsps(lanes, packs=packs) <= limit
     ]
@@ -281,7 +303,7 @@ def _short(need: Resources, found: Plan, dsps: int) -> str:
 def _fitting(found: Plan) -> Iterator[str]:
     for name, part in PARTS.items():
         urams = part.urams > 0 and found.schedule.depths["map"] >= _URAM_FROM
-        other = Plan(part, found.lanes, found.accumulator_bits, found.state_bits, urams, found.schedule)
+        other = replace(found, part=part, urams=urams)
         if not _short(resources(other), other, part.dsps):
             yield name
 

@@ -17,9 +17,10 @@ from limbeck.fpga.gaps import spaced, undrained, with_gap
 from limbeck.fpga.works import Work
 from limbeck.integer.program import Border, Requant
 
-START_TO_SCORE = 30  # plus the input lanes: cycles from the end of the last accumulation to the scores
+START_TO_SCORE = 30  # plus the lanes of a chain: cycles from the end of the last accumulation to the scores
 OPS_LIMIT = 256
 _DEPTH_LIMIT = 1 << 16
+_TAPS_LIMIT = 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Lanes:
     pixels: int
     inputs: int
     outputs: int
+
+    @property
+    def chain(self) -> int:
+        """Input lanes whose products one cascade of multipliers sums."""
+        return min(self.inputs, 8)
 
 
 @dataclass(frozen=True)
@@ -132,16 +138,17 @@ class _Memory:
         return self.bases[key]
 
 
-def schedule(works: Sequence[Work], lanes: Lanes, *, gaps: bool = True) -> Schedule:
+def schedule(works: Sequence[Work], lanes: Lanes, *, values: int = 8, gaps: bool = True) -> Schedule:
     """Return the micro-ops for these lanes; InputError where a table or an address does not fit.
 
-    Without `gaps` they don't wait for each other: sizes are right, in a moment, and nothing else.
+    `values` are the bits of weights and maps. Without `gaps` ops don't wait for each other: sizes are right, in a
+    moment, and nothing else.
     """
     memories = {name: _Memory() for name in ("weight", "kernel", "table", "offset", "mult")}
     halves, states = _regions(works, lanes)
     ops: list[Op] = []
     for number, work in enumerate(works):
-        op = _op(work, number, lanes, memories, halves, states, final=number == len(works) - 1)
+        op = _op(work, number, lanes, memories, halves, states, values, final=number == len(works) - 1)
         ops.append(spaced(ops[-1], op, lanes) if ops and gaps else op)
     ops[0] = with_gap(ops[0], undrained(ops[-1], ops[0], lanes))  # the next image follows
     depths = {name: memory.depth for name, memory in memories.items()}
@@ -157,7 +164,7 @@ def cycles(plan: Schedule) -> Cycles:
     between = [max(op.back_cycles, after.first_cycles) for op, after in zip(plan.ops, followers, strict=True)]
     first, last = plan.ops[0], plan.ops[-1]
     words = (last.written.words - 1) % (plan.lanes.outputs // plan.lanes.inputs)
-    end = last.back_cycles - last.period + last.groups + words + START_TO_SCORE + plan.lanes.inputs
+    end = last.back_cycles - last.period + last.groups + words + START_TO_SCORE + plan.lanes.chain
     return Cycles(first.first_cycles + inside + sum(between[:-1]) + end, inside + sum(between))
 
 
@@ -199,6 +206,7 @@ def _op(
     memories: dict[str, _Memory],
     halves: list[int],
     states: list[int],
+    values: int,
     *,
     final: bool,
 ) -> Op:
@@ -247,8 +255,8 @@ def _op(
         "base": halves[0] * (number % 2),
         "pitch": kept.slots * kept.words,
         "write_map": work.drop is not None,
-        **_requant_fields(work, written, memories),
-        **_state_fields(work, lanes, states, strided=strided),
+        **_requant_fields(work, written, memories, values),
+        **_state_fields(work, lanes, states, values, strided=strided),
         "drop": work.drop or 0,
         "sum": work.sum,
         "from_sum": work.from_sum,
@@ -318,7 +326,7 @@ def _depthwise_fields(work: Work, read: Shape3, memories: dict[str, _Memory]) ->
     }
 
 
-def _requant_fields(work: Work, written: Shape3, memories: dict[str, _Memory]) -> dict[str, int]:
+def _requant_fields(work: Work, written: Shape3, memories: dict[str, _Memory], values: int) -> dict[str, int]:
     requant, evaluation = work.requant, work.evaluation
     border = bordered(requant, evaluation) is not None
     rows, columns = (4, 2) if border and work.stem else (3, 1) if border else (1, 1)
@@ -330,11 +338,11 @@ def _requant_fields(work: Work, written: Shape3, memories: dict[str, _Memory]) -
         "mult": memories["mult"].place(Key(work.path, row_of(requant.mult, evaluation)), written.words),
         "shift_less_1": max(0, requant.shift - 1),
         "relu": requant.relu,
-        "narrow": requant.bits == 8,
+        "narrow": requant.bits == values,
     }
 
 
-def _state_fields(work: Work, lanes: Lanes, states: list[int], *, strided: bool) -> dict[str, int]:
+def _state_fields(work: Work, lanes: Lanes, states: list[int], values: int, *, strided: bool) -> dict[str, int]:
     short = work.shortcut
     source = shape3(short.shape, lanes) if short else Shape3(0, 0, 0)
     stride = short.stride if short else 1
@@ -348,7 +356,7 @@ def _state_fields(work: Work, lanes: Lanes, states: list[int], *, strided: bool)
         "write_state": work.buffer is not None,
         "state_base": states[0] if work.buffer else 0,
         "state_relu": work.relu,
-        "state_narrow": (work.bits or work.requant.bits) == 8,
+        "state_narrow": (work.bits or work.requant.bits) == values,
     }
 
 
@@ -359,6 +367,8 @@ def _check(ops: Sequence[Op], depths: dict[str, int]) -> None:
         if depth > _DEPTH_LIMIT:
             raise InputError(f"the {name} memory needs {depth:,} words, the limit is {_DEPTH_LIMIT:,}; use more lanes")
     for op in ops:
+        if op.front["tap_last"] >= _TAPS_LIMIT:
+            raise InputError(f"{op.work.path}: {op.front['tap_last'] + 1} taps by word; use more input lanes")
         if op.work.stem and op.written.slots < 2:
             raise InputError(f"{op.work.path}: a row of its map is one word; use fewer pixel lanes")
 

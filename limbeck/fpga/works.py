@@ -53,6 +53,7 @@ class Work:
     relu: bool = False  # after the shortcut
     bits: int = 0  # that the sum with the shortcut saturates to; 0: those of the requantiser
     drop: int | None = None  # bits dropped from the result for the map; None: no map
+    map_bits: int = 8
     map: str = ""  # the map's name in `trace`
     sum: bool = False  # the result is added up over the map
     score: bool = False
@@ -79,6 +80,13 @@ class Work:
     def stem(self) -> bool:
         """Whether it is the 7x7 convolution of the image."""
         return isinstance(self.layer, Conv) and self.layer.weight.shape[2:] == (7, 7)
+
+    @property
+    def values(self) -> set[int]:
+        """The bits of its weights and of the maps that it makes."""
+        weights = set() if isinstance(self.layer, GlobalAverage) else {self.layer.weight_bits}
+        depthwise = {self.depthwise.weight_bits, self.depthwise.requant.bits} if self.depthwise else set()
+        return weights | depthwise | (set() if self.drop is None else {self.map_bits})
 
     @property
     def from_sum(self) -> bool:
@@ -206,9 +214,9 @@ def _simple(chain: _Chain, layer: Simple, path: str, value: str, evaluation: int
         case Narrow():
             _drop(chain, layer.shift, layer.bits, path, value)
         case Depthwise():
-            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding, layer.weight_bits)
-            if layer.requant.border is not None or layer.requant.bits != 8:
-                raise InputError(f"{path}: a depthwise layer gives 8 bits without a border; lower it with 8-bit maps")
+            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding)
+            if layer.requant.border is not None:
+                raise InputError(f"{path}: a depthwise layer has no border in the accelerator")
             _check_free(chain, path)
             _read(chain, path)
             chain.depthwise = (layer, value, chain.shape)
@@ -223,13 +231,11 @@ def _dense(chain: _Chain, layer: Conv | Pointwise, path: str, value: str, evalua
     shape, stride, depthwise, depthwise_value = chain.shape, 1, None, ""
     if isinstance(layer, Conv):
         if chain.works or layer.weight.shape[-1] != 7:
-            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding, layer.weight_bits)
+            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding)
         else:
             _check_stem(path, layer, shape)
         _check_free(chain, path)
         stride = layer.stride
-    elif layer.weight_bits != 8:
-        raise InputError(f"{path}: weights have {layer.weight_bits} bits; the accelerator multiplies 8 bits by 8")
     if chain.depthwise is not None:
         depthwise, depthwise_value, shape = chain.depthwise
     else:
@@ -252,17 +258,13 @@ def _read(chain: _Chain, path: str) -> None:
         return
     last = chain.works[-1]
     if last.drop is None:
-        if (last.bits or last.requant.bits) != 8:
-            raise InputError(f"{path}: it reads {last.bits or last.requant.bits} bits; the accelerator reads 8")
-        chain.last(drop=0, map=last.pool or last.value)
+        chain.last(drop=0, map=last.pool or last.value, map_bits=last.bits or last.requant.bits)
 
 
 def _drop(chain: _Chain, shift: int, bits: int, path: str, value: str) -> None:
-    if bits != 8:
-        raise InputError(f"{path}: activations have {bits} bits; the accelerator takes 8: lower with 8 activation bits")
     if not chain.works or chain.works[-1].drop is not None or chain.depthwise is not None:
         raise InputError(f"{path}: the accelerator narrows a map once, where it is written")
-    chain.last(drop=shift, map=value)
+    chain.last(drop=shift, map=value, map_bits=bits)
 
 
 def _check_free(chain: _Chain, path: str) -> None:
@@ -270,14 +272,12 @@ def _check_free(chain: _Chain, path: str) -> None:
         raise InputError(f"{path}: it follows a depthwise layer; the accelerator wants a pointwise layer between them")
 
 
-def _check_window(path: str, size: int, stride: int, padding: int, bits: int) -> None:
+def _check_window(path: str, size: int, stride: int, padding: int) -> None:
     if (size, padding) != (3, 1) or stride not in (1, 2):
         raise InputError(
             f"{path}: a {size}x{size} kernel with stride {stride} and padding {padding}; the accelerator has 3x3 with "
             "stride 1 or 2 and padding 1, and 7x7 with stride 2 and padding 3 as the first layer"
         )
-    if bits != 8:
-        raise InputError(f"{path}: weights have {bits} bits; the accelerator multiplies 8 bits by 8")
 
 
 def _check_stem(path: str, layer: Conv, shape: Shape) -> None:
@@ -286,8 +286,6 @@ def _check_stem(path: str, layer: Conv, shape: Shape) -> None:
             f"{path}: a 7x7 kernel with stride {layer.stride} and padding {layer.padding} on images "
             f"{shape[1]}x{shape[2]}; the accelerator has stride 2 and padding 3 on images of even sides"
         )
-    if layer.weight_bits != 8:
-        raise InputError(f"{path}: weights have {layer.weight_bits} bits; the accelerator multiplies 8 bits by 8")
 
 
 def _out(shape: Shape, channels: int, stride: int) -> Shape:

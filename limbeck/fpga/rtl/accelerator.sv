@@ -7,9 +7,10 @@
 // front schedules the reading one slot ahead of back, which schedules pointwise; result follows.
 module accelerator #(
     parameter int Px = 2,            // pixels of a word: 1 or even
-    parameter int Il = 8,            // lanes of a word: input channels at once, up to 8
+    parameter int Il = 8,            // lanes of a word: input channels at once, up to 8 or a multiple of 8
     parameter int Ol = 16,           // output channels at once: a multiple of Il
-    parameter int AccW = 24,         // accumulator and offset bits, up to 27
+    parameter int Bits = 8,          // of weights and of maps: 8, two products a multiplier, or 16
+    parameter int AccW = 24,         // accumulator and offset bits, up to 27 or, of 16 bits, 44
     parameter int StateW = 16,
     parameter int ImageH = 32,
     parameter int ImageW = 32,
@@ -62,16 +63,17 @@ module accelerator #(
   localparam int FrontW = 136;       // of ops.svh's structs
   localparam int BackW = 72;
   localparam int ResultW = 222;
-  localparam int WordW = Px * Il * 8;
+  localparam int WordW = Px * Il * Bits;
   localparam int ImagePx = Stem != 0 ? 2 * Px : Px;  // pixels of a word of the image
   localparam int PixelsW = ImagePx * ImageC * 8;
   localparam int HalfWords = (ImageH + 2) / 3 * ((ImageW + ImagePx - 1) / ImagePx);
-  localparam int KernelW = Il * 9 * 8;
+  localparam int KernelW = Il * 9 * Bits;
   localparam int TableW = Il * (AccW + 16);
-  localparam int LoadA = ResultW > Ol * 8 ? ResultW : Ol * 8;
+  localparam int LoadA = ResultW > Ol * Bits ? ResultW : Ol * Bits;
   localparam int LoadB = KernelW > 3 * Il * AccW ? KernelW : 3 * Il * AccW;
   localparam int LoadW = LoadA > LoadB ? LoadA : LoadB;  // the widest memory that is loaded
   localparam int XAddrW = $clog2(XWords);
+  localparam int ChainLanes = Il < 8 ? Il : 8;
   localparam int FrontCycles = 15;   // from front's outputs to words
   localparam int BackDelay = 16;     // from back's outputs to the reading of words
 
@@ -155,8 +157,14 @@ module accelerator #(
     end else begin : gen_map_or_image
       logic [WordW-1:0] from_image;
       for (genvar px = 0; px < Px; px++) begin : gen_px
-        assign from_image[px*Il*8+:Il*8] =
-            {{(Il - ImageC) * 8 {1'b0}}, image_seen[b*PixelsW+px*ImageC*8+:ImageC*8]};
+        for (genvar lane = 0; lane < Il; lane++) begin : gen_value
+          if (lane < ImageC) begin : gen_some
+            assign from_image[(px*Il+lane)*Bits+:Bits] =
+                Bits'($signed(image_seen[b*PixelsW+(px*ImageC+lane)*8+:8]));
+          end else begin : gen_none
+            assign from_image[(px*Il+lane)*Bits+:Bits] = '0;
+          end
+        end
       end
       assign seen[b*WordW+:WordW] = image_2 ? from_image : from_map;
     end
@@ -168,7 +176,7 @@ module accelerator #(
   /* verilator lint_on UNUSEDSIGNAL */
   logic top_2, bottom_2, shift_2, left_3, right_3, stride_2_3;
   logic [7:0] group_2;
-  logic [Px*9*Il*8-1:0] win;
+  logic [Px*9*Il*Bits-1:0] win;
   delay #(.Width(14), .Cycles(2)) u_words (
       .clk_i(aclk), .d_i({bank, top, middle, bottom, shift, group}),
       .q_o({bank_2, top_2, middle_2, bottom_2, shift_2, group_2})
@@ -176,7 +184,7 @@ module accelerator #(
   delay #(.Width(3), .Cycles(3)) u_sides (
       .clk_i(aclk), .d_i({left, right, stride_2}), .q_o({left_3, right_3, stride_2_3})
   );
-  window #(.Px(Px), .Il(Il), .Groups(Groups)) u_window (
+  window #(.Px(Px), .Il(Il * Bits / 8), .Groups(Groups)) u_window (
       .clk_i(aclk), .word0_i(seen[0+:WordW]), .word1_i(seen[WordW+:WordW]), .word2_i(seen[2*WordW+:WordW]),
       .bank_i(bank_2), .top_i(top_2), .bottom_i(bottom_2), .group_i(group_2), .shift_i(shift_2), .left_i(left_3),
       .right_i(right_3), .stride_2_i(stride_2_3), .win_o(win)
@@ -208,11 +216,11 @@ module accelerator #(
       .clk_i(aclk), .we_i(we && memory == 8'd4), .waddr_i(waddr), .wdata_i(wdata[TableW-1:0]),
       .raddr_i(table_addr_8), .q_o(dw_table)
   );
-  depthwise #(.Px(Px), .Il(Il), .AccW(AccW)) u_depthwise (
+  depthwise #(.Px(Px), .Il(Il), .AccW(AccW), .Bits(Bits)) u_depthwise (
       .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(front_shift_13),
       .relu_i(front_relu_14), .y_o(dw_word)
   );
-  taps #(.Px(Px), .Il(Il), .ImageC(Stem != 0 ? 0 : ImageC)) u_taps (
+  taps #(.Px(Px), .Il(Il), .ImageC(Stem != 0 ? 0 : ImageC), .Bits(Bits)) u_taps (
       .clk_i(aclk), .win_i(win), .tap_i(tap_4), .x_o(window_tap)
   );
   if (Stem != 0) begin : gen_stem
@@ -220,7 +228,7 @@ module accelerator #(
     logic [WordW-1:0] stem_tap;
     delay #(.Width(1), .Cycles(2)) u_left (.clk_i(aclk), .d_i(left), .q_o(left_2));
     delay #(.Width(1), .Cycles(3)) u_image_5 (.clk_i(aclk), .d_i(image_2), .q_o(image_5));
-    stem #(.Px(Px), .Il(Il), .ImageC(ImageC)) u_stem (
+    stem #(.Px(Px), .Il(Il), .ImageC(ImageC), .Bits(Bits)) u_stem (
         .clk_i(aclk), .word0_i(image_seen[0+:PixelsW]), .word1_i(image_seen[PixelsW+:PixelsW]),
         .word2_i(image_seen[2*PixelsW+:PixelsW]), .bank_i(bank_2), .top_i(top_2), .middle_i(middle_2),
         .bottom_i(bottom_2), .group_i(group_2[1:0]), .shift_i(shift_2), .left_i(left_2), .right_i(right_3),
@@ -245,7 +253,7 @@ module accelerator #(
   // ---- back: multiply-accumulate
   logic first, last, first_16, last_late;
   logic [15:0] weight_addr;
-  logic [Il*Ol*8-1:0] weights;
+  logic [Il*Ol*Bits-1:0] weights;
   logic [Ol*Px*AccW-1:0] acc;
 
   back #(.OpW(BackW), .Ops(Ops), .XAddrW(XAddrW)) u_back (
@@ -256,30 +264,30 @@ module accelerator #(
   delay #(.Width(XAddrW + 2), .Cycles(BackDelay)) u_back_delay (
       .clk_i(aclk), .d_i({first, back_xaddr}), .q_o({first_16, back_xaddr_16})
   );
-  delay #(.Width(1), .Cycles(BackDelay + Il + 3)) u_last (.clk_i(aclk), .d_i(last), .q_o(last_late));
+  delay #(.Width(1), .Cycles(BackDelay + ChainLanes + 3)) u_last (.clk_i(aclk), .d_i(last), .q_o(last_late));
 
-  logic [Il*16-1:0] weight_addrs;
+  logic [ChainLanes*16-1:0] weight_addrs;  // of the first lane of each chain, of the second, and so on
   delay #(.Width(16), .Cycles(BackDelay - 1)) u_weight_addr (
       .clk_i(aclk), .d_i(weight_addr), .q_o(weight_addrs[15:0])
   );
-  for (genvar lane = 0; lane < Il; lane++) begin : gen_weight
-    if (lane > 0) begin : gen_later
-      delay #(.Width(16), .Cycles(1)) u_later (
-          .clk_i(aclk), .d_i(weight_addrs[(lane-1)*16+:16]), .q_o(weight_addrs[lane*16+:16])
-      );
-    end
-    ram #(.Width(Ol * 8), .Depth(WeightDepth)) u_weight (
-        .clk_i(aclk), .we_i(we && memory == 8'(16 + lane)), .waddr_i(waddr), .wdata_i(wdata[Ol*8-1:0]),
-        .raddr_i(weight_addrs[lane*16+:16]), .q_o(weights[lane*Ol*8+:Ol*8])
+  for (genvar lane = 1; lane < ChainLanes; lane++) begin : gen_later
+    delay #(.Width(16), .Cycles(1)) u_later (
+        .clk_i(aclk), .d_i(weight_addrs[(lane-1)*16+:16]), .q_o(weight_addrs[lane*16+:16])
     );
   end
-  pointwise #(.Px(Px), .Il(Il), .Ol(Ol), .AccW(AccW)) u_pointwise (
+  for (genvar lane = 0; lane < Il; lane++) begin : gen_weight
+    ram #(.Width(Ol * Bits), .Depth(WeightDepth)) u_weight (
+        .clk_i(aclk), .we_i(we && memory == 8'(16 + lane)), .waddr_i(waddr), .wdata_i(wdata[Ol*Bits-1:0]),
+        .raddr_i(weight_addrs[(lane%ChainLanes)*16+:16]), .q_o(weights[lane*Ol*Bits+:Ol*Bits])
+    );
+  end
+  pointwise #(.Px(Px), .Il(Il), .Ol(Ol), .AccW(AccW), .Bits(Bits)) u_pointwise (
       .clk_i(aclk), .x_i(x_q), .weight_i(weights), .first_i(first_16), .acc_o(acc)
   );
 
   // ---- results
   result #(
-      .Px(Px), .Il(Il), .Ol(Ol), .AccW(AccW), .StateW(StateW), .Words(Words), .StateDepth(StateDepth),
+      .Px(Px), .Il(Il), .Ol(Ol), .Bits(Bits), .AccW(AccW), .StateW(StateW), .Words(Words), .StateDepth(StateDepth),
       .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW), .StateStyle(MapStyle)
   ) u_result (
       .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == 8'd2),

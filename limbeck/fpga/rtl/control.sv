@@ -47,7 +47,9 @@ module control #(
   logic [31:0] wdata_q;
   logic [ 3:0] wstrb_q;
   logic [15:0] addr_q;
+  /* verilator lint_off UNUSEDSIGNAL */  // a word's last piece may have bits too many
   logic [Pieces*32-1:0] data_q;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [ 2:0] errors_q;
   logic [31:0] images_q, now_q, began_q, interval_q, latency_q, wait_pixels_q, wait_scores_q;
   logic [ 1:0] under_way_q;

@@ -4,11 +4,12 @@
 // Skew: all terms come in the same cycle and are delayed here; else term i must come i cycles after term 0.
 module mac_chain #(
     parameter int Taps = 8,
-    parameter bit Skew = 1
+    parameter bit Skew = 1,
+    parameter int Bits = 8    // of w; of 16 bits there is one pixel in a
 ) (
     input  logic                      clk_i,
     input  logic        [Taps*27-1:0] a_i,
-    input  logic        [ Taps*8-1:0] w_i,
+    input  logic     [Taps*Bits-1:0] w_i,
     output logic signed [       47:0] p_o
 );
   logic signed [47:0] sum [0:Taps];
@@ -18,15 +19,15 @@ module mac_chain #(
 
   for (genvar i = 0; i < Taps; i++) begin : gen_tap
     logic signed [26:0] a;
-    logic signed [ 7:0] w;
+    logic signed [Bits-1:0] w;
     logic signed [17:0] b;
 
     assign b = 18'(w);
     if (Skew && i > 0) begin : gen_skew
-      delay #(.Width(35), .Cycles(i)) u_delay (.clk_i, .d_i({a_i[i*27+:27], w_i[i*8+:8]}), .q_o({a, w}));
+      delay #(.Width(27 + Bits), .Cycles(i)) u_delay (.clk_i, .d_i({a_i[i*27+:27], w_i[i*Bits+:Bits]}), .q_o({a, w}));
     end else begin : gen_straight
       assign a = a_i[i*27+:27];
-      assign w = w_i[i*8+:8];
+      assign w = w_i[i*Bits+:Bits];
     end
 
     dsp_mac #(.First(i == 0), .Last(i == Taps - 1)) u_mac (.clk_i, .a_i(a), .b_i(b), .sum_i(sum[i]), .sum_o(sum[i+1]));

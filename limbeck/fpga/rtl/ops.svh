@@ -47,7 +47,7 @@ typedef struct packed {
   logic [15:0] mult;
   logic [ 5:0] shift_less_1;
   logic        relu;
-  logic        narrow;       // requantise to 8 bits
+  logic        narrow;       // requantise to the bits of a map
   logic        add;          // the shortcut
   logic        add_twice;    // the shortcut is strided: two words for one
   logic [15:0] state;        // base of the shortcut
@@ -57,7 +57,7 @@ typedef struct packed {
   logic        write_state;
   logic [15:0] state_base;   // of the state written
   logic        state_relu;
-  logic        state_narrow; // saturate the sum to 8 bits
+  logic        state_narrow; // saturate the sum to the bits of a map
   logic [ 4:0] drop;         // bits from state to activation
   logic        sum;          // add up over the map
   logic        from_sum;     // requantise the sums instead of accumulators

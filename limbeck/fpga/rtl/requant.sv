@@ -2,7 +2,8 @@
 // shift_less_1_i and what follows it belong to acc_i of three cycles before, relu_i and narrow_i to that of four.
 module requant #(
     parameter int AccW = 24,
-    parameter int OutW = 16
+    parameter int OutW = 16,
+    parameter int NarrowW = 8
 ) (
     input  logic                   clk_i,
     input  logic signed [AccW-1:0] acc_i,
@@ -10,7 +11,7 @@ module requant #(
     input  logic        [    15:0] mult_i,
     input  logic        [     5:0] shift_less_1_i,
     input  logic                   relu_i,
-    input  logic                   narrow_i,        // saturate to 8 bits instead of OutW
+    input  logic                   narrow_i,        // saturate to NarrowW bits instead of OutW
     output logic signed [OutW-1:0] y_o
 );
   localparam int ProdW = AccW + 17;
@@ -21,7 +22,7 @@ module requant #(
   logic signed [ProdW-1:0] rounded, high, low;
 
   assign rounded = (shifted_q + ProdW'(1)) >>> 1;
-  assign high = narrow_i ? ProdW'(127) : (ProdW'(1) <<< (OutW - 1)) - ProdW'(1);
+  assign high = (ProdW'(1) <<< (narrow_i ? NarrowW - 1 : OutW - 1)) - ProdW'(1);
   assign low = relu_i ? ProdW'(0) : ~high;
 
   always_ff @(posedge clk_i) begin
@@ -35,5 +36,5 @@ module requant #(
     else y_o <= rounded[OutW-1:0];
   end
 
-  initial if (AccW > 27 || OutW < 8) $fatal(1, "requant: a DSP48E2 multiplies at most 27 bits");
+  initial if (AccW > 44 || OutW < NarrowW) $fatal(1, "requant: two DSP48E2s multiply at most 44 bits");
 endmodule : requant

@@ -5,6 +5,7 @@ module result #(
     parameter int Px = 2,
     parameter int Il = 8,
     parameter int Ol = 16,
+    parameter int Bits = 8,        // of maps
     parameter int AccW = 24,
     parameter int StateW = 16,
     parameter int Words = 2,       // at most, of a pixel's channels
@@ -32,7 +33,7 @@ module result #(
     output logic                   map_we_o,
     output logic [            1:0] map_bank_o,
     output logic [           15:0] map_addr_o,
-    output logic [   Px*Il*8-1:0]  map_data_o,
+    output logic [Px*Il*Bits-1:0]  map_data_o,
     output logic                   score_we_o,
     output logic [            7:0] score_word_o,
     output logic                   score_last_o,
@@ -43,6 +44,7 @@ module result #(
   localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
   localparam int StateWordW = Px * Il * StateW;
   localparam int Half = Px > 1 ? Px / 2 : 1;
+  localparam logic signed [StateW+1:0] Most = (StateW + 2)'((1 << (Bits - 1)) - 1);  // of a map
 
   out_op_t op;
   /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
@@ -290,7 +292,7 @@ module result #(
                       || (px > 1 && w2.first_slot && w2.wide) ? offsets[(2*Il+lane)*AccW+:AccW]
                     : w2.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
                     : offsets[(Il+lane)*AccW+:AccW];
-      requant #(.AccW(AccW), .OutW(StateW)) u_requant (
+      requant #(.AccW(AccW), .OutW(StateW), .NarrowW(Bits)) u_requant (
           .clk_i, .acc_i(acc), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(w5.shift_less_1),
           .relu_i(w6.relu), .narrow_i(w6.narrow), .y_o(y)
       );
@@ -303,7 +305,7 @@ module result #(
       end else begin : gen_short_second
         assign short = twice ? state_word[((2*px-Px)*Il+lane)*StateW+:StateW] : state_word[(px*Il+lane)*StateW+:StateW];
       end
-      assign high = w8.state_narrow ? (StateW + 1)'(127) : ((StateW + 1)'(1) <<< (StateW - 1)) - (StateW + 1)'(1);
+      assign high = ((StateW + 1)'(1) <<< (w8.state_narrow ? Bits - 1 : StateW - 1)) - (StateW + 1)'(1);
       assign low = w8.state_relu ? (StateW + 1)'(0) : ~high;
       assign in_map = px == 0 || !w8.last_slot || w8.last_pixel > 4'(px - 1);
       assign v = !in_map ? StateW'(0) : sum_q > high ? high[StateW-1:0] : sum_q < low ? low[StateW-1:0] : sum_q[StateW-1:0];
@@ -314,7 +316,8 @@ module result #(
         v_q[(px*Il+lane)*StateW+:StateW] <= v;
         rounded_q <= (StateW + 2)'($signed(kept[(px*Il+lane)*StateW+:StateW]))
                    + (out.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (out.drop - 5'd1));
-        map_data_o[(px*Il+lane)*8+:8] <= dropped > 127 ? 8'd127 : dropped < -128 ? 8'h80 : dropped[7:0];
+        map_data_o[(px*Il+lane)*Bits+:Bits] <= dropped > Most ? Most[Bits-1:0]
+                                             : dropped < ~Most ? ~Most[Bits-1:0] : dropped[Bits-1:0];
       end
     end
 

@@ -4,7 +4,8 @@
 module stem #(
     parameter int Px = 2,
     parameter int Il = 8,
-    parameter int ImageC = 3
+    parameter int ImageC = 3,
+    parameter int Bits = 8    // of a value that is handed on
 ) (
     input  logic                      clk_i,
     input  logic [2*Px*ImageC*8-1:0]  word0_i,   // from the banks with rows 0, 1, 2 mod 3
@@ -19,7 +20,7 @@ module stem #(
     input  logic                      left_i,    // no word before
     input  logic                      right_i,   // no word after; one cycle after the words
     input  logic [4:0]                tap_i,     // two cycles after the words
-    output logic [Px*Il*8-1:0]        x_o
+    output logic [Px*Il*Bits-1:0]     x_o
 );
   localparam int PixelW = ImageC * 8;
   localparam int WordW = 2 * Px * PixelW;
@@ -70,15 +71,15 @@ module stem #(
   end
 
   for (genvar px = 0; px < Px; px++) begin : gen_px
-    logic [Choices*Il*8-1:0] choices;
+    logic [Choices*Il*Bits-1:0] choices;
     for (genvar value = 0; value < Choices * Il; value++) begin : gen_value
       if (value < Values) begin : gen_some
         localparam int Row = value / (7 * ImageC);
-        assign choices[value*8+:8] = seen_q[Row*SeenW+2*px*PixelW+(value%(7*ImageC))*8+:8];
+        assign choices[value*Bits+:Bits] = Bits'($signed(seen_q[Row*SeenW+2*px*PixelW+(value%(7*ImageC))*8+:8]));
       end else begin : gen_none
-        assign choices[value*8+:8] = 8'd0;
+        assign choices[value*Bits+:Bits] = '0;
       end
     end
-    always_ff @(posedge clk_i) x_o[px*Il*8+:Il*8] <= choices[32'(tap_i)*Il*8+:Il*8];
+    always_ff @(posedge clk_i) x_o[px*Il*Bits+:Il*Bits] <= choices[32'(tap_i)*Il*Bits+:Il*Bits];
   end
 endmodule : stem

@@ -1,6 +1,6 @@
 // Makes 3x3 windows of the words that are read: win_o holds, by output pixel, place and lane, what an output pixel of
 // this slot sees, two cycles after the words. History is kept by channel group: the word before and its predecessor's
-// last pixel. A word is Px pixels of Il lanes, lane first.
+// last pixel. A word is Px pixels of Il lanes of 8 bits (16-bit values take two), lane first.
 module window #(
     parameter int Px = 2,
     parameter int Il = 8,
