@@ -54,6 +54,13 @@ def test_preparing_leaves_the_float_net_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+def test_a_frozen_net_can_be_prepared_to_be_trained():
+    net = mobile().requires_grad_(False)
+    trained = prepare_qat(net, images_for(net))
+    assert all(parameter.requires_grad for parameter in trained.parameters())
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
 def test_rounding_passes_gradients_unchanged():
     x = torch.tensor([-0.5, 0.2, 0.5, 1.7], requires_grad=True)
     y = whole(x)

@@ -106,7 +106,7 @@ def prepare_qat(
 
     Scales of maps are chosen from uint8 `images` and stay; those of weights follow the weights.
     """
-    inner = copy.deepcopy(classifier)
+    inner = copy.deepcopy(classifier).requires_grad_(True)  # a net that has taught is frozen
     formats = Formats(weight_bits, activation_bits, state_bits, wide, eight)
     with torch.no_grad():
         chosen = plan(extract(inner), pixels(inner, images), formats, ranges)
