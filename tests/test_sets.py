@@ -8,6 +8,7 @@ from limbeck.data.sources import open_source
 from limbeck.errors import InputError
 from limbeck.verbs.sets import check_apart, open_sets
 from limbeck.verbs.settings import Training
+from limbeck.verbs.teach import teach
 
 
 def save(path, red=100):
@@ -67,3 +68,14 @@ def test_output_lies_apart_from_the_images(photos, monkeypatch):
     with pytest.raises(InputError, match="among the images"):
         check_apart("run", open_source(".", labelled=False))
     check_apart("../run", train)
+
+
+@pytest.mark.parametrize(("batch", "said"), [(40, True), (20, False), (16, False)])
+def test_few_steps_an_epoch_are_said(tmp_path, batch, said):
+    told = []
+    training = Training(limit=80, batch=batch)
+    teach(
+        data="digits:optdigits", model="resnet8", out=str(tmp_path / "run"), training=training, dry_run=True,
+        tell=lambda event, values: told.append(str(values.get("text"))),
+    )  # fmt: skip
+    assert any("an epoch has 2 steps" in text for text in told) == said

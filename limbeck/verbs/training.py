@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
+FEW_STEPS, SMALL_BATCH = 4, 16  # with fewer steps an epoch BatchNorm's statistics lag behind
+
 __all__ = ["Estimate", "Sets", "Training", "flat"]  # what adapt still takes from here
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
@@ -94,6 +96,9 @@ def train(
         batches = partial(training_batches, sets.train, training, view, accelerator, labels)
         steps = steps_of(sets.train, training, accelerator.num_processes)
         loop = prepared(student, objective, steps, training, batches, accelerator, discriminator, discriminator_lr)
+        if steps < FEW_STEPS and training.batch > SMALL_BATCH:
+            few = f"an epoch has {steps} steps: held-out figures will lag behind; --batch {SMALL_BATCH} makes more of them"
+            tell("note", {"text": few})
         if dry_run:
             return estimate(loop, student, training)
 
