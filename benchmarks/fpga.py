@@ -275,7 +275,11 @@ def main():
     for name in options.nets:
         program = lowered(*NETS[name], options.bits)
         for budget in options.budgets:
-            r = row(name, program, budget, options)
+            try:
+                r = row(name, program, budget, options)
+            except InputError as error:
+                print(f"{name}, {budget} DSPs: {error}", flush=True)
+                continue
             rows.append(r)
             lanes = "x".join(map(str, r["lanes"]))
             print(
