@@ -1,6 +1,7 @@
 """limbeck compile: what it says of a design is what the plan and Yosys say, beside what the part has."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -54,6 +55,8 @@ def test_what_yosys_counts_stands_beside_what_the_part_has(program, tmp_path, mo
     rows, part = dict(found.rows()), PARTS["xczu3eg"]
     assert rows["DSP by Yosys"] == f"100 of {part.dsps} (28%)"
     assert rows["BRAM by Yosys"] == f"54.5 of {part.brams} (25%)"
+    whole = replace(found, synthesis=replace(COUNTED, brams=54.0))
+    assert dict(whole.rows())["BRAM by Yosys"].startswith("54 of")
     assert "URAM by Yosys" not in rows  # the part has none, the design neither
     assert rows["LUT by Yosys"] == "7,056 of 70,560 (10%)"
     assert rows["registers"] == "96 A, 95 B, 94 M, 93 P of 100 DSPs; 80 cascaded"

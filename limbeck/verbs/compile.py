@@ -109,7 +109,9 @@ def _shares(need: "Resources | Synthesis", part: "Part") -> list[tuple[str, str]
     for name in ("DSP", "BRAM", "URAM", "LUT", "FF"):
         count, have = (getattr(of, f"{name.lower()}s") for of in (need, part))
         if have or count:
-            found.append((name, f"{count:,} of {have:,}" + (f" ({count / have:.0%})" if have else "")))
+            found.append(
+                (name, f"{count:,} of {have:,}".replace(".0 ", " ") + (f" ({count / have:.0%})" if have else ""))
+            )
     return found
 
 
