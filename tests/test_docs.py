@@ -19,7 +19,7 @@ STORIES = [["README.md"], ["docs/tutorial.md", "docs/howto.md"], ["docs/adaptati
 SHORTER = [
     (r"--views \d+", "--views 2"),
     (r"--size \d+", "--size 32"),
-    (r" --epochs \d+", ""),
+    (r" --(?:epochs|batch) \d+", ""),
     (r"^(limbeck (?:teach|distill|adapt) .*)", r"\1 --epochs 2 --batch 50"),
     (r"^(limbeck (?:teach|adapt) .*digits:.*)", r"\1 --limit 200"),
 ]
