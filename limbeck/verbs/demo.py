@@ -24,7 +24,7 @@ FIELD = "digits:mfeat"  # other writers, another scanner
 STUDENT = "dsodenet20"
 TEACHERS = (("resnet20", ()), ("resnet8", ("width=32",)), ("odenet20", ()))
 IMAGES = 20
-LEARNING = Training(epochs=15, batch=64, lr=0.1, nesterov=True, resume=True)
+LEARNING = Training(epochs=12, batch=64, lr=0.1, nesterov=True, resume=True)
 ADAPTING = Training(epochs=10, batch=64, lr=0.05, resume=True)
 
 
