@@ -70,7 +70,7 @@ def estimate(cells: Mapping[str, Cell]) -> Timing:
 
 def registered(cell: Cell, name: str) -> bool:
     """Return whether a DSP48E2 has this register, one of AREG, BREG, MREG, PREG."""
-    return str(cell["parameters"].get(name, "0"))[-1:] in "12"
+    return "1" in str(cell["parameters"].get(name, "0"))  # binary: 10 is two of them
 
 
 def _pins(cell: Cell, direction: str) -> Iterator[tuple[str, int, int]]:
