@@ -410,7 +410,8 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
 def test_a_dry_run_takes_two_steps_of_any_epoch(capsys, tmp_path, batch):
     arguments = ["--data", "digits:optdigits", "--limit", "80", "--batch", batch, "--epochs", "1", *TINY]
     code, _, err = answered(capsys, "teach", *arguments, "--out", tmp_path / "run", "--dry-run")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("steps an epoch: ") if batch != "10" else err == ""
 
 
 def test_precisions_may_change_within_a_process(tmp_path):

@@ -78,4 +78,4 @@ def test_few_steps_an_epoch_are_said(tmp_path, batch, said):
         data="digits:optdigits", model="resnet8", out=str(tmp_path / "run"), training=training, dry_run=True,
         tell=lambda event, values: told.append(str(values.get("text"))),
     )  # fmt: skip
-    assert any("an epoch has 2 steps" in text for text in told) == said
+    assert any("steps an epoch: 2;" in text for text in told) == said

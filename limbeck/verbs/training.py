@@ -97,7 +97,7 @@ def train(
         steps = steps_of(sets.train, training, accelerator.num_processes)
         loop = prepared(student, objective, steps, training, batches, accelerator, discriminator, discriminator_lr)
         if steps < FEW_STEPS and training.batch > SMALL_BATCH:
-            few = f"an epoch has {steps} steps: held-out figures will lag; --batch {SMALL_BATCH} makes more of them"
+            few = f"steps an epoch: {steps}; held-out figures will lag, --batch {SMALL_BATCH} makes more of them"
             tell("note", {"text": few})
         if dry_run:
             return estimate(loop, student, training)
