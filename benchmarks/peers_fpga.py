@@ -104,8 +104,8 @@ def bench(made, x, out, bus):
         ng.sim.wait(saxi)
         took, busy = now.value - began, computing.value - busy
         same.value = 1
-        for i in range(out.memory_size):
-            if dram.read_word(i, out.addr, 8) != dram.read_word(i, wanted_at, 8):
+        for i in range(out.memory_size // 8):
+            if dram.read_word(i, out.addr, 64) != dram.read_word(i, wanted_at, 64):
                 same.value = 0
         print("figures %d %d %d" % (took, busy, same.value))  # noqa: UP031 - becomes Verilog
         vthread.finish()

@@ -1,13 +1,11 @@
 """What Yosys counted is counted right, a design goes through it, and what is not there is said."""
 
 import pytest
-from fpga_programs import random_program
+from rtl import RTL
 
 from limbeck.errors import InputError
 from limbeck.fpga import synth
-from limbeck.fpga.emit import emit
 from limbeck.fpga.parts import PARTS
-from limbeck.fpga.plan import Lanes, plan, resources
 from limbeck.fpga.synth import Registers, counted
 
 ZU7EV = PARTS["xczu7ev"]
@@ -38,21 +36,29 @@ def test_registers_and_cascades_of_dsps_are_counted():
     assert counted(cells, ZU7EV).registers == Registers(a=2, b=2, m=2, p=3, cascaded=1)
 
 
+CHAIN = """
+module limbeck (input wire aclk, input wire [215:0] a, input wire [63:0] w, output wire [47:0] p);
+  mac_chain #(.Taps(8), .Skew(0)) u_chain (.clk_i(aclk), .a_i(a), .w_i(w), .p_o(p));
+endmodule
+"""
+
+
 @pytest.mark.skipif(synth.available() != "", reason=synth.available())
-def test_a_design_is_synthesised(tmp_path):
-    program = random_program(4, (3, 8, 8), 4)
-    found = plan(program, "xczu3eg", lanes=Lanes(2, 4, 4))
-    emit(found, program, tmp_path / "d")
-    counts = synth.synthesise(tmp_path / "d")
-    assert counts.dsps == resources(found).dsps
-    chained = counts.registers.a
-    assert chained == counts.registers.b == counts.registers.m == counts.registers.p
-    assert counts.registers.cascaded > chained / 2
-    assert counts.timing is not None
-    assert 50 < counts.timing.slow < counts.timing.typical < counts.timing.fast < 800
-    (tmp_path / "d" / "rtl" / "window.sv").write_text("module window; endmodule\n")
+def test_a_chain_of_multipliers_is_registered_and_cascaded(tmp_path):
+    (tmp_path / "rtl").mkdir()
+    for name in ("mac_chain.sv", "dsp_mac.sv", "delay.sv"):
+        (tmp_path / "rtl" / name).write_text((RTL / name).read_text())
+    (tmp_path / "rtl" / "limbeck.v").write_text(CHAIN)
+    (tmp_path / "manifest.json").write_text('{"part": "xczu7ev"}')
+    found = synth.synthesise(tmp_path)
+    assert found.dsps == 8
+    assert found.registers == Registers(8, 8, 8, 8, cascaded=7)
+    assert (found.brams, found.urams) == (0, 0)
+    assert found.timing is not None
+    assert found.timing.slow <= found.timing.typical <= found.timing.fast
+    (tmp_path / "rtl" / "mac_chain.sv").write_text("module mac_chain; endmodule\n")
     with pytest.raises(InputError, match="yosys could not synthesise"):
-        synth.synthesise(tmp_path / "d")
+        synth.synthesise(tmp_path)
 
 
 def test_without_yosys_the_remedy_is_said(tmp_path, monkeypatch):
