@@ -96,7 +96,7 @@ def _as_word(name: str, kind: Any, default: Any) -> Any:  # noqa: ANN401 - a typ
 
     several = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))
     shown = f"[{name.upper()} ...]" if several else name.upper()
-    hint = "" if default in (None, ()) else None
+    hint = "" if default in (None, ()) or several else None  # tyro's own would be "(default: )" where none is
     return Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=shown, help_behavior_hint=hint)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.fpga.simulate import available
+from limbeck.report import artefacts, lineage
 from limbeck.verbs import demo as story
 
 
@@ -40,6 +41,7 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
     json.dumps(first.to_json())
     assert first.rows()[-1] == ("report", str(tmp_path / "demo" / "report.html"))
     assert "dsodenet20" in (tmp_path / "demo" / "report.html").read_text()
+    told_costs_and_flags(tmp_path / "demo")
     assert len(first.rows()) == 4 + 2 + (first.hardware is not None) + 2
     trained = [values for values in told if "epoch" in values]
     assert len(trained) == 5
@@ -48,3 +50,14 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
     assert not [values for values in told if "epoch" in values]
     assert again.adapted.report == first.adapted.report
     assert again.integers.top1 == first.integers.top1
+
+
+def told_costs_and_flags(folder):
+    """Check that a store says what it cost, and a Program how it was made, for the report."""
+    found = artefacts.find([str(folder)])[0]
+    called = artefacts.named(found)
+    costs = {cost.what.partition(",")[0]: cost.seconds for cost in lineage.costs(found, called)}
+    assert costs["label"] > 0
+    again = {made.name: made for made in lineage.commands(found, called)}
+    (program,) = (called[one.path] for one in found if isinstance(one, artefacts.Integers))
+    assert "--bits 8 --calibration 512" in again[program].line and not again[program].note

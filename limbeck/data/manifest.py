@@ -21,6 +21,7 @@ Average = Literal["probabilities", "logits"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+COST = "cost.json"  # {"seconds": that the calls which wrote the store took together}
 DIGEST_BYTES = 32  # of a shard, at its end
 MAX_CLASSES = 2**16  # an id is a u16
 MAX_SHARDS = 1024

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from limbeck.data.manifest import MANIFEST, Manifest, read_manifest
+from limbeck.data.manifest import COST, MANIFEST, Manifest, read_manifest
 from limbeck.errors import InputError
 from limbeck.fpga.parts import Part, part_of
 from limbeck.fpga.plan import Resources
@@ -40,6 +40,7 @@ class Labels:
 
     path: Path
     manifest: Manifest
+    seconds: float | None  # that writing it took; None where it does not say
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def read(path: Path) -> Artefact:
     document = read_json(path / MANIFEST)
     if isinstance(document, dict) and "lanes" in document:
         return _design(path, document)
-    return Labels(path, read_manifest(path))
+    cost = read_json(path / COST) if (path / COST).is_file() else None
+    return Labels(path, read_manifest(path), number(cost, "seconds") if isinstance(cost, dict) else None)
 
 
 def _run(path: Path) -> Run:

@@ -57,7 +57,7 @@ def costs(artefacts: Sequence[Artefact], called: Mapping[Path, str]) -> tuple[Co
 
 def _cost(one: Run | Labels, name: str) -> Cost:
     if isinstance(one, Labels):
-        return Cost(name, f"label, {one.manifest.views} views", one.manifest.images, None, None)
+        return Cost(name, f"label, {one.manifest.views} views", one.manifest.images, None, one.seconds)
     counts = [number(one.results, key) for key in ("images", "epochs")]
     images, epochs = (None if count is None else int(count) for count in counts)
     return Cost(name, one.verb or "net", images, epochs, number(one.results, "seconds"))
@@ -124,9 +124,10 @@ def _command(one: Artefact, name: str, others: Sequence[Artefact]) -> Command:
             return Command(name, _labels(one, again), "views that were drawn otherwise need their own flags", "")
         case Integers():
             made = made_from(one.program.lineage, others)
-            data = get(made.recipe, str, "data") if made else None
-            line = _line("quantize", str(made.path) if made else "RUN", "--data", data or "DATA", "--out", again)
-            return Command(name, line, "a Program does not hold the flags of its making: bits, --train", "")
+            settings = get(one.program.lineage, dict, "quantize") or {"data": "DATA"}
+            line = _line("quantize", str(made.path) if made else "RUN", *_flags(settings), "--out", again)
+            note = "" if "bits" in settings else "the file does not hold the flags of its making: bits, --train"
+            return Command(name, line, note, "")
         case Onnx():
             return Command(name, _line("export", "RUN", "--out", again), "an ONNX file does not name its run", "")
         case Design():
@@ -152,6 +153,18 @@ def made_from(lineage: Mapping[str, Any], others: Sequence[Artefact]) -> Run | N
 
 def _line(verb: str, *words: str) -> str:
     return shlex.join(("limbeck", verb, *words))
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    """Return what to type for a verb's settings; a file's, so anybody's."""
+    found: list[str] = []
+    for key, value in settings.items():
+        if value is True:
+            found.append(f"--{key.replace('_', '-')}")
+        elif value is not None and value is not False and _is_plain(value):
+            values = value if isinstance(value, list) else [value]
+            found += [f"--{key.replace('_', '-')}", *map(str, values)]
+    return found
 
 
 def _is_plain(value: object) -> bool:

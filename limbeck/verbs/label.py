@@ -261,13 +261,24 @@ def _label(
     accelerator.wait_for_everyone()  # before the first new shard appears
     own = todo[accelerator.process_index :: ranks]
     progress = _Progress(sum(len(begun.range(shard)) for shard in own) * views, tell)
+    before = _spent(folder / manifest.COST)
     for shard in own:
         labelling.write_shard(
             folder, begun, shard, sets.train, answer, batch=batch, workers=workers_of(sets.train, training.workers),
             device=accelerator.device, heard=progress,
         )  # fmt: skip
+        if accelerator.is_main_process:
+            seconds = before + time.monotonic() - progress.begun
+            runs.write_json(folder / manifest.COST, {"seconds": seconds})
     accelerator.wait_for_everyone()
     return _open(out).manifest
+
+
+def _spent(cost: Path) -> float:
+    """Return the seconds of earlier calls."""
+    found = runs.read_json(cost) if cost.exists() else None
+    seconds = found.get("seconds") if isinstance(found, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 class _Progress:

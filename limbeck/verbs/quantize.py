@@ -163,6 +163,10 @@ def quantize(
         lowered = prepare_qat(net, seen, **formats, ranges=ranges)
         fit_to(net, lowered, source, training, tell)
     program = lower(lowered, seen, **formats, ranges=ranges)
+    made: dict[str, Any] = {"data": data, "bits": bits, "state_bits": state_bits, "ranges": ranges}
+    made |= {"calibration": calibration, "wide": list(wide) or None, "eight": eight if eight is None else list(eight)}
+    made |= {"train": True, "epochs": epochs, "lr": lr, "batch": batch, "seed": seed} if train else {}
+    program = replace(program, lineage={**program.lineage, "quantize": made})  # so that a report can say it
     tell("note", {"text": f"lowered to {len(program.layers)} layers, from {len(seen)} images"})
 
     def call(images: "Tensor") -> "Tensor":
