@@ -28,7 +28,7 @@ from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, plan
 from limbeck.integer.file import load
 from limbeck.integer.program import run
-from limbeck.nets import zoo
+from limbeck.nets import onnx, zoo
 from limbeck.ui import picture as pictures
 from limbeck.ui import server
 from limbeck.ui.app import Page
@@ -41,7 +41,9 @@ from limbeck.verbs.serve import opened, serve
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     grey = save_net(folder / "grey")
-    return grey, save_net(folder / "colour", channels=3, size=40, seed=1), save_program(grey, folder / "x.program")
+    colour = save_net(folder / "colour", channels=3, size=40, seed=1)
+    onnx.export(zoo.load(colour).eval(), folder / "x.onnx")
+    return grey, colour, save_program(grey, folder / "x.program"), str(folder / "x.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,9 @@ def test_the_page_is_told_what_it_builds_itself_from(models, port):
     assert status == 200
     assert [voice["name"] for voice in about["voices"]] == list(models)
     assert "28 px grey" in about["voices"][0]["detail"]
-    assert about["voices"][2]["kind"] == "integer Program, run by numpy"
+    assert [voice["kind"] for voice in about["voices"][2:]] == [
+        "integer Program, run by numpy", "ONNX, run by onnxruntime",
+    ]  # fmt: skip
     assert list(about["sliders"]) == list(SLIDERS)
     assert (about["drawing"], about["samples"], about["notes"]) == (28, 300, [])
 
@@ -163,13 +167,14 @@ def test_many_ask_at_once_and_all_get_their_own(port):
     assert together == alone
 
 
-def test_who_leaves_half_way_disturbs_nobody(port):
+def test_who_leaves_half_way_disturbs_nobody(port, caplog):
     body = encoded(picture(28, 28))
     for sent in (body[:20], body):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             head = f"POST /answers HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + sent)
-    assert len(answers(port, body)[1]) == 3
+    assert len(answers(port, body)[1]) == 4
+    assert not caplog.records
 
 
 # ---- what is refused --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,7 +68,7 @@ def app(page: Page) -> Starlette:
     return Starlette(
         routes=[*static, Route("/about", about), Route("/answers", answers, methods=["POST"])],
         middleware=[Middleware(Guard, host=page.host)],
-        exception_handlers={InputError: _refused, HTTPException: _no_such},
+        exception_handlers={InputError: _refused, HTTPException: _no_such, ClientDisconnect: _gone},
     )
 
 
@@ -173,6 +173,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _no_such(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": f"{request.method} {request.url.path}: {error.detail}"}, error.status_code)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody; without it, the console would get a traceback
 
 
 class Guard:
