@@ -21,7 +21,7 @@ from limbeck.integer.graph import FloatLayer, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.program import predict
 from limbeck.integer.qat import QuantisedNet, prepare_qat
-from limbeck.integer.scales import Plan, Scale, _in_scales
+from limbeck.integer.scales import Plan, Scale, incoming
 from limbeck.nets import zoo
 from limbeck.verbs.comparison import sample
 from limbeck.verbs.sets import balanced
@@ -68,7 +68,7 @@ def top1(said: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def with_scales(plan: Plan, layers: tuple[FloatLayer, ...], scales: Scales) -> Plan:
-    return replace(plan, scales=scales, in_scales=_in_scales(layers, scales))
+    return replace(plan, scales=scales, in_scales=incoming(layers, scales))
 
 
 def choices() -> dict[str, Callable[[Plan], Scales]]:

@@ -121,7 +121,7 @@ def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges:
     by_channel = {path for path, taker in _between(layers) if formats.weight(taker) >= 8}
     wanted = {path: _scale(seen[path], bits[path], ranges, layer, path in by_channel) for path, layer in walk(layers)}
     scales = _shared(layers, wanted, seen, bits, ranges)
-    return Plan(formats, bits, scales, _in_scales(layers, scales))
+    return Plan(formats, bits, scales, incoming(layers, scales))
 
 
 def _between(layers: Sequence[FloatLayer]) -> Iterator[tuple[str, str]]:
@@ -136,7 +136,7 @@ def _between(layers: Sequence[FloatLayer]) -> Iterator[tuple[str, str]]:
         previous = path, layer
 
 
-def _in_scales(layers: Sequence[FloatLayer], scales: dict[str, Scale]) -> dict[str, Scale]:
+def incoming(layers: Sequence[FloatLayer], scales: dict[str, Scale]) -> dict[str, Scale]:
     """Return what one unit of each layer's input stands for."""
     found: dict[str, Scale] = {}
     last: Scale = (1.0,)  # pixels, whose scale is in the first weights
