@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from limbeck.verbs.adapt import Terms, adapt
 from limbeck.verbs.evaluate import evaluate
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=28)
     parser.add_argument("--epochs", type=int, default=20, help="of an adaptation")
     parser.add_argument("--teach-epochs", type=int, default=20)
+    parser.add_argument("--lr", type=float, default=0.05, help="of an adaptation")
     parser.add_argument("--limit", type=int, help="images a domain")
     given = parser.parse_args()
     pairs = [tuple(pair.split(",")) for pair in given.pairs or ()] or [*orderings(), PHOTOS]
@@ -87,8 +89,9 @@ def taught(given: argparse.Namespace, net: str, data: str, seed: int) -> str:
     out = Path(given.out) / f"{net}-{short(data)}-{seed}"
     if not (out / "results.json").exists():
         training = Training(
-            epochs=given.teach_epochs, seed=seed, size=given.size, limit=limit_of(given, data), batch=64, resume=True
-        )
+            epochs=given.teach_epochs, seed=seed, size=given.size, limit=limit_of(given, data), batch=64, resume=True,
+            precision=precision_of(net),
+        )  # fmt: skip
         teach(data=data, model=net, arguments=tuple(given.arguments), out=str(out), training=training)
     return str(out)
 
@@ -102,7 +105,7 @@ def adapted(
     out = Path(given.out) / f"{net}-{short(source)}-{short(target)}-{name}-{seed}"
     if not (out / "results.json").exists():
         training = Training(
-            epochs=given.epochs, batch=64, lr=0.05, seed=seed, resume=True,
+            epochs=given.epochs, batch=64, lr=given.lr, seed=seed, resume=True, precision=precision_of(net),
             limit=min((n for n in (limit_of(given, d) for d in (source, target)) if n), default=None),
         )  # fmt: skip
         own = settings if settings.get("source_free") else {"source": source, **settings}
@@ -113,6 +116,11 @@ def adapted(
         )
     report = json.loads((out / "results.json").read_text())["report"]
     return str(out), {criterion: top1 for criterion, (_, top1) in report["picks"].items()}
+
+
+def precision_of(net: str) -> Literal["float32", "bfloat16"]:
+    """Dense nets train 1.8 times as fast in bfloat16, separable ones no faster."""
+    return "float32" if net.startswith("ds") else "bfloat16"
 
 
 def limit_of(given: argparse.Namespace, data: str) -> int | None:
