@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from limbeck.integer.program import (
     STAGES,
     ZERO_POINT,
+    Border,
     Conv,
     Depthwise,
     GlobalAverage,
@@ -139,6 +140,15 @@ class _Graph:
         self.constants.setdefault(name, np.asarray(table, np.float32))
         return name
 
+    def conv(
+        self, x: str, weight: str, size: tuple[int, int], stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> str:
+        """Append a convolution that says all about itself: not all tools know ONNX's defaults."""
+        strides, pads = [stride] * 2, [padding] * 4
+        return self.add(
+            "Conv", [x, weight], group=groups, kernel_shape=list(size), strides=strides, pads=pads, dilations=[1, 1]
+        )
+
     def quant(self, x: str, bits: int, *, signed: bool = True, narrow: bool = False, name: str = "") -> str:
         """Round and saturate to whole numbers of so many bits."""
         takes = [x, self.constant("one", 1.0), self.constant("zero", 0.0), self.constant(f"bits_{bits}", float(bits))]
@@ -162,12 +172,17 @@ def _layer(made: _Graph, layer: Layer, x: str) -> str:
             side, pads = [layer.size] * 2, [layer.padding] * 4
             return made.add("MaxPool", [x], name=layer.name, kernel_shape=side, strides=[layer.stride] * 2, pads=pads)
         case GlobalAverage():
-            _, height, width = made.sites[layer.name].shape
-            mean = made.add("GlobalAveragePool", [x])
-            total = made.add("Mul", [mean, made.constant(f"{layer.name}.pixels", float(height * width))])
+            total = _sum(made, layer, x)
             return _requantised(made, layer.requant, total, layer.name, layer.name, 0)
         case _:
             return _simple(made, layer, x, layer.name, layer.name, 0)
+
+
+def _sum(made: _Graph, layer: GlobalAverage, x: str) -> str:
+    """Return the sum of the map as a depthwise convolution with ones: exact, where GlobalAveragePool would divide."""
+    channels, height, width = made.sites[layer.name].shape
+    ones = made.quant(made.constant(f"{layer.name}.ones", np.ones((channels, 1, height, width))), 2, narrow=True)
+    return made.conv(x, ones, (height, width), groups=channels)
 
 
 def _field(made: _Graph, block: Residual | Ode, x: str, seen_as: str, evaluation: int) -> str:
@@ -189,7 +204,7 @@ def _shortcut(made: _Graph, block: Residual, x: str) -> str:
         return x
     ones = np.eye(block.channels, channels)[:, :, None, None]
     weight = made.quant(made.constant(f"{block.name}.shortcut", ones), 2, narrow=True)
-    return made.add("Conv", [x, weight], kernel_shape=[1, 1], strides=[block.stride] * 2)
+    return made.conv(x, weight, (1, 1), block.stride)
 
 
 def _ode(made: _Graph, block: Ode, state: str) -> str:
@@ -240,32 +255,35 @@ def _convolved(made: _Graph, layer: Weighted, x: str, path: str) -> str:
             stride, padding = layer.stride, layer.padding
     # one Quant for each use: FINN folds it into its convolution's weights, and wants no other to take them
     weight = made.quant(made.constant(f"{path}.weight", table), layer.weight_bits, narrow=True)
-    shape = list(table.shape[2:])
-    return made.add("Conv", [x, weight], group=groups, kernel_shape=shape, strides=[stride] * 2, pads=[padding] * 4)
+    return made.conv(x, weight, table.shape[2:], stride, padding, groups)
 
 
 def _requantised(made: _Graph, requant: Requant, acc: str, path: str, seen_as: str, evaluation: int) -> str:
-    ratio = made.constant(*_ratio(requant, path, evaluation))
-    scaled = made.add("Mul", [_offset(made, requant, acc, path, evaluation), ratio])
+    """Append what follows a sum: a number a channel as a BatchNormalization, which all tools have, not Mul and Add."""
+    row, offsets = evaluation % len(requant.mult), evaluation % len(requant.offset)
+    ratio = requant.mult[row] * 2.0**-requant.shift
+    beta = requant.offset[offsets] * ratio
+    if requant.border is not None:
+        acc = _bordered(made, requant.border, acc, path, evaluation)
+    scaled = made.add(
+        "BatchNormalization",
+        [
+            acc,
+            made.constant(f"{path}.ratio.{row}", ratio),
+            made.constant(f"{path}.offset.{row}.{offsets}", beta),
+            made.constant(f"zeros_{len(ratio)}", 0 * ratio),
+            made.constant(f"ones_{len(ratio)}", 0 * ratio + 1),
+        ],
+        epsilon=0.0,
+    )
     return made.saturated(scaled, requant.bits, requant.relu, seen_as)
 
 
-def _ratio(requant: Requant, path: str, evaluation: int) -> tuple[str, NDArray[np.float64]]:
-    row = evaluation % len(requant.mult)
-    return f"{path}.ratio.{row}", requant.mult[row][None, :, None, None] * 2.0**-requant.shift
-
-
-def _offset(made: _Graph, requant: Requant, acc: str, path: str, evaluation: int) -> str:
-    """Return the accumulators with what is added to them, one number a channel or, with a border, one a place."""
-    row, number = evaluation % len(requant.offset), evaluation
-    table = requant.offset[row][None, :, None, None]
-    if requant.border is None:
-        number = row
-    else:
-        border = requant.border
-        ticks = border.ticks[evaluation % len(border.ticks)]
-        table = table + ticks * border.table[:, border.rows][:, :, border.columns][None]
-    return made.add("Add", [acc, made.constant(f"{path}.offset.{number}", table)]) if table.any() else acc
+def _bordered(made: _Graph, border: Border, acc: str, path: str, evaluation: int) -> str:
+    """Return the accumulators with their border table, a number a place."""
+    ticks = border.ticks[evaluation % len(border.ticks)]
+    table = ticks * border.table[:, border.rows][:, :, border.columns][None]
+    return made.add("Add", [acc, made.constant(f"{path}.border.{ticks}", table)]) if table.any() else acc
 
 
 def _scores(made: _Graph, layer: Pointwise, x: str, scale: float) -> None:
