@@ -40,14 +40,26 @@ def ask(
     weights: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> Callable[[Batch], Answer]:
-    """Return the live ensemble: frozen teachers answer on the very pixels of the batch, mixed or not.
+    """Return the live ensemble: frozen teachers answer on the very pixels of the batch, mixed or not."""
+    answer = ensemble(teachers, average=average, weights=weights, temperature=temperature)
+    return lambda batch: answer(batch.images)
+
+
+def ensemble(
+    teachers: Sequence[nn.Module],
+    *,
+    average: Average = "probabilities",
+    weights: Sequence[float] | None = None,
+    temperature: float = 1.0,
+) -> Callable[[Tensor], Answer]:
+    """Return what frozen teachers say together of uint8 images [N, C, H, W].
 
     As in MEAL V2 the discriminator compares with the mean of the teachers' logits, whatever `average` is.
     """
 
-    def answer(batch: Batch) -> Answer:
+    def answer(images: Tensor) -> Answer:
         with torch.no_grad():
-            logits = [teacher(batch.images).float() for teacher in teachers]
+            logits = [teacher(images).float() for teacher in teachers]
             target = ensemble_target(logits, average=average, weights=weights, temperature=temperature)
             return Answer(target, torch.stack(logits).mean(dim=0) / temperature)
 

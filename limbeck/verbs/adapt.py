@@ -13,15 +13,14 @@ from limbeck.verbs.adapted import Adapted, Changed
 from limbeck.verbs.candidates import NORM, SOURCE, Judge
 from limbeck.verbs.distill import load_teacher
 from limbeck.verbs.domains import open_domains, pairs, randomisation_of
+from limbeck.verbs.results import Estimate
+from limbeck.verbs.sets import Sets
+from limbeck.verbs.settings import Training, flat
 from limbeck.verbs.training import (
-    Estimate,
-    Sets,
-    Training,
     accelerator_for,
     begin_run,
     check_random_steps,
     estimate,
-    flat,
     prepared,
     run,
 )

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.data.labels import LabelStore
-    from limbeck.data.loader import Batch
     from limbeck.data.manifest import Manifest
-    from limbeck.learn.objectives import Answer as AnswerOfBatch
     from limbeck.nets.zoo import Classifier
 
 VERIFIED_VIEWS = 1024
@@ -221,7 +219,6 @@ def _label(
     """Write the store, this rank's share of the shards; go on where it was killed."""
     from limbeck.data import labelling, manifest
     from limbeck.data.labels import unfinished
-    from limbeck.learn import objectives
 
     if not data or not teachers:
         raise InputError("--data and --teachers say what to label and by whom; give both")
@@ -238,7 +235,7 @@ def _label(
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
     begun_before = (folder / manifest.MANIFEST).exists()
     top1 = judge(frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
-    answer = _pixels(objectives.ask(frozen, average=average, weights=weights, temperature=temperature))
+    answer = _ensemble(frozen, average, weights, temperature)
     rate = _rate(sets.train.channels, drawn.size, answer, batch, accelerator)
     share = weights or (1.0,) * len(teachers)
     wanted = manifest.Manifest(
@@ -300,19 +297,15 @@ class _Progress:
             self.tell("step", {**done, "minutes_left": left})
 
 
-def _pixels(ask: "Callable[[Batch], AnswerOfBatch]") -> "Callable[[Tensor], Tensor]":
-    """Return what the ensemble says of pixels alone."""
-    import torch
+def _ensemble(
+    teachers: "list[Classifier]", average: Literal["probabilities", "logits"], weights: tuple[float, ...],
+    temperature: float,
+) -> "Callable[[Tensor], Tensor]":  # fmt: skip
+    """Return what gives the teachers' common answer [N, classes] to images."""
+    from limbeck.learn.objectives import ensemble
 
-    from limbeck.data.loader import Batch
-    from limbeck.data.views import Views
-
-    nowhere = Views(torch.empty(0, 4, dtype=torch.int16), torch.empty(0, dtype=torch.bool))
-
-    def answer(images: "Tensor") -> "Tensor":
-        return ask(Batch(images, None, torch.empty(0, dtype=torch.int64), nowhere)).target
-
-    return answer
+    answer = ensemble(teachers, average=average, weights=weights, temperature=temperature)
+    return lambda images: answer(images).target
 
 
 def _rate(
@@ -392,7 +385,6 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
 
     from limbeck.data.labelling import samples
     from limbeck.data.labels import check_source, difference, pack
-    from limbeck.learn import objectives
 
     store = _open(folder)
     known = store.manifest
@@ -402,8 +394,8 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     sets = open_sets(data or known.data, as_stored, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
     judge(frozen, sets, training, accelerator, measure=False)  # puts their classes in order
-    ask = objectives.ask(frozen, average=known.average, weights=known.weights, temperature=known.temperature)
-    answer, worst = _pixels(ask), 0.0
+    answer = _ensemble(frozen, known.average, known.weights, known.temperature)
+    worst = 0.0
     number = min(VERIFIED_VIEWS, known.images * known.views)
     drawn = np.random.default_rng().choice(known.images * known.views, number, replace=False)
     for images, indices, view, records in samples(store, sets.train, drawn, batch=training.batch):

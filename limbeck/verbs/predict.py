@@ -118,7 +118,7 @@ def predict(
         raise InputError(f"--out {out} ends in neither .csv nor .json, so its format is unknown")
     paths = _files(images)
     net = zoo.freeze(load_model(model).to(PartialState().device), dtype="float32")
-    meanings = _meanings(net.classes)
+    known = meanings(net.classes)
     if out is not None:
         make_folder(Path(out).parent)
     named: list[tuple[str, tuple[Label, ...]]] = []
@@ -127,7 +127,7 @@ def predict(
         if isinstance(found, str):
             broken.append((str(path), found))
         else:
-            named.append((str(path), _likeliest(found, net.classes, meanings, top)))
+            named.append((str(path), _likeliest(found, net.classes, known, top)))
         tell("read", {"image": len(named) + len(broken), "images": len(paths)})
     result = Predictions(model, tuple(named), tuple(broken))
     if not named:
@@ -210,7 +210,7 @@ def _likeliest(
     return tuple(Label(classes[i], value, meanings.get(classes[i], "")) for i, value in pairs)
 
 
-def _meanings(classes: tuple[str, ...]) -> dict[str, str]:
+def meanings(classes: tuple[str, ...]) -> dict[str, str]:
     """Return what ImageNet's synsets mean, where the classes are these."""
     from limbeck.nets.classifier import imagenet_1k
 

@@ -14,7 +14,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.compile import CLOCK
 from limbeck.verbs.models import load_model
-from limbeck.verbs.predict import _meanings
+from limbeck.verbs.predict import meanings
 from limbeck.verbs.sets import centre
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: s
     seen = net.input
     detail = detail or f"{net.name}, {_weights(net):,} parameters, {seen.size} px {_COLOURS[seen.channels]}"
     whole, cut = centre(seen, whole=True), centre(seen, whole=False)
-    voice = Voice(model, kind, detail, net, whole, cut, _meanings(net.classes), worker)
+    voice = Voice(model, kind, detail, net, whole, cut, meanings(net.classes), worker)
     first = worker.submit(answer, voice, np.zeros((3, seen.size, seen.size), np.uint8)).result()  # the slow one
     if "error" in first:
         raise InputError(first["error"])

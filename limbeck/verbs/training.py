@@ -15,7 +15,7 @@ from limbeck.runs import Tell
 from limbeck.verbs.memory import keep_freed_memory
 from limbeck.verbs.results import Estimate, Trained
 from limbeck.verbs.sets import Sets, centre, check_apart, net_size, training_batches, workers_of
-from limbeck.verbs.settings import Training, flat, parsed
+from limbeck.verbs.settings import Training, parsed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from limbeck.nets.zoo import Classifier
 
 FEW_STEPS, SMALL_BATCH = 4, 16  # with fewer steps an epoch BatchNorm's statistics lag behind
-
-__all__ = ["Estimate", "Sets", "Training", "flat"]  # what adapt still takes from here
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 """Takes the student and the discriminator, or None, as the accelerator prepared them."""
