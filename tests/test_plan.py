@@ -184,3 +184,16 @@ def test_wide_states_leave_accumulators_that_the_engine_has():
         found = plan(random_program(seed, (2, 1, 3), 4, state_bits=24), "xczu7ev", lanes=Lanes(2, 4, 4))
         assert found.state_bits == 24
         assert 24 <= found.accumulator_bits <= 27
+
+
+def test_deep_offsets_lie_in_uram_where_a_part_has_it():
+    program = random_program(3, (3, 16, 16), 10)
+    found = plan(program, "xczu7ev", lanes=Lanes(2, 4, 8))
+    assert not found.offset_urams
+    deep = replace(found.schedule, depths={**found.schedule.depths, "offset": 3000})
+    high, low = (replace(found, part=PARTS[part], schedule=deep) for part in ("xczu7ev", "xczu3eg"))
+    width = 3 * 4 * found.accumulator_bits
+    assert high.offset_urams
+    assert resources(high).urams == resources(found).urams + -(-width // 72)
+    assert not low.offset_urams
+    assert resources(low).brams > resources(high).brams + width // 9

@@ -59,7 +59,17 @@ def by_words(x, px):
 @needs_icarus
 @pytest.mark.parametrize(
     ("px", "shape"),
-    [(1, (4, 5, 6)), (1, (2, 4, 5)), (2, (4, 6, 8)), (2, (6, 5, 7)), (4, (2, 3, 9)), (4, (4, 4, 14)), (2, (2, 1, 1))],
+    [
+        (1, (4, 5, 6)),
+        (1, (2, 4, 5)),
+        (2, (4, 6, 8)),
+        (2, (6, 5, 7)),
+        (4, (2, 3, 9)),
+        (4, (4, 4, 14)),
+        (2, (2, 1, 1)),
+        (1, (2, 9, 1)),
+        (2, (2, 9, 2)),
+    ],  # a word a row: each row's maxima are read as those before are written
 )
 def test_a_pool_keeps_the_largest_of_each_window(tmp_path, px, shape):
     x = np.random.default_rng(sum(shape)).integers(0, 1 << 15, shape)

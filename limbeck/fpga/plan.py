@@ -48,6 +48,11 @@ class Plan:
         """Whether two products share a multiplier, and one multiplier requantises."""
         return self.part.packs and self.value_bits == 8
 
+    @property
+    def offset_urams(self) -> bool:
+        """Whether offsets lie in UltraRAM."""
+        return self.part.urams > 0 and depth_for(self.schedule.depths["offset"]) >= _URAM_FROM
+
 
 def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: int | None = None) -> Plan:
     """Return the plan with the fewest cycles an image on the part, or that for `lanes`.
@@ -144,9 +149,7 @@ def resources(found: Plan) -> Resources:
     """Return what the plan takes."""
     lanes = found.lanes
     brams = sum(_brams(width, depth) for width, depth in _blocks(found))
-    urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _large(found)) if found.urams else 0
-    if not found.urams:
-        brams += sum(_brams(width, depth) for width, depth in _large(found))
+    urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _ultra(found))
     results = lanes.pixels * lanes.inputs
     products = -(-lanes.pixels // (1 if found.value_bits == 16 else 2)) * lanes.inputs * (lanes.outputs + 9)
     # fitted to Yosys' counts (docs/hardware.md §5): what is always there, a result lane, an accumulator, a multiplier
@@ -260,8 +263,12 @@ def _dsps(lanes: Lanes, *, packs: bool) -> int:
 def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
     """Yield the width and depth of every memory that lies in block RAM."""
     wide, depths = widths(found), found.schedule.depths
-    for name in ("kernel", "table", "offset", "mult"):
+    for name in ("kernel", "table", "mult"):
         yield wide[name], depth_for(depths[name])
+    if not found.offset_urams:
+        yield wide["offset"], depth_for(depths["offset"])
+    if not found.urams:
+        yield from _large(found)
     for _ in range(found.lanes.inputs):
         yield wide["weight"], depth_for(depths["weight"])
     first = found.schedule.ops[0].work
@@ -277,6 +284,14 @@ def _large(found: Plan) -> Iterator[tuple[int, int]]:
     for _ in range(3):
         yield wide["map"], depths["map"]
     yield wide["state"], depths["state"]
+
+
+def _ultra(found: Plan) -> Iterator[tuple[int, int]]:
+    """Yield the width and depth of every memory that lies in UltraRAM."""
+    if found.urams:
+        yield from _large(found)
+    if found.offset_urams:
+        yield widths(found)["offset"], depth_for(found.schedule.depths["offset"])
 
 
 def _brams(width: int, depth: int) -> float:

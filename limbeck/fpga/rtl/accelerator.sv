@@ -30,7 +30,8 @@ module accelerator #(
     parameter int MultDepth = 2,
     parameter int PoolDepth = 0,     // words of a row of maxima; 0: nothing is pooled
     parameter logic [31:0] Identity = 0,
-    parameter MapStyle = "ultra"     // or "block"
+    parameter MapStyle = "ultra",    // or "block"
+    parameter OffsetStyle = "block"
 ) (
     input  logic        aclk,
     input  logic        aresetn,
@@ -288,7 +289,8 @@ module accelerator #(
   // ---- results
   result #(
       .Px(Px), .Il(Il), .Ol(Ol), .Bits(Bits), .AccW(AccW), .StateW(StateW), .Words(Words), .StateDepth(StateDepth),
-      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW), .StateStyle(MapStyle)
+      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW),
+      .StateStyle(MapStyle), .OffsetStyle(OffsetStyle)
   ) u_result (
       .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == 8'd2),
       .offset_we_i(we && memory == 8'd5), .mult_we_i(we && memory == 8'd6), .waddr_i(waddr), .wdata_i(wdata),

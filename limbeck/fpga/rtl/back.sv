@@ -20,7 +20,9 @@ module back #(
   `include "ops.svh"
 
   back_op_t op;
-  logic busy_q, parity_q, active, period_end, slot_end, next;
+  logic busy_q, parity_q, active, period_end, group_end, slot_last, slot_end, next;
+  // ends are known a cycle before, but for the first cycle, group and slot of an op: there its memory tells
+  logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
   logic [11:0] cycle_q;
   logic [ 7:0] group_q;
   logic [23:0] slot_q;
@@ -29,14 +31,23 @@ module back #(
   logic ready;
   /* verilator lint_on UNUSEDSIGNAL */
 
-  fetch #(.Width(OpW), .Depth(Ops)) u_fetch (
-      .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i, .wdata_i, .op_o(op), .ready_o(ready)
+  /* verilator lint_off UNUSEDSIGNAL */
+  back_op_t loaded;
+  /* verilator lint_on UNUSEDSIGNAL */
+  assign loaded = wdata_i;
+
+  fetch #(.Width(OpW + 3), .Depth(Ops)) u_fetch (
+      .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i,
+      .wdata_i({loaded.period == 12'd0, loaded.out_groups == 8'd0, loaded.slots == 24'd0, wdata_i}),
+      .op_o({one_cycle, one_group, one_slot, op}), .ready_o(ready)
   );
 
   assign active = busy_q && cycle_q <= op.groups;
-  assign period_end = cycle_q == op.period;
-  assign slot_end = busy_q && period_end && group_q == op.out_groups;
-  assign next = slot_end && slot_q == op.slots;
+  assign period_end = begin_q ? one_cycle : cycle_last_q;
+  assign group_end = begin_q ? one_group : group_last_q;
+  assign slot_last = first_slot_q ? one_slot : slot_last_q;
+  assign slot_end = busy_q && period_end && group_end;
+  assign next = slot_end && slot_last;
   assign done_o = !busy_q || slot_end;
 
   always_ff @(posedge clk_i) begin
@@ -44,12 +55,21 @@ module back #(
       busy_q <= 1'b0;
       parity_q <= 1'b1;
       slot_q <= '0;
+      first_slot_q <= 1'b1;
     end else begin
       if (slot_i) busy_q <= 1'b1;
       else if (slot_end) busy_q <= 1'b0;
       if (slot_i) parity_q <= !parity_q;
-      if (slot_end) slot_q <= slot_q == op.slots ? 24'd0 : slot_q + 24'd1;
+      if (slot_end) begin
+        slot_q <= slot_last ? 24'd0 : slot_q + 24'd1;
+        first_slot_q <= slot_last;
+        slot_last_q <= slot_q + 24'd1 == op.slots;
+      end
     end
+
+    begin_q <= slot_i;
+    cycle_last_q <= period_end ? one_cycle : cycle_q + 12'd1 == op.period;
+    group_last_q <= period_end ? group_q + 8'd1 == op.out_groups : group_end;
 
     if (slot_i) begin
       cycle_q <= '0;

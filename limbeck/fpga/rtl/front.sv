@@ -62,20 +62,20 @@ module front #(
   logic [12:0] word_q;                        // of the row that is read
   logic [11:0] read_row_q;
   logic [ 1:0] bank_q;
-  logic [15:0] row_addr_q, word_addr_q;
-  logic reading, tap_end, pass_end, finished, advance, last_slot, row_end, begin_image;
+  logic [15:0] row_place_q, place_q;          // of the row's first word, of this slot's
+  logic tap_last_q, group_last_q, slot_last_q, row_last_q, word_last_q;  // whether the counts are at their ends
+  logic reading, tap_end, pass_end, finished, advance, last_slot, begin_image;
   logic [12:0] row_words;
-  logic [15:0] here, group_addr;
+  logic [15:0] here, group_addr, first, next_row;
   logic first_row, last_row;
 
   assign reading = busy_q && !done_q && phase_q != Wait;
-  assign tap_end = phase_q == Before || tap_q == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
-  assign pass_end = reading && tap_end && group_q == op.groups;
+  assign tap_end = phase_q == Before || tap_last_q;
+  assign pass_end = reading && tap_end && group_last_q;
   assign finished = busy_q && (done_q || (phase_q == Emit && pass_end));
   assign advance = (finished || !busy_q) && back_done_i;
-  assign last_slot = slot_q == op.slots && row_q == op.rows;
+  assign last_slot = slot_last_q && row_last_q;
   assign row_words = op.stride_2 && !op.stem ? {op.slots, 1'b1} : {1'b0, op.slots};
-  assign row_end = word_q == row_words;
   assign next = advance && busy_q && last_slot;
   assign begin_image = advance && run_i && startable_i && (busy_q ? next && op.final_op : ready);
   assign slot_o = advance && busy_q;
@@ -85,7 +85,9 @@ module front #(
   assign first_row = read_row_q == 12'd0;
   assign last_row = read_row_q == op.rows;
   assign group_addr = !op.stem ? 16'(group_q) : group_q == 8'd0 ? -op.pitch : group_q == 8'd1 ? 16'd0 : op.pitch;
-  assign here = op.base + row_addr_q + word_addr_q + group_addr + (op.image && half_q ? 16'(HalfWords) : 16'd0);
+  assign here = place_q + group_addr;
+  assign first = op.base + (op.image && half_q ? 16'(HalfWords) : 16'd0);
+  assign next_row = row_place_q + ((op.stride_2 ? bank_q != 2'd0 : bank_q == 2'd2) ? op.pitch : 16'd0);
 
   always_ff @(posedge clk_i) begin
     if (!run_i) busy_q <= 1'b0;
@@ -106,22 +108,38 @@ module front #(
       x_q <= '0;
       phase_q <= (!busy_q || last_slot) ? Wait : op.stride_2 && !op.stem ? Before : Emit;
       tap_q <= op.tap_first;
+      tap_last_q <= op.tap_first == op.tap_last;
+      group_last_q <= op.groups == 8'd0;
       if (!busy_q || last_slot) begin
         slot_q <= '0;
         row_q <= '0;
-      end else if (slot_q == op.slots) begin
+      end else if (slot_last_q) begin
         slot_q <= '0;
+        slot_last_q <= op.slots == 12'd0;
         row_q <= row_q + 12'd1;
-      end else slot_q <= slot_q + 12'd1;
+        row_last_q <= row_q + 12'd1 == op.rows;
+      end else begin
+        slot_q <= slot_q + 12'd1;
+        slot_last_q <= slot_q + 12'd1 == op.slots;
+      end
     end else if (busy_q && !done_q) begin
-      if (phase_q == Wait) begin
+      if (phase_q == Wait) begin  // the op is new
         wait_q <= wait_q + 16'd1;
         tap_q <= op.tap_first;
+        tap_last_q <= op.tap_first == op.tap_last;
+        group_last_q <= op.groups == 8'd0;
+        slot_last_q <= op.slots == 12'd0;
+        row_last_q <= op.rows == 12'd0;
         if (wait_q == op.gap) phase_q <= Before;
       end else begin
         if (phase_q == Emit) x_q <= x_q + XAddrW'(1);
         tap_q <= tap_end ? op.tap_first : tap_q + 5'd1;
-        if (tap_end) group_q <= group_q == op.groups ? 8'd0 : group_q + 8'd1;
+        tap_last_q <= tap_end ? op.tap_first == (op.stem && group_q == 8'd1 ? 5'(StemTaps - 1) : op.tap_last)
+                              : tap_q + 5'd1 == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
+        if (tap_end) begin
+          group_q <= group_last_q ? 8'd0 : group_q + 8'd1;
+          group_last_q <= group_last_q ? op.groups == 8'd0 : group_q + 8'd1 == op.groups;
+        end
         if (pass_end) begin
           if (phase_q == Emit) done_q <= 1'b1;
           phase_q <= Emit;
@@ -133,24 +151,27 @@ module front #(
     if (advance && (!busy_q || last_slot)) begin
       read_row_q <= '0;
       bank_q <= '0;
-      row_addr_q <= '0;
-      word_addr_q <= '0;
       word_q <= '0;
-    end else if (phase_q == Wait) bank_q <= op.stem ? 2'd1 : 2'd0;
-    else if (pass_end) begin
-      if (!row_end) begin
+    end else if (phase_q == Wait) begin
+      bank_q <= op.stem ? 2'd1 : 2'd0;
+      row_place_q <= first;
+      place_q <= first;
+      word_last_q <= row_words == 13'd0;
+    end else if (pass_end) begin
+      if (!word_last_q) begin
         word_q <= word_q + 13'd1;
-        word_addr_q <= word_addr_q + (op.stem ? 16'd1 : 16'(op.groups) + 16'd1);
+        word_last_q <= word_q + 13'd1 == row_words;
+        place_q <= place_q + (op.stem ? 16'd1 : 16'(op.groups) + 16'd1);
       end else begin
         word_q <= '0;
-        word_addr_q <= '0;
+        word_last_q <= row_words == 13'd0;
         read_row_q <= read_row_q + 12'd1;
+        row_place_q <= next_row;
+        place_q <= next_row;
         if (op.stride_2) begin
           bank_q <= bank_q == 2'd0 ? 2'd2 : bank_q - 2'd1;
-          if (bank_q != 2'd0) row_addr_q <= row_addr_q + op.pitch;
         end else begin
           bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
-          if (bank_q == 2'd2) row_addr_q <= row_addr_q + op.pitch;
         end
       end
     end

@@ -54,6 +54,7 @@ module pointwise #(
       /* verilator lint_off UNUSEDSIGNAL */  // AccW bits hold the sum, as the generator has proved; a pixel may be alone
       logic [Chains*48-1:0] p;
       logic signed [AccW-1:0] low, high;
+      logic [AccW:0] both;
       /* verilator lint_on UNUSEDSIGNAL */
 
       for (genvar c = 0; c < Chains; c++) begin : gen_chain
@@ -61,20 +62,38 @@ module pointwise #(
             .clk_i, .a_i(a[(pair*Il+c*Taps)*27+:Taps*27]), .w_i(w[c*Taps*Bits+:Taps*Bits]), .p_o(p[c*48+:48])
         );
       end
+      // bit 17 of a chain's sum is to be added to its upper part: as the carry of the next addition
       always_comb begin
         low = '0;
-        high = '0;
+        high = AccW'($signed(p[47:18]));
+        both = '0;
         for (int c = 0; c < Chains; c++) begin
           low = low + (Share == 2 ? AccW'($signed(p[c*48+:18])) : AccW'($signed(p[c*48+:48])));
-          high = high + AccW'($signed(p[c*48+18+:30])) + AccW'({1'b0, p[c*48+17]});
+          if (c > 0) begin
+            both = {high, 1'b1} + {AccW'($signed(p[c*48+18+:30])), p[c*48-31]};
+            high = both[AccW:1];
+          end
         end
       end
 
       for (genvar side = 0; side < (Share == 2 && 2 * pair + 1 < Px ? 2 : 1); side++) begin : gen_side
-        logic signed [AccW-1:0] part_q, acc_q;
-        always_ff @(posedge clk_i) begin
-          part_q <= side == 0 ? low : high;
-          acc_q <= part_q + (first ? AccW'(0) : acc_q);
+        logic [AccW-1:0] part_q, acc_q;
+        if (side == 0) begin : gen_low
+          always_ff @(posedge clk_i) begin
+            part_q <= low;
+            acc_q <= part_q + (first ? AccW'(0) : acc_q);
+          end
+        end else begin : gen_high
+          logic carry_q;
+          /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
+          logic [AccW:0] sum;
+          /* verilator lint_on UNUSEDSIGNAL */
+          assign sum = {part_q, 1'b1} + {first ? AccW'(0) : acc_q, carry_q};
+          always_ff @(posedge clk_i) begin
+            part_q <= high;
+            carry_q <= p[(Chains-1)*48+17];
+            acc_q <= sum[AccW:1];
+          end
         end
         assign acc_o[(channel*Px+Share*pair+side)*AccW+:AccW] = acc_q;
       end

@@ -34,7 +34,7 @@ module pool #(
   logic [WordsW-1:0] word;
   logic [Half*PixelW-1:0] row_half, half, row_half_q;
   logic [PixelW-1:0] edge_pixel;
-  logic [Px*PixelW-1:0] row_word, above, largest;
+  logic [Px*PixelW-1:0] row_word, above_q, largest, kept;
   logic [DepthW-1:0] place_q;
   logic valid_q, first_row_q, odd_row_q;
 
@@ -45,7 +45,7 @@ module pool #(
   assign word = Words > 1 ? word_i[WordsW-1:0] : '0;
   assign half = halves[word];
   assign edge_pixel = first_slot_i ? '0 : edges[word];
-  assign above = rows[place_q];
+  assign kept = odd_row_q ? row_word : largest;
 
   for (genvar lane = 0; lane < Lanes; lane++) begin : gen_lane
     if (Px == 1) begin : gen_one  // the first two of three pixels, then all three
@@ -81,7 +81,7 @@ module pool #(
   end
   for (genvar i = 0; i < Px * Lanes; i++) begin : gen_largest
     assign largest[i*StateW+:StateW] =
-        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above[i*StateW+:StateW]);
+        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above_q[i*StateW+:StateW]);
   end
 
   always_ff @(posedge clk_i) begin
@@ -94,7 +94,8 @@ module pool #(
     valid_q <= valid_i && (odd_slot_i || last_slot_i);
     first_row_q <= first_row_i;
     odd_row_q <= odd_row_i;
-    if (valid_q) rows[place_q] <= odd_row_q ? row_word : largest;
+    if (valid_q) rows[place_q] <= kept;
+    above_q <= valid_q && place_q == place_i[DepthW-1:0] ? kept : rows[place_i[DepthW-1:0]];  // it may be written now
     y_o <= largest;
   end
 endmodule : pool

@@ -15,24 +15,56 @@ module requant #(
     output logic signed [OutW-1:0] y_o
 );
   localparam int ProdW = AccW + 17;
+  localparam int By4W = ProdW < OutW + 16 ? ProdW : OutW + 16;  // what shifts by up to 15 can bring to the result
+  localparam int By1W = ProdW < OutW + 4 ? ProdW : OutW + 4;
 
-  logic signed [ AccW-1:0] sum_q;
-  logic signed [     16:0] mult_q;
-  logic signed [ProdW-1:0] product_q, m_q, shifted_q;
-  logic signed [ProdW-1:0] rounded, high, low;
+  logic signed [AccW-1:0] sum;
+  logic signed [ProdW-1:0] product, by_16;
+  logic signed [By4W-1:0] by_4;
+  logic signed [By1W-1:0] by_1;
+  logic signed [OutW:0] shifted_q, rounded;
+  logic [OutW-1:0] high;
+  logic far_q, negative_q, over;
 
-  assign rounded = (shifted_q + ProdW'(1)) >>> 1;
-  assign high = (ProdW'(1) <<< (narrow_i ? NarrowW - 1 : OutW - 1)) - ProdW'(1);
-  assign low = relu_i ? ProdW'(0) : ~high;
+  assign sum = acc_i + offset_i;
+  if (AccW <= 27) begin : gen_one_dsp
+    /* verilator lint_off UNUSEDSIGNAL */  // the product has fewer bits
+    logic signed [47:0] p;
+    /* verilator lint_on UNUSEDSIGNAL */
+    dsp_mac #(.First(1), .Last(1)) u_mac (
+        .clk_i, .a_i(27'(sum)), .b_i({2'b0, mult_i}), .sum_i(48'sd0), .sum_o(p)
+    );
+    assign product = p[ProdW-1:0];
+  end else begin : gen_two_dsps
+    logic signed [AccW-1:0] sum_q;
+    logic signed [16:0] mult_q;
+    logic signed [ProdW-1:0] product_q, m_q;
+    always_ff @(posedge clk_i) begin
+      sum_q <= sum;
+      mult_q <= {1'b0, mult_i};
+      m_q <= ProdW'(sum_q) * ProdW'(mult_q);
+      product_q <= m_q;
+    end
+    assign product = product_q;
+  end
+
+  // a shift in three parts; each drops high bits that no later part brings into the result, and tells if they mattered
+  assign by_16 = product >>> {shift_less_1_i[5:4], 4'd0};
+  assign by_4 = $signed(by_16[By4W-1:0]) >>> {shift_less_1_i[3:2], 2'd0};
+  assign by_1 = $signed(by_4[By1W-1:0]) >>> shift_less_1_i[1:0];
+
+  assign rounded = $signed({shifted_q[OutW], shifted_q[OutW:1]}) + $signed({{OutW{1'b0}}, shifted_q[0]});
+  assign over = far_q || rounded[OutW] != rounded[OutW-1]
+              || (narrow_i && rounded[OutW-1:NarrowW-1] != {(OutW-NarrowW+1){rounded[OutW]}});
+  assign high = (OutW'(1) << (narrow_i ? NarrowW - 1 : OutW - 1)) - OutW'(1);
 
   always_ff @(posedge clk_i) begin
-    sum_q <= acc_i + offset_i;
-    mult_q <= {1'b0, mult_i};
-    m_q <= ProdW'(sum_q) * ProdW'(mult_q);
-    product_q <= m_q;
-    shifted_q <= product_q >>> shift_less_1_i;
-    if (rounded > high) y_o <= high[OutW-1:0];
-    else if (rounded < low) y_o <= low[OutW-1:0];
+    shifted_q <= by_1[OutW:0];
+    far_q <= by_16 != ProdW'($signed(by_16[By4W-1:0])) || by_4 != By4W'($signed(by_4[By1W-1:0]))
+          || by_1 != By1W'($signed(by_1[OutW:0]));
+    negative_q <= product[ProdW-1];
+    if (negative_q && relu_i) y_o <= '0;
+    else if (over) y_o <= negative_q ? ~high : high;
     else y_o <= rounded[OutW-1:0];
   end
 

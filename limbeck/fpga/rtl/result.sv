@@ -16,7 +16,8 @@ module result #(
     parameter int OpW = 222,
     parameter int Ops = 2,
     parameter int LoadW = 576,
-    parameter StateStyle = "ultra"
+    parameter StateStyle = "ultra",
+    parameter OffsetStyle = "block"
 ) (
     input  logic                   clk_i,
     input  logic                   run_i,
@@ -42,19 +43,28 @@ module result #(
   `include "ops.svh"
   localparam int OlWords = Ol / Il;
   localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
+  localparam int SumsW = Px * Il * AccW;       // of a word of channels
   localparam int StateWordW = Px * Il * StateW;
   localparam int Half = Px > 1 ? Px / 2 : 1;
-  localparam logic signed [StateW+1:0] Most = (StateW + 2)'((1 << (Bits - 1)) - 1);  // of a map
+  localparam logic [Bits-1:0] Most = {1'b0, {(Bits - 1) {1'b1}}};                    // of a map
+  localparam int By2W = StateW + 2 < Bits + 7 ? StateW + 2 : Bits + 7;               // what later shifts can bring
 
   out_op_t op;
   /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
   logic ready;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic last, slot_end, row_end, op_end;
+  logic last, slot_end, row_end, op_end, group_last, slot_last, row_last;
+  // ends are known before, but for an op's first group, slot and row: there its memory tells
+  logic one_group, one_slot, one_row, first_q, group_last_q, slot_last_q, row_last_q;
+  /* verilator lint_off UNUSEDSIGNAL */
+  out_op_t loaded;
+  /* verilator lint_on UNUSEDSIGNAL */
+  assign loaded = wdata_i[OpW-1:0];
 
-  fetch #(.Width(OpW), .Depth(Ops)) u_fetch (
-      .clk_i, .run_i, .next_i(op_end), .last_i(last_op_i), .we_i(op_we_i), .waddr_i, .wdata_i(wdata_i[OpW-1:0]),
-      .op_o(op), .ready_o(ready)
+  fetch #(.Width(OpW + 3), .Depth(Ops)) u_fetch (
+      .clk_i, .run_i, .next_i(op_end), .last_i(last_op_i), .we_i(op_we_i), .waddr_i,
+      .wdata_i({loaded.out_groups == 8'd0, loaded.slots == 12'd0, loaded.rows == 12'd0, wdata_i[OpW-1:0]}),
+      .op_o({one_group, one_slot, one_row, op}), .ready_o(ready)
   );
 
   // ---- where the next output group goes
@@ -67,15 +77,25 @@ module result #(
   logic [1:0] next_class;
 
   assign last = last_i && run_i;
-  assign slot_end = last && group_q == op.out_groups;
-  assign row_end = slot_end && slot_q == op.slots;
-  assign op_end = row_end && row_q == op.rows;
-  assign keep_slot = !op.pool || slot_q[0] || slot_q == op.slots;
-  assign keep_row = !op.pool || row_q[0] || row_q == op.rows;
+  assign group_last = first_q ? one_group : group_last_q;
+  assign slot_last = first_q ? one_slot : slot_last_q;
+  assign row_last = first_q ? one_row : row_last_q;
+  assign slot_end = last && group_last;
+  assign row_end = slot_end && slot_last;
+  assign op_end = row_end && row_last;
+  assign keep_slot = !op.pool || slot_q[0] || slot_last;
+  assign keep_row = !op.pool || row_q[0] || row_last;
   assign next_last = row_q + 12'd1 == op.rows;
   assign next_class = next_last ? {1'b1, op.wide} : op.wide && row_q != 12'd0 ? 2'd2 : 2'd1;
 
   always_ff @(posedge clk_i) begin
+    if (!run_i || op_end) first_q <= 1'b1;
+    else if (last) first_q <= 1'b0;
+    if (last) begin
+      group_last_q <= group_last ? one_group : group_q + 8'd1 == op.out_groups;
+      slot_last_q <= !group_last ? slot_last : slot_last ? one_slot : slot_q + 12'd1 == op.slots;
+      row_last_q <= !(group_last && slot_last) ? row_last : next_last;
+    end
     if (!run_i || op_end) begin
       group_q <= '0;
       slot_q <= '0;
@@ -183,7 +203,7 @@ module result #(
       now_q.score <= op.score;
       now_q.last <= word_q[8:0] + 9'd1 == op.words;
       now_q.first_slot <= slot_q == 12'd0;
-      now_q.last_slot <= slot_q == op.slots;
+      now_q.last_slot <= slot_last;
       now_q.last_pixel <= op.last_pixel;
       now_q.wide <= op.wide;
       now_q.pool <= op.pool;
@@ -235,19 +255,42 @@ module result #(
   assign w10 = line_q[9*WordW+:WordW];
   assign w11 = line_q[10*WordW+:WordW];
 
-  // ---- sums: loaded when they stand, then a word of channels after the other
-  logic [Ol*Px*AccW-1:0] hold_q;
-  logic load, stepped;
-  delay #(.Width(1), .Cycles(2)) u_load (.clk_i, .d_i(last), .q_o(load));
-  delay #(.Width(1), .Cycles(2)) u_step (.clk_i, .d_i(step), .q_o(stepped));
+  // ---- sums: kept when they stand, and taken a word of channels after the other, the first at once
+  logic [SumsW-1:0] word_sums_q;
+  logic soon_q, load_q;
   always_ff @(posedge clk_i) begin
-    if (load) hold_q <= acc_i;
-    else if (stepped && OlWords > 1) hold_q <= hold_q >> (Il * Px * AccW);
+    soon_q <= last;
+    load_q <= soon_q;
+  end
+  if (OlWords > 1) begin : gen_words
+    logic [(OlWords-1)*SumsW-1:0] hold_q;
+    logic [$clog2(OlWords)-1:0] next_q;
+    logic stepped;
+    delay #(.Width(1), .Cycles(2)) u_step (.clk_i, .d_i(step), .q_o(stepped));
+    always_ff @(posedge clk_i) begin
+      if (load_q) hold_q <= acc_i[Ol*Px*AccW-1:SumsW];
+      if (soon_q) next_q <= '0;
+      else if (load_q || stepped) next_q <= next_q + 1'b1;
+    end
+    for (genvar i = 0; i < SumsW; i++) begin : gen_bit
+      logic [(1<<$clog2(OlWords))-1:0] choices;
+      assign choices[0] = acc_i[i];
+      for (genvar word = 1; word < 1 << $clog2(OlWords); word++) begin : gen_choice
+        if (word < OlWords) begin : gen_some
+          assign choices[word] = hold_q[(word-1)*SumsW+i];
+        end else begin : gen_none
+          assign choices[word] = 1'b0;
+        end
+      end
+      always_ff @(posedge clk_i) if (load_q || stepped) word_sums_q[i] <= choices[next_q];
+    end
+  end else begin : gen_word
+    always_ff @(posedge clk_i) if (load_q) word_sums_q <= acc_i;
   end
 
   logic [3*Il*AccW-1:0] offsets;   // of the left, inner and right column classes
   logic [Il*16-1:0] mults;
-  ram #(.Width(3 * Il * AccW), .Depth(OffsetDepth)) u_offset (
+  ram #(.Width(3 * Il * AccW), .Depth(OffsetDepth), .Style(OffsetStyle)) u_offset (
       .clk_i, .we_i(offset_we_i), .waddr_i, .wdata_i(wdata_i[3*Il*AccW-1:0]), .raddr_i(offset_q), .q_o(offsets)
   );
   ram #(.Width(Il * 16), .Depth(MultDepth)) u_mult (
@@ -281,12 +324,14 @@ module result #(
     for (genvar px = 0; px < Px; px++) begin : gen_px
       logic signed [AccW-1:0] acc, offset;
       logic signed [StateW-1:0] y, short;
-      logic signed [StateW:0] sum_q, high, low;
-      logic signed [StateW+1:0] rounded_q, dropped;
-      logic signed [StateW-1:0] v;
-      logic in_map;
+      logic signed [StateW:0] sum_q;
+      logic signed [StateW+1:0] rounded_q, by_8;
+      logic signed [By2W-1:0] by_2;
+      logic signed [Bits:0] by_1;
+      logic [StateW-1:0] v, high;
+      logic in_map, over, far;
 
-      assign acc = w2.from_sum ? (px == 0 ? sum_here[lane*AccW+:AccW] : AccW'(0)) : hold_q[(lane*Px+px)*AccW+:AccW];
+      assign acc = w2.from_sum ? (px == 0 ? sum_here[lane*AccW+:AccW] : AccW'(0)) : word_sums_q[(lane*Px+px)*AccW+:AccW];
       // the left, inner or right class; a stem's first word has those of its first three columns
       assign offset = (w2.last_slot && w2.last_pixel == 4'(px) && !(w2.first_slot && px == 0))
                       || (px > 1 && w2.first_slot && w2.wide) ? offsets[(2*Il+lane)*AccW+:AccW]
@@ -305,19 +350,25 @@ module result #(
       end else begin : gen_short_second
         assign short = twice ? state_word[((2*px-Px)*Il+lane)*StateW+:StateW] : state_word[(px*Il+lane)*StateW+:StateW];
       end
-      assign high = ((StateW + 1)'(1) <<< (w8.state_narrow ? Bits - 1 : StateW - 1)) - (StateW + 1)'(1);
-      assign low = w8.state_relu ? (StateW + 1)'(0) : ~high;
+      assign high = w8.state_narrow ? {{(StateW - Bits) {1'b0}}, Most} : {1'b0, {(StateW - 1) {1'b1}}};
+      assign over = sum_q[StateW] != sum_q[StateW-1]
+                 || (w8.state_narrow && sum_q[StateW-1:Bits-1] != {(StateW - Bits + 1) {sum_q[StateW]}});
       assign in_map = px == 0 || !w8.last_slot || w8.last_pixel > 4'(px - 1);
-      assign v = !in_map ? StateW'(0) : sum_q > high ? high[StateW-1:0] : sum_q < low ? low[StateW-1:0] : sum_q[StateW-1:0];
-      assign dropped = rounded_q >>> out_q.drop;
+      assign v = !in_map || (w8.state_relu && sum_q[StateW]) ? StateW'(0)
+               : over ? (sum_q[StateW] ? ~high : high) : sum_q[StateW-1:0];
+      // the shift, in parts as in `requant`
+      assign by_8 = rounded_q >>> {out_q.drop[4:3], 3'd0};
+      assign by_2 = $signed(by_8[By2W-1:0]) >>> {out_q.drop[2:1], 1'd0};
+      assign by_1 = $signed(by_2[Bits:0]) >>> out_q.drop[0];
+      assign far = by_8 != (StateW + 2)'($signed(by_8[By2W-1:0])) || by_2 != By2W'($signed(by_2[Bits:0]))
+                || by_1[Bits] != by_1[Bits-1];
 
       always_ff @(posedge clk_i) begin
         sum_q <= (StateW + 1)'(y) + (w7.add ? (StateW + 1)'(short) : (StateW + 1)'(0));
         v_q[(px*Il+lane)*StateW+:StateW] <= v;
         rounded_q <= (StateW + 2)'($signed(kept[(px*Il+lane)*StateW+:StateW]))
                    + (out.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (out.drop - 5'd1));
-        map_data_o[(px*Il+lane)*Bits+:Bits] <= dropped > Most ? Most[Bits-1:0]
-                                             : dropped < ~Most ? ~Most[Bits-1:0] : dropped[Bits-1:0];
+        map_data_o[(px*Il+lane)*Bits+:Bits] <= far ? (rounded_q[StateW+1] ? ~Most : Most) : by_1[Bits-1:0];
       end
     end
 

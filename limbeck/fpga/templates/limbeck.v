@@ -32,7 +32,8 @@ module limbeck (
   accelerator #(
 $parameters
       .Identity($identity),
-      .MapStyle("$style")
+      .MapStyle("$style"),
+      .OffsetStyle("$offset_style")
   ) u_accelerator (
       .aclk(aclk), .aresetn(aresetn),
       .s_axi_awaddr(s_axi_awaddr), .s_axi_awvalid(s_axi_awvalid), .s_axi_awready(s_axi_awready),
