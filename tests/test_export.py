@@ -247,6 +247,8 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
         ({"format": "onnx-int8"}, "needs --data"),
         ({"max_drop": 1.0}, "leave it out"),
         ({"calibration": 0}, "--calibration is 0"),
+        ({"format": "executorch"}, r"must end in \.pte"),
+        ({"format": "executorch", "out": "x.pte", "max_drop": 1.0}, "leave it out|pip install"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(run, tmp_path, settings, message):

@@ -17,7 +17,7 @@ from torch import Tensor
 from limbeck.errors import InputError, first_line
 from limbeck.nets.classifier import Classifier, Lineage
 from limbeck.nets.count import count
-from limbeck.nets.outside import Cost, outside
+from limbeck.nets.outside import Answer, Cost, outside
 
 OPSET = 18  # what torch's exporter writes without converting, and what runtimes have had since 2023
 FORMAT = "1"
@@ -57,10 +57,11 @@ def export(classifier: Classifier, path: Path) -> None:
         raise InputError(f"{classifier.name} can't be written as ONNX: {first_line(error)}") from error
     assert made is not None
     made.save(str(path), external_data=False)
-    _describe(path, _description(classifier))
+    _describe(path, description(classifier))
 
 
-def _description(classifier: Classifier) -> dict[str, str]:
+def description(classifier: Classifier) -> dict[str, str]:
+    """Return what a stranger must know of the net: each value JSON."""
     seen = classifier.input
     table = count(classifier.net, (seen.channels, seen.size, seen.size))
     values = {
@@ -152,7 +153,7 @@ def load(path: str | Path) -> Classifier:
         logits: NDArray[np.float32] = opened.run(None, {"images": images})[0]
         return logits
 
-    made = _described(answer, opened.get_modelmeta().custom_metadata_map, str(path))
+    made = described(answer, opened.get_modelmeta().custom_metadata_map, str(path))
     shape = made.input.channels, made.input.size, made.input.size
     given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in opened.get_inputs()]
     got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in opened.get_outputs()]
@@ -161,8 +162,10 @@ def load(path: str | Path) -> Classifier:
     return made
 
 
-def _described(answer: Any, metadata: dict[str, str], path: str) -> Classifier:  # noqa: ANN401 - outside.Answer
-    """Return the Classifier that the metadata describes; InputError where it doesn't describe one."""
+def described(
+    answer: Answer, metadata: dict[str, str], path: str, *, engine: str = "onnxruntime", kind: str = "ONNX"
+) -> Classifier:
+    """Return the Classifier that a `description` describes; InputError where it doesn't describe one."""
     if metadata.get("limbeck") == "qonnx":
         raise InputError(f"{path} is QONNX, for FINN and hls4ml; give the Program that it was made of")
     if metadata.get("limbeck") != FORMAT or sum(map(len, metadata.values())) > _LIMIT:
@@ -171,7 +174,7 @@ def _described(answer: Any, metadata: dict[str, str], path: str) -> Classifier: 
         known = {key: json.loads(metadata[key]) for key in ("name", "classes", "input", "lineage", "cost")}
         classes, seen, cost = tuple(map(str, known["classes"])), known["input"], known["cost"]
         made = outside(
-            answer, engine="onnxruntime", name=f"ONNX of {known['name']}", classes=classes, size=int(seen["size"]),
+            answer, engine=engine, name=f"{kind} of {known['name']}", classes=classes, size=int(seen["size"]),
             channels=int(seen["channels"]), interpolation=str(seen["interpolation"]),
             crop_pct=float(seen["crop_pct"]), lineage=Lineage(path, data=str(known["lineage"]["data"])),
             cost=Cost(int(cost["parameters"]), int(cost["macs"])),

@@ -1,4 +1,4 @@
-"""limbeck export: a trained classifier as an ONNX file, verified before it has its name."""
+"""limbeck export: a trained classifier as an ONNX or ExecuTorch file, verified before it has its name."""
 
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -29,13 +29,13 @@ _REMEDY = "try --format onnx, or limbeck quantize --train"
 
 @dataclass(frozen=True)
 class Exported:
-    """A verified ONNX file. Shares are in [0, 1]. `difference` is that of QONNX and its Program, or of float ONNX and
+    """A verified file. Shares are in [0, 1]. `difference` is that of QONNX and its Program, or of the float file and
     PyTorch, both in logits."""
 
     model: str
     out: str
     format: str
-    opset: int
+    opset: int | None  # of ONNX
     size: int  # bytes of the file
     images: int  # that both were compared on
     difference: float  # the largest of a logit
@@ -48,8 +48,11 @@ class Exported:
         taken, against = "uint8 [batch, channels, size, size]", "float, onnxruntime against PyTorch"
         if self.format == "qonnx":
             taken, against = "float32 [1, channels, size, size], whole numbers to 255", "QONNX against the Program"
+        if self.format == "executorch":
+            taken, against = "uint8 [1, channels, size, size]", "float, ExecuTorch against PyTorch"
+        opset = "" if self.opset is None else f", opset {self.opset}"
         found = [
-            ("file", f"{self.out}, {self.size:,} bytes, opset {self.opset}"),
+            ("file", f"{self.out}, {self.size:,} bytes{opset}"),
             ("takes", f"images: {taken}, not normalised"),
             ("largest difference", f"{whole} ({against})"),
         ]
@@ -65,7 +68,7 @@ def export(
     model: str,
     *,
     out: str,
-    format: Literal["onnx", "onnx-int8", "qonnx"] = "onnx",
+    format: Literal["onnx", "onnx-int8", "qonnx", "executorch"] = "onnx",
     data: str | None = None,
     calibration: int = 512,
     max_drop: float | None = None,
@@ -75,23 +78,25 @@ def export(
     download: bool = False,
     tell: Tell = runs.silent,
 ) -> Exported:
-    """Write a trained classifier as ONNX: pixels in, logits out, classes and preprocessing in the metadata.
+    """Write a trained classifier for other runtimes: pixels in, logits out, classes and preprocessing in the file.
 
     The file gets its name when onnxruntime has answered as PyTorch does on real images. onnx-int8 is then quantised by
     onnxruntime (QDQ: convolutions and dense layers in 8 bits, scales from training images), and measured on the
     held-out images beside the float net. qonnx is a Program for FINN and hls4ml: its integers, each rounding a Quant
-    node; a run is first lowered to 8 bits, as limbeck quantize does it.
+    node; a run is first lowered to 8 bits, as limbeck quantize does it. executorch is float32 for XNNPACK, one image at
+    a time, and is verified by ExecuTorch's own runtime.
 
     Examples:
         limbeck export runs/s --out s.onnx
         limbeck export runs/s --data photos/ --format onnx-int8 --max-drop 0.5 --out s8.onnx
         limbeck export s.program --data photos/ --format qonnx --out sq.onnx
+        limbeck export runs/s --format executorch --out s.pte
 
     Args:
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH; for qonnx also
             a Program, x.program.
-        out: The file to write, x.onnx.
-        format: onnx is float32; onnx-int8 needs --data, and qonnx does where a run is given.
+        out: The file to write, x.onnx; x.pte for executorch.
+        format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx does where a run is given.
         data: As for teach: images to verify with; by default the built-in digits and noise.
         calibration: Training images to choose scales from, for 8 bits.
         max_drop: Points of top-1 that 8 bits may lose; with more, nothing is written and the exit code is 3.
@@ -102,10 +107,11 @@ def export(
     """
     from limbeck.data.sources import open_source
     from limbeck.integer.graph import pixels
-    from limbeck.nets import onnx, zoo
+    from limbeck.nets import executorch, onnx, zoo
 
-    if not out.endswith(".onnx"):
-        raise InputError(f"--out {out} must end in .onnx, by which limbeck evaluate knows what it is")
+    kind, ending = (executorch, ".pte") if format == "executorch" else (onnx, ".onnx")
+    if not out.endswith(ending):
+        raise InputError(f"--out {out} must end in {ending}, by which limbeck evaluate knows what it is")
     if calibration < 1:
         raise InputError(f"--calibration is {calibration}; it must be at least 1")
     lowered = format == "qonnx" and not model.endswith(".program")
@@ -113,7 +119,7 @@ def export(
         raise InputError(f"--format {format} needs --data: its scales are chosen from training images")
     if model.endswith(".program") and format != "qonnx":
         raise InputError(f"{model} is a Program, which can be exported with --format qonnx alone")
-    onnx.needed(out)
+    kind.needed(out)
     held_out = open_source(data or DIGITS, "val", on_broken=on_broken, download=download)
     if max_drop is not None and (not (format == "onnx-int8" or lowered) or held_out.labels is None):
         raise InputError("--max-drop is for 8 bits made of a run, and data with labels; leave it out")
@@ -133,10 +139,11 @@ def export(
         tell("note", {"text": note})
 
     with runs.replacing(Path(out)) as path:
-        onnx.export(net, path)
-        tell("note", {"text": f"traced {net.name}"})
         images = pixels(net, sample(net, held_out, VERIFIED, workers))
-        difference, largest = verify(net, path, images if data else _with_noise(images))
+        images = images if data else _with_noise(images)
+        kind.export(net, path)
+        difference, largest = verify(net, kind.load(path), images)
+        tell("note", {"text": f"traced {net.name}"})
         found = None
         if format == "onnx-int8":
             source = open_source(str(data), "train", labelled=False, on_broken=on_broken, download=download)
@@ -145,7 +152,7 @@ def export(
             found = _measured(net, path, held_out, batch, workers, tell)
             check_drop(found, max_drop, _REMEDY)
     size = Path(out).stat().st_size
-    return Exported(model, out, format, onnx.OPSET, size, len(images), difference, largest, found)
+    return Exported(model, out, format, kind.OPSET, size, len(images), difference, largest, found)
 
 
 def _qonnx(model: str, out: str, source: "Source", noise: bool, workers: int | None) -> Exported:
@@ -192,14 +199,12 @@ def _with_noise(images: "Tensor") -> "Tensor":
     return torch.cat([images[: len(images) // 2], noise[len(images) // 2 :]])
 
 
-def verify(net: "Classifier", path: Path, images: "Tensor") -> tuple[float, float]:
-    """Return how far a logit of the file is from the net's, and how large one is, on uint8 `images` as the file takes
-    them. VerificationError where that is further than TOLERANCE."""
+def verify(net: "Classifier", other: "Classifier", images: "Tensor") -> tuple[float, float]:
+    """Return how far a logit of `other`, a file loaded, is from the net's, and how large one is, on uint8 `images` as
+    the file takes them. VerificationError where that is further than TOLERANCE."""
     import torch
 
-    from limbeck.nets import onnx
-
-    other, difference, largest = onnx.load(path), 0.0, 0.0
+    difference, largest = 0.0, 0.0
     for part in torch.split(images, _BATCH):
         with torch.inference_mode():
             expected, found = net(part), other(part)
@@ -209,8 +214,8 @@ def verify(net: "Classifier", path: Path, images: "Tensor") -> tuple[float, floa
         largest = max(largest, float(expected.abs().max()))
     if difference > TOLERANCE * largest:
         raise VerificationError(
-            f"onnxruntime's logits differ from PyTorch's by up to {difference:.3g} where they reach {largest:.3g}; the "
-            f"limit is {TOLERANCE:g} of that, so nothing was written"
+            f"{other.net.engine}'s logits differ from PyTorch's by up to {difference:.3g} where they reach "
+            f"{largest:.3g}; the limit is {TOLERANCE:g} of that, so nothing was written"
         )
     return difference, largest
 

@@ -1,4 +1,4 @@
-"""Any classifier that a verb can ask: a run, a tag, a file of weights, a Program, an ONNX file, a Design simulated."""
+"""Any classifier that a verb can ask: a run, a tag, weights, a Program, an ONNX or ExecuTorch file, a Design."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def load_model(spec: str) -> "Classifier":
-    """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a Design's folder
-    simulated by Verilator, else as zoo.load has it. InputError where it can't be used."""
+    """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a .pte file by
+    ExecuTorch, a Design's folder simulated by Verilator, else as zoo.load has it. InputError where it can't be used."""
     if is_design(spec):
         return _design(Path(spec))
     if spec.endswith(".program"):
@@ -26,6 +26,10 @@ def load_model(spec: str) -> "Classifier":
         from limbeck.nets import onnx
 
         return onnx.load(spec)
+    if spec.endswith(".pte"):
+        from limbeck.nets import executorch
+
+        return executorch.load(spec)
     from limbeck.nets import zoo
 
     return zoo.load(spec)
