@@ -41,6 +41,9 @@ VERBS = {
     "doctor": "say what is installed here, what is missing, and what brings it",
     "info": "show a net layer by layer: parameters, MACs, bytes",
 }
+# Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
+# make training on a busy machine many times slower (benchmarks/busy.py).
+SPINS = "2000"
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
 
 Examples:
@@ -68,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted, 141 the reader
     of stdout or stderr has gone."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         code = _answer(arguments)
         sys.stdout.flush()
