@@ -1,11 +1,14 @@
-"""What do power-of-two activation scales cost at 8 bits? Less than the range that they leave unused.
+"""What do power-of-two activation scales cost at 8 bits? By themselves nothing: where a flat background rounds does.
 
     OMP_NUM_THREADS=1 python benchmarks/octaves.py --run runs/dsodenet20-0 --images 2000
 
 Weights of 8 bits, a scale a channel; activations of 8 bits; scales of maps from 512 training images. Each row changes
 the scales of maps alone: powers of two above, nearest or below what calibration chose; the same with octaves to spare,
-each of which is a bit less; one power of two for all 8-bit maps, the largest of them fitting. Prints one table and,
-last, one JSON line.
+each of which is a bit less; one power of two for all 8-bit maps, the largest of them fitting; and all scales enlarged
+by the same part of an octave. Beside top-1 stands the error of the first block's map on 64 training images: signal to
+noise, and what share of the error is where all pixels around are black, and of that, what share is the same at all
+these places. --noise adds up to so many levels to every pixel, calibration's too. Prints one table and, last, one JSON
+line.
 """
 
 import argparse
@@ -15,11 +18,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from limbeck.data.sources import open_source
-from limbeck.integer.graph import FloatLayer, pixels
+from limbeck.integer.graph import FloatLayer, centred, evaluate, extract, pixels
 from limbeck.integer.lower import lower
-from limbeck.integer.program import predict
+from limbeck.integer.program import Program, predict, trace
 from limbeck.integer.qat import QuantisedNet, prepare_qat
 from limbeck.integer.scales import Plan, Scale, incoming
 from limbeck.nets import zoo
@@ -35,32 +39,72 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--noise", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     net = zoo.load(given.run).eval()
     source = balanced(open_source(given.data, "val"), given.images, 0)
     labels = torch.as_tensor(source.labels)
+    images = noisy(source.pixels, given.noise)
+    clean = sample(net, open_source(given.data, "train"), 512, 0)
+    seen = noisy(clean, given.noise)
     with torch.inference_mode():
-        whole = top1(net(source.pixels).argmax(1), labels)
-    ready = pixels(net, source.pixels).numpy()
-    seen = sample(net, open_source(given.data, "train"), 512, 0)
-    print(
-        f"float: {whole:.2f}% of {len(labels)} images\n| activation scales | lost, 16-bit states | lost, 8-bit states |"
-    )
-    print("|---|---:|---:|")
+        whole = top1(net(images).argmax(1), labels)
+    ready = pixels(net, images).numpy()
+    first = First(net, seen[:64], clean[:64])
+    print(f"float: {whole:.2f}% of {len(labels)} images; black around: {100 * first.black_share:.0f}% of places")
+    print("| activation scales | lost, 16-bit states | lost, 8-bit states | error, dB | in black | of that the same |")
+    print("|---|---:|---:|---:|---:|---:|")
     found: dict[str, list[float]] = {}
     students = [prepare_qat(net, seen, state_bits=bits, ranges="minmax") for bits in (16, 8)]
     for name, choose in choices().items():
+        errors = []
         for student in students:
             quantised = student.net
             assert isinstance(quantised, QuantisedNet)
             before = quantised.plan
-            quantised.plan = with_scales(before, quantised.layers(), choose(before))
-            said = torch.from_numpy(predict(lower(student, seen), ready))
+            quantised.plan = plan = with_scales(before, quantised.layers(), choose(before))
+            program = lower(student, seen)
             quantised.plan = before
-            found.setdefault(name, []).append(whole - top1(said, labels))
-        print(f"| {name} | " + " | ".join(f"{lost:+.2f}" for lost in found[name]) + " |", flush=True)
+            found.setdefault(name, []).append(whole - top1(torch.from_numpy(predict(program, ready)), labels))
+            errors.append(first.error(program, plan))
+        ratio, black, same = errors[0]
+        lost = " | ".join(f"{lost:+.2f}" for lost in found[name])
+        print(f"| {name} | {lost} | {ratio:.1f} | {100 * black:.0f}% | {100 * same:.0f}% |", flush=True)
+        found[name] += errors[0]
     print("--result " + json.dumps(found))
+
+
+def noisy(images: Tensor, levels: int) -> Tensor:
+    more = torch.randint(0, levels + 1, images.shape, generator=torch.Generator().manual_seed(0))
+    return (images.int() + more).clamp(0, 255).to(torch.uint8)
+
+
+class First:
+    """The first block's map in the float net, on some images, and where all pixels around are black in clean ones."""
+
+    def __init__(self, net: zoo.Classifier, images: Tensor, clean: Tensor) -> None:
+        self.images = pixels(net, images)
+        layers, floats = extract(net), dict[str, Tensor]()
+        with torch.no_grad():
+            evaluate(layers, centred(layers, self.images), floats.__setitem__)
+        self.path = layers[1].name
+        self.name = [name for name in floats if name.partition("[")[0] == self.path][-1]  # after its last step
+        self.whole = floats[self.name].double()
+        black = pixels(net, clean).amax(1, keepdim=True) == 0
+        near = torch.nn.functional.avg_pool2d(black.double(), 7, 1, 3, count_include_pad=False)
+        self.black = (near == 1).expand_as(self.whole)
+        self.black_share = float(self.black.double().mean())
+
+    def error(self, program: Program, plan: Plan) -> list[float]:
+        """Return the signal-to-noise ratio in dB, the share of the error in the black, and what of that is constant."""
+        ints = next(ints for name, ints in trace(program, self.images.numpy()) if name == self.name)
+        off = torch.from_numpy(ints).double() * plan.scales[self.path][0] - self.whole
+        inside = (off.square() * self.black).sum()
+        places = self.black.sum((0, 2, 3))
+        constant = ((off * self.black).sum((0, 2, 3)).square() / places).sum()
+        ratio = 10 * torch.log10(self.whole.square().sum() / off.square().sum())
+        return [float(ratio), float(inside / off.square().sum()), float(constant / inside)]
 
 
 def top1(said: torch.Tensor, labels: torch.Tensor) -> float:
@@ -84,7 +128,9 @@ def choices() -> dict[str, Callable[[Plan], Scales]]:
             )
             for spare in (1, 2, 3)
         },
+        "a power of two above, but for the first depthwise map": but_for_first,
         "one power of two for all": one_grid,
+        **{f"all larger by {i}/8 of an octave": (lambda plan, i=i: larger(plan, 2.0 ** (i / 8))) for i in range(8)},
     }
 
 
@@ -95,6 +141,16 @@ def powers(plan: Plan, whole: Callable[[float], int], spare: int = 0) -> Scales:
         path: (2.0 ** (whole(math.log2(max(scale))) + (spare if is_inner(plan, path, scale, states) else 0)),)
         for path, scale in plan.scales.items()
     }
+
+
+def but_for_first(plan: Plan) -> Scales:
+    first = next(path for path in plan.scales if path.endswith("depthwise"))
+    return powers(plan, math.ceil) | {first: plan.scales[first]}
+
+
+def larger(plan: Plan, by: float) -> Scales:
+    """Return one scale a map, all larger than need be."""
+    return {path: (max(scale) * by,) for path, scale in plan.scales.items()}
 
 
 def is_inner(plan: Plan, path: str, scale: Scale, states: set[Scale]) -> bool:
