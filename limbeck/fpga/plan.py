@@ -265,6 +265,8 @@ def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
     wide, depths = widths(found), found.schedule.depths
     for name in ("kernel", "table", "mult"):
         yield wide[name], depth_for(depths[name])
+    if pooled := max((op.kept.slots * op.kept.words for op in found.schedule.ops if op.work.pool), default=0):
+        yield wide["state"], depth_for(pooled)
     if not found.offset_urams:
         yield wide["offset"], depth_for(depths["offset"])
     if not found.urams:

@@ -23,6 +23,7 @@ module back #(
   logic busy_q, parity_q, active, period_end, group_end, slot_last, slot_end, next;
   // ends are known a cycle before, but for the first cycle, group and slot of an op: there its memory tells
   logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
+  logic one, last_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups
   logic [11:0] cycle_q;
   logic [ 7:0] group_q;
   logic [23:0] slot_q;
@@ -36,17 +37,20 @@ module back #(
   /* verilator lint_on UNUSEDSIGNAL */
   assign loaded = wdata_i;
 
-  fetch #(.Width(OpW + 3), .Depth(Ops)) u_fetch (
+  fetch #(.Width(OpW + 4), .Depth(Ops)) u_fetch (
       .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i,
-      .wdata_i({loaded.period == 12'd0, loaded.out_groups == 8'd0, loaded.slots == 24'd0, wdata_i}),
-      .op_o({one_cycle, one_group, one_slot, op}), .ready_o(ready)
+      .wdata_i({loaded.period == 12'd0 && loaded.out_groups == 8'd0, loaded.period == 12'd0, loaded.out_groups == 8'd0,
+                loaded.slots == 24'd0, wdata_i}),
+      .op_o({one, one_cycle, one_group, one_slot, op}), .ready_o(ready)
   );
 
   assign active = busy_q && cycle_q <= op.groups;
   assign period_end = begin_q ? one_cycle : cycle_last_q;
   assign group_end = begin_q ? one_group : group_last_q;
   assign slot_last = first_slot_q ? one_slot : slot_last_q;
-  assign slot_end = busy_q && period_end && group_end;
+  assign slot_end = busy_q && (begin_q ? one : last_q);
+  assign cycle_last = period_end ? one_cycle : cycle_q + 12'd1 == op.period;
+  assign group_last = period_end ? group_q + 8'd1 == op.out_groups : group_end;
   assign next = slot_end && slot_last;
   assign done_o = !busy_q || slot_end;
 
@@ -68,8 +72,9 @@ module back #(
     end
 
     begin_q <= slot_i;
-    cycle_last_q <= period_end ? one_cycle : cycle_q + 12'd1 == op.period;
-    group_last_q <= period_end ? group_q + 8'd1 == op.out_groups : group_end;
+    cycle_last_q <= cycle_last;
+    group_last_q <= group_last;
+    last_q <= cycle_last && group_last;
 
     if (slot_i) begin
       cycle_q <= '0;

@@ -23,6 +23,7 @@ module depthwise #(
       logic signed [AccW-1:0] low [0:2];
       /* verilator lint_off UNUSEDSIGNAL */  // a pixel may be alone
       logic signed [AccW-1:0] high [0:2];
+      logic [2:0] carry;  // of high: each is added by an addition that is there anyway
       /* verilator lint_on UNUSEDSIGNAL */
 
       for (genvar row = 0; row < 3; row++) begin : gen_row
@@ -30,7 +31,6 @@ module depthwise #(
         logic [3*Bits-1:0] w;
         /* verilator lint_off UNUSEDSIGNAL */  // AccW bits hold the sum
         logic signed [47:0] p;
-        logic signed [29:0] upper;
         /* verilator lint_on UNUSEDSIGNAL */
 
         for (genvar column = 0; column < 3; column++) begin : gen_column
@@ -46,19 +46,31 @@ module depthwise #(
         end
 
         mac_chain #(.Taps(3), .Skew(1), .Bits(Bits)) u_chain (.clk_i, .a_i(a), .w_i(w), .p_o(p));
-        assign upper = p[47:18] + {29'b0, p[17]};
         assign low[row] = Share == 2 ? AccW'($signed(p[17:0])) : AccW'(p);
-        assign high[row] = AccW'(upper);
+        assign high[row] = AccW'($signed(p[47:18]));
+        assign carry[row] = p[17];
       end
 
       for (genvar side = 0; side < (Two ? 2 : 1); side++) begin : gen_side
         logic signed [AccW-1:0] acc_q;
+        logic carry_q;
+        /* verilator lint_off UNUSEDSIGNAL */  // the lowest bits only carry
+        (* keep *) logic [AccW:0] two;  // two additions in a row take fewer LUTs than one of three terms
+        logic [AccW:0] three;
+        /* verilator lint_on UNUSEDSIGNAL */
+        if (side == 0) begin : gen_low
+          assign two = {low[0] + low[1], 1'b0};
+          assign three = {two[AccW:1] + low[2], 1'b0};
+        end else begin : gen_high
+          assign two = {high[0], 1'b1} + {high[1], carry[0]};
+          assign three = {two[AccW:1], 1'b1} + {high[2], carry[1]};
+        end
         always_ff @(posedge clk_i) begin
-          if (side == 0) acc_q <= low[0] + low[1] + low[2];
-          else acc_q <= high[0] + high[1] + high[2];
+          acc_q <= three[AccW:1];
+          carry_q <= side == 1 && carry[2];
         end
         requant #(.AccW(AccW), .OutW(Bits), .NarrowW(Bits)) u_requant (
-            .clk_i, .acc_i(acc_q), .offset_i(table_i[lane*(AccW+16)+:AccW]),
+            .clk_i, .acc_i(acc_q), .carry_i(carry_q), .offset_i(table_i[lane*(AccW+16)+:AccW]),
             .mult_i(table_i[lane*(AccW+16)+AccW+:16]), .shift_less_1_i, .relu_i, .narrow_i(1'b1),
             .y_o(y_o[((Share*pair+side)*Il+lane)*Bits+:Bits])
         );

@@ -43,7 +43,7 @@ module front #(
     output logic [  XAddrW:0] xaddr_o
 );
   `include "ops.svh"
-  typedef enum logic [1:0] {Wait, Before, Emit} phase_e;
+  typedef enum logic [3:0] {Wait = 4'd1, Before = 4'd2, Emit = 4'd4, Done = 4'd8} phase_e;  // idle: Wait
 
   front_op_t op;
   logic next, ready;
@@ -53,7 +53,7 @@ module front #(
   );
 
   phase_e phase_q;
-  logic busy_q, done_q, parity_q, half_q;
+  logic busy_q, parity_q, half_q;
   logic [15:0] wait_q;
   logic [ 7:0] group_q;
   logic [ 4:0] tap_q;
@@ -63,21 +63,21 @@ module front #(
   logic [11:0] read_row_q;
   logic [ 1:0] bank_q;
   logic [15:0] row_place_q, place_q;          // of the row's first word, of this slot's
-  logic tap_last_q, group_last_q, slot_last_q, row_last_q, word_last_q;  // whether the counts are at their ends
-  logic reading, tap_end, pass_end, finished, advance, last_slot, begin_image;
+  logic tap_last_q, group_last_q, slot_last_q, word_last_q, last_slot_q;  // whether the counts are at their ends
+  logic waiting, leading, emitting, done, reading, tap_end, pass_end, finished, advance, begin_image;
   logic [12:0] row_words;
   logic [15:0] here, group_addr, first, next_row;
   logic first_row, last_row;
 
-  assign reading = busy_q && !done_q && phase_q != Wait;
-  assign tap_end = phase_q == Before || tap_last_q;
+  assign {done, emitting, leading, waiting} = phase_q;
+  assign reading = leading || emitting;
+  assign tap_end = leading || tap_last_q;
   assign pass_end = reading && tap_end && group_last_q;
-  assign finished = busy_q && (done_q || (phase_q == Emit && pass_end));
+  assign finished = done || (emitting && tap_last_q && group_last_q);
   assign advance = (finished || !busy_q) && back_done_i;
-  assign last_slot = slot_last_q && row_last_q;
   assign row_words = op.stride_2 && !op.stem ? {op.slots, 1'b1} : {1'b0, op.slots};
-  assign next = advance && busy_q && last_slot;
-  assign begin_image = advance && run_i && startable_i && (busy_q ? next && op.final_op : ready);
+  assign next = advance && busy_q && last_slot_q;
+  assign begin_image = advance && run_i && startable_i && (busy_q ? last_slot_q && op.final_op : ready);
   assign slot_o = advance && busy_q;
   assign start_o = begin_image;
   assign release_o = next && op.image;
@@ -102,37 +102,37 @@ module front #(
     end
 
     if (advance) begin
-      done_q <= 1'b0;
       wait_q <= '0;
       group_q <= '0;
       x_q <= '0;
-      phase_q <= (!busy_q || last_slot) ? Wait : op.stride_2 && !op.stem ? Before : Emit;
+      phase_q <= (!busy_q || last_slot_q) ? Wait : op.stride_2 && !op.stem ? Before : Emit;
       tap_q <= op.tap_first;
       tap_last_q <= op.tap_first == op.tap_last;
       group_last_q <= op.groups == 8'd0;
-      if (!busy_q || last_slot) begin
+      if (!busy_q || last_slot_q) begin
         slot_q <= '0;
         row_q <= '0;
       end else if (slot_last_q) begin
         slot_q <= '0;
         slot_last_q <= op.slots == 12'd0;
         row_q <= row_q + 12'd1;
-        row_last_q <= row_q + 12'd1 == op.rows;
+        last_slot_q <= op.slots == 12'd0 && row_q + 12'd1 == op.rows;
       end else begin
         slot_q <= slot_q + 12'd1;
         slot_last_q <= slot_q + 12'd1 == op.slots;
+        last_slot_q <= slot_q + 12'd1 == op.slots && row_q == op.rows;
       end
-    end else if (busy_q && !done_q) begin
-      if (phase_q == Wait) begin  // the op is new
+    end else if (busy_q && !done) begin
+      if (waiting) begin  // the op is new
         wait_q <= wait_q + 16'd1;
         tap_q <= op.tap_first;
         tap_last_q <= op.tap_first == op.tap_last;
         group_last_q <= op.groups == 8'd0;
         slot_last_q <= op.slots == 12'd0;
-        row_last_q <= op.rows == 12'd0;
+        last_slot_q <= op.slots == 12'd0 && op.rows == 12'd0;
         if (wait_q == op.gap) phase_q <= Before;
       end else begin
-        if (phase_q == Emit) x_q <= x_q + XAddrW'(1);
+        if (emitting) x_q <= x_q + XAddrW'(1);
         tap_q <= tap_end ? op.tap_first : tap_q + 5'd1;
         tap_last_q <= tap_end ? op.tap_first == (op.stem && group_q == 8'd1 ? 5'(StemTaps - 1) : op.tap_last)
                               : tap_q + 5'd1 == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
@@ -141,18 +141,17 @@ module front #(
           group_last_q <= group_last_q ? op.groups == 8'd0 : group_q + 8'd1 == op.groups;
         end
         if (pass_end) begin
-          if (phase_q == Emit) done_q <= 1'b1;
-          phase_q <= Emit;
+          phase_q <= emitting ? Done : Emit;
         end
       end
     end
 
     // where the next words are
-    if (advance && (!busy_q || last_slot)) begin
+    if (advance && (!busy_q || last_slot_q)) begin
       read_row_q <= '0;
       bank_q <= '0;
       word_q <= '0;
-    end else if (phase_q == Wait) begin
+    end else if (waiting) begin
       bank_q <= op.stem ? 2'd1 : 2'd0;
       row_place_q <= first;
       place_q <= first;
@@ -201,7 +200,7 @@ module front #(
     table_o <= op.table_base + 16'(group_q);
     shift_less_1_o <= op.shift_less_1;
     relu_o <= op.relu;
-    emit_o <= reading && phase_q == Emit;
+    emit_o <= emitting;
     xaddr_o <= {parity_q, x_q};
   end
 

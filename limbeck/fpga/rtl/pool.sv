@@ -30,13 +30,13 @@ module pool #(
 
   (* ram_style = "distributed" *) logic [Half*PixelW-1:0] halves [0:Words-1];
   (* ram_style = "distributed" *) logic [PixelW-1:0] edges [0:Words-1];
-  (* ram_style = "distributed" *) logic [Px*PixelW-1:0] rows [0:Depth-1];
+  (* ram_style = "block" *) logic [Px*PixelW-1:0] rows [0:Depth-1];
   logic [WordsW-1:0] word;
   logic [Half*PixelW-1:0] row_half, half, row_half_q;
   logic [PixelW-1:0] edge_pixel;
-  logic [Px*PixelW-1:0] row_word, above_q, largest, kept;
+  logic [Px*PixelW-1:0] row_word, rows_q, kept_q, above, largest, kept;
   logic [DepthW-1:0] place_q;
-  logic valid_q, first_row_q, odd_row_q;
+  logic valid_q, first_row_q, odd_row_q, written_q;
 
   function automatic [StateW-1:0] larger(input logic [StateW-1:0] a, input logic [StateW-1:0] b);
     larger = a > b ? a : b;
@@ -46,6 +46,7 @@ module pool #(
   assign half = halves[word];
   assign edge_pixel = first_slot_i ? '0 : edges[word];
   assign kept = odd_row_q ? row_word : largest;
+  assign above = written_q ? kept_q : rows_q;
 
   for (genvar lane = 0; lane < Lanes; lane++) begin : gen_lane
     if (Px == 1) begin : gen_one  // the first two of three pixels, then all three
@@ -81,7 +82,7 @@ module pool #(
   end
   for (genvar i = 0; i < Px * Lanes; i++) begin : gen_largest
     assign largest[i*StateW+:StateW] =
-        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above_q[i*StateW+:StateW]);
+        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above[i*StateW+:StateW]);
   end
 
   always_ff @(posedge clk_i) begin
@@ -95,7 +96,9 @@ module pool #(
     first_row_q <= first_row_i;
     odd_row_q <= odd_row_i;
     if (valid_q) rows[place_q] <= kept;
-    above_q <= valid_q && place_q == place_i[DepthW-1:0] ? kept : rows[place_i[DepthW-1:0]];  // it may be written now
+    rows_q <= rows[place_i[DepthW-1:0]];
+    written_q <= valid_q && place_q == place_i[DepthW-1:0];  // in the cycle of its reading
+    kept_q <= kept;
     y_o <= largest;
   end
 endmodule : pool

@@ -1,4 +1,5 @@
-// y = saturate(((acc + offset) * mult / 2**(shift_less_1 + 1)), rounded half up), five cycles later (numerics.md §3).
+// y = saturate(((acc + carry + offset) * mult / 2**(shift_less_1 + 1)), rounded half up), five cycles later
+// (numerics.md §3).
 // shift_less_1_i and what follows it belong to acc_i of three cycles before, relu_i and narrow_i to that of four.
 module requant #(
     parameter int AccW = 24,
@@ -7,6 +8,7 @@ module requant #(
 ) (
     input  logic                   clk_i,
     input  logic signed [AccW-1:0] acc_i,
+    input  logic                   carry_i,
     input  logic signed [AccW-1:0] offset_i,
     input  logic        [    15:0] mult_i,
     input  logic        [     5:0] shift_less_1_i,
@@ -18,15 +20,20 @@ module requant #(
   localparam int By4W = ProdW < OutW + 16 ? ProdW : OutW + 16;  // what shifts by up to 15 can bring to the result
   localparam int By1W = ProdW < OutW + 4 ? ProdW : OutW + 4;
 
+  /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
+  logic [AccW:0] sums;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic signed [AccW-1:0] sum;
   logic signed [ProdW-1:0] product, by_16;
   logic signed [By4W-1:0] by_4;
   logic signed [By1W-1:0] by_1;
   logic signed [OutW:0] shifted_q, rounded;
   logic [OutW-1:0] high;
-  logic far_q, negative_q, over;
+  logic [2:0] far_q;
+  logic negative_q, over;
 
-  assign sum = acc_i + offset_i;
+  assign sums = {acc_i, 1'b1} + {offset_i, carry_i};
+  assign sum = sums[AccW:1];
   if (AccW <= 27) begin : gen_one_dsp
     /* verilator lint_off UNUSEDSIGNAL */  // the product has fewer bits
     logic signed [47:0] p;
@@ -54,14 +61,14 @@ module requant #(
   assign by_1 = $signed(by_4[By1W-1:0]) >>> shift_less_1_i[1:0];
 
   assign rounded = $signed({shifted_q[OutW], shifted_q[OutW:1]}) + $signed({{OutW{1'b0}}, shifted_q[0]});
-  assign over = far_q || rounded[OutW] != rounded[OutW-1]
+  assign over = far_q != 3'd0 || rounded[OutW] != rounded[OutW-1]
               || (narrow_i && rounded[OutW-1:NarrowW-1] != {(OutW-NarrowW+1){rounded[OutW]}});
   assign high = (OutW'(1) << (narrow_i ? NarrowW - 1 : OutW - 1)) - OutW'(1);
 
   always_ff @(posedge clk_i) begin
     shifted_q <= by_1[OutW:0];
-    far_q <= by_16 != ProdW'($signed(by_16[By4W-1:0])) || by_4 != By4W'($signed(by_4[By1W-1:0]))
-          || by_1 != By1W'($signed(by_1[OutW:0]));
+    far_q <= {by_16 != ProdW'($signed(by_16[By4W-1:0])), by_4 != By4W'($signed(by_4[By1W-1:0])),
+              by_1 != By1W'($signed(by_1[OutW:0]))};
     negative_q <= product[ProdW-1];
     if (negative_q && relu_i) y_o <= '0;
     else if (over) y_o <= negative_q ? ~high : high;

@@ -338,7 +338,7 @@ module result #(
                     : w2.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
                     : offsets[(Il+lane)*AccW+:AccW];
       requant #(.AccW(AccW), .OutW(StateW), .NarrowW(Bits)) u_requant (
-          .clk_i, .acc_i(acc), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(w5.shift_less_1),
+          .clk_i, .acc_i(acc), .carry_i(1'b0), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(w5.shift_less_1),
           .relu_i(w6.relu), .narrow_i(w6.narrow), .y_o(y)
       );
 
