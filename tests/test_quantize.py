@@ -64,7 +64,10 @@ def test_every_layer_that_rounds_has_a_row(run, tmp_path):
     assert "% saturated" in rows["stem.conv"]
     noisiest = min(done.layers, key=lambda layer: layer.own_snr)
     assert rows["noisiest layer"].startswith(noisiest.path)
+    assert rows["noisiest layer"].endswith("--wide makes it 16 bits")
     json.dumps(done.to_json(), allow_nan=False)
+    sixteen = quantize(run, data=DIGITS, out=str(tmp_path / "y.program"), bits="16", calibration=64)
+    assert dict(sixteen.rows())["noisiest layer"].endswith(" dB"), "it has 16 bits already"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """limbeck quantize: a trained classifier as a Program, 4 to 16 bits, measured beside the float net."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,13 +51,15 @@ class Quantised:
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value): layer by layer, then the whole."""
         noisiest = min(self.layers, key=lambda layer: layer.own_snr)
+        narrow = any(int(bits) < 16 for bits in re.findall(r"\d+", noisiest.formats))
+        remedy = "; --wide makes it 16 bits" if narrow else ""
         return [
             *((layer.path, _shown(layer)) for layer in self.layers),
             ("program", f"{self.out}, {self.size:,} bytes"),
             ("weights and tables", f"{self.stored:,} bytes on a device, each weight in its bits"),
             *rows(Compared(self.images, self.float_top1, self.top1, self.agreement), "integer"),
             ("accumulators", f"{self.accumulator_bits} bits at most, proved from the weights"),
-            ("noisiest layer", f"{noisiest.path}, {noisiest.own_snr:.1f} dB; --wide makes it 16 bits"),
+            ("noisiest layer", f"{noisiest.path}, {noisiest.own_snr:.1f} dB{remedy}"),
         ]
 
     def to_json(self) -> dict[str, Any]:
