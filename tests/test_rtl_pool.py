@@ -10,19 +10,20 @@ module bench;
   logic [39:0] control [0:{count}-1];
   logic [{width}-1:0] values [0:{count}-1];
   logic [{width}-1:0] v, y;
-  logic [39:0] c;
+  logic [39:0] c, after;
   logic [1:0] keep = 0;
   pool #(.Px({px}), .Lanes(2), .StateW(16), .Words({words}), .Depth({depth})) dut (
-      .clk_i(clk), .v_i(v), .word_i(c[7:0]), .place_i(c[23:8]), .valid_i(c[24]), .first_slot_i(c[25]),
+      .clk_i(clk), .v_i(v), .word_i(c[7:0]), .place_i(after[23:8]), .valid_i(c[24]), .first_slot_i(c[25]),
       .last_slot_i(c[26]), .odd_slot_i(c[27]), .first_row_i(c[28]), .odd_row_i(c[29]), .last_pixel_i(c[35:32]), .y_o(y)
   );
   initial begin
     $readmemh("vectors.mem", control);
     $readmemh("values.mem", values);
-    for (int i = 0; i < {count} + 2; i++) begin
+    for (int i = -1; i < {count} + 2; i++) begin
       if (keep[1]) $display("%h", y);
-      c = i < {count} ? control[i] : 40'b0;
-      v = i < {count} ? values[i] : 0;
+      c = i >= 0 && i < {count} ? control[i] : 40'b0;
+      after = i + 1 < {count} ? control[i+1] : 40'b0;
+      v = i >= 0 && i < {count} ? values[i] : 0;
       keep = {{keep[0], c[30]}};
       #1 clk = 1;
       #1 clk = 0;
@@ -69,6 +70,7 @@ def by_words(x, px):
         (2, (2, 1, 1)),
         (1, (2, 9, 1)),
         (2, (2, 9, 2)),
+        (2, (4, 9, 2)),
     ],  # a word a row: each row's maxima are read as those before are written
 )
 def test_a_pool_keeps_the_largest_of_each_window(tmp_path, px, shape):

@@ -24,9 +24,9 @@ module back #(
   // ends are known a cycle before, but for the first cycle, group and slot of an op: there its memory tells
   logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
   logic one, last_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups
-  logic [11:0] cycle_q;
-  logic [ 7:0] group_q;
-  logic [23:0] slot_q;
+  logic [11:0] cycle_q, next_cycle_q;
+  logic [ 7:0] next_group_q;
+  logic [23:0] next_slot_q;
   logic [15:0] weight_q;
   /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
   logic ready;
@@ -49,8 +49,8 @@ module back #(
   assign group_end = begin_q ? one_group : group_last_q;
   assign slot_last = first_slot_q ? one_slot : slot_last_q;
   assign slot_end = busy_q && (begin_q ? one : last_q);
-  assign cycle_last = period_end ? one_cycle : cycle_q + 12'd1 == op.period;
-  assign group_last = period_end ? group_q + 8'd1 == op.out_groups : group_end;
+  assign cycle_last = period_end ? one_cycle : next_cycle_q == op.period;
+  assign group_last = period_end ? next_group_q == op.out_groups : group_end;
   assign next = slot_end && slot_last;
   assign done_o = !busy_q || slot_end;
 
@@ -58,16 +58,16 @@ module back #(
     if (!run_i) begin
       busy_q <= 1'b0;
       parity_q <= 1'b1;
-      slot_q <= '0;
+      next_slot_q <= 24'd1;
       first_slot_q <= 1'b1;
     end else begin
       if (slot_i) busy_q <= 1'b1;
       else if (slot_end) busy_q <= 1'b0;
       if (slot_i) parity_q <= !parity_q;
       if (slot_end) begin
-        slot_q <= slot_last ? 24'd0 : slot_q + 24'd1;
+        next_slot_q <= slot_last ? 24'd1 : next_slot_q + 24'd1;
         first_slot_q <= slot_last;
-        slot_last_q <= slot_q + 24'd1 == op.slots;
+        slot_last_q <= next_slot_q == op.slots;
       end
     end
 
@@ -78,11 +78,13 @@ module back #(
 
     if (slot_i) begin
       cycle_q <= '0;
-      group_q <= '0;
+      next_cycle_q <= 12'd1;
+      next_group_q <= 8'd1;
       weight_q <= '0;
     end else if (busy_q) begin
-      cycle_q <= period_end ? 12'd0 : cycle_q + 12'd1;
-      if (period_end) group_q <= group_q + 8'd1;
+      cycle_q <= period_end ? 12'd0 : next_cycle_q;
+      next_cycle_q <= period_end ? 12'd1 : next_cycle_q + 12'd1;
+      if (period_end) next_group_q <= next_group_q + 8'd1;
       if (active) weight_q <= weight_q + 16'd1;
     end
 

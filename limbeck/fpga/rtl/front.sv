@@ -58,15 +58,19 @@ module front #(
   logic [ 7:0] group_q;
   logic [ 4:0] tap_q;
   logic [XAddrW-1:0] x_q;
-  logic [11:0] slot_q, row_q;                 // of the output
-  logic [12:0] word_q;                        // of the row that is read
+  logic [11:0] next_slot_q, next_row_q;       // of the output
+  logic [12:0] next_word_q;                   // of the row that is read
   logic [11:0] read_row_q;
   logic [ 1:0] bank_q;
   logic [15:0] row_place_q, place_q;          // of the row's first word, of this slot's
-  logic tap_last_q, group_last_q, slot_last_q, word_last_q, last_slot_q;  // whether the counts are at their ends
+  logic tap_last_q, group_last_q, slot_last_q, row_last_q, word_last_q, last_slot_q;  // whether the counts are at their ends
   logic waiting, leading, emitting, done, reading, tap_end, pass_end, finished, advance, begin_image;
   logic [12:0] row_words;
-  logic [15:0] here, group_addr, first, next_row;
+  logic [15:0] here, step, first, next_row;
+  /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
+  logic [16:0] sum;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic back_a_row;
   logic first_row, last_row;
 
   assign {done, emitting, leading, waiting} = phase_q;
@@ -84,8 +88,10 @@ module front #(
   assign busy_o = busy_q;
   assign first_row = read_row_q == 12'd0;
   assign last_row = read_row_q == op.rows;
-  assign group_addr = !op.stem ? 16'(group_q) : group_q == 8'd0 ? -op.pitch : group_q == 8'd1 ? 16'd0 : op.pitch;
-  assign here = place_q + group_addr;
+  assign back_a_row = op.stem && group_q == 8'd0;
+  assign step = !op.stem ? 16'(group_q) : group_q == 8'd0 ? ~op.pitch : group_q == 8'd1 ? 16'd0 : op.pitch;
+  assign sum = {place_q, 1'b1} + {step, back_a_row};
+  assign here = sum[16:1];
   assign first = op.base + (op.image && half_q ? 16'(HalfWords) : 16'd0);
   assign next_row = row_place_q + ((op.stride_2 ? bank_q != 2'd0 : bank_q == 2'd2) ? op.pitch : 16'd0);
 
@@ -110,17 +116,18 @@ module front #(
       tap_last_q <= op.tap_first == op.tap_last;
       group_last_q <= op.groups == 8'd0;
       if (!busy_q || last_slot_q) begin
-        slot_q <= '0;
-        row_q <= '0;
+        next_slot_q <= 12'd1;
+        next_row_q <= 12'd1;
       end else if (slot_last_q) begin
-        slot_q <= '0;
+        next_slot_q <= 12'd1;
         slot_last_q <= op.slots == 12'd0;
-        row_q <= row_q + 12'd1;
-        last_slot_q <= op.slots == 12'd0 && row_q + 12'd1 == op.rows;
+        next_row_q <= next_row_q + 12'd1;
+        row_last_q <= next_row_q == op.rows;
+        last_slot_q <= op.slots == 12'd0 && next_row_q == op.rows;
       end else begin
-        slot_q <= slot_q + 12'd1;
-        slot_last_q <= slot_q + 12'd1 == op.slots;
-        last_slot_q <= slot_q + 12'd1 == op.slots && row_q == op.rows;
+        next_slot_q <= next_slot_q + 12'd1;
+        slot_last_q <= next_slot_q == op.slots;
+        last_slot_q <= next_slot_q == op.slots && row_last_q;
       end
     end else if (busy_q && !done) begin
       if (waiting) begin  // the op is new
@@ -129,6 +136,7 @@ module front #(
         tap_last_q <= op.tap_first == op.tap_last;
         group_last_q <= op.groups == 8'd0;
         slot_last_q <= op.slots == 12'd0;
+        row_last_q <= op.rows == 12'd0;
         last_slot_q <= op.slots == 12'd0 && op.rows == 12'd0;
         if (wait_q == op.gap) phase_q <= Before;
       end else begin
@@ -150,7 +158,7 @@ module front #(
     if (advance && (!busy_q || last_slot_q)) begin
       read_row_q <= '0;
       bank_q <= '0;
-      word_q <= '0;
+      next_word_q <= 13'd1;
     end else if (waiting) begin
       bank_q <= op.stem ? 2'd1 : 2'd0;
       row_place_q <= first;
@@ -158,11 +166,11 @@ module front #(
       word_last_q <= row_words == 13'd0;
     end else if (pass_end) begin
       if (!word_last_q) begin
-        word_q <= word_q + 13'd1;
-        word_last_q <= word_q + 13'd1 == row_words;
+        next_word_q <= next_word_q + 13'd1;
+        word_last_q <= next_word_q == row_words;
         place_q <= place_q + (op.stem ? 16'd1 : 16'(op.groups) + 16'd1);
       end else begin
-        word_q <= '0;
+        next_word_q <= 13'd1;
         word_last_q <= row_words == 13'd0;
         read_row_q <= read_row_q + 12'd1;
         row_place_q <= next_row;
@@ -191,8 +199,8 @@ module front #(
     end
     group_o <= group_q;
     shift_o <= reading && tap_end;
-    left_o <= slot_q == 12'd0;
-    right_o <= slot_q == op.slots && op.right;
+    left_o <= next_slot_q == 12'd1;
+    right_o <= slot_last_q && op.right;
     stride_2_o <= op.stride_2;
     taps_o <= op.taps;
     tap_o <= tap_q;

@@ -42,7 +42,8 @@ module pixels #(
 
   always_comb begin
     word = px_q == 5'd0 ? '0 : word_q;
-    word[32'(px_q)*PixelW+:PixelW] = tdata_i[PixelW-1:0] ^ {Channels{8'h80}};  // p - 128
+    for (int px = 0; px < Px; px++)
+      if (px_q == 5'(px)) word[px*PixelW+:PixelW] = tdata_i[PixelW-1:0] ^ {Channels{8'h80}};  // p - 128
   end
 
   always_ff @(posedge clk_i) begin

@@ -12,7 +12,7 @@ module pool #(
     input  logic [Px*Lanes*StateW-1:0] v_i,
     /* verilator lint_off UNUSEDSIGNAL */  // counts are as wide as everywhere
     input  logic [7:0]                 word_i,
-    input  logic [15:0]                place_i,       // in a row of maxima
+    input  logic [15:0]                place_i,       // in a row of maxima; a cycle before the rest
     input  logic [3:0]                 last_pixel_i,  // of the last slot
     /* verilator lint_on UNUSEDSIGNAL */
     input  logic                       valid_i,
@@ -34,8 +34,8 @@ module pool #(
   logic [WordsW-1:0] word;
   logic [Half*PixelW-1:0] row_half, half, row_half_q;
   logic [PixelW-1:0] edge_pixel;
-  logic [Px*PixelW-1:0] row_word, rows_q, kept_q, above, largest, kept;
-  logic [DepthW-1:0] place_q;
+  logic [Px*PixelW-1:0] row_word, rows_q, kept_q, above_q, largest, kept;
+  logic [DepthW-1:0] place, place_q, place_2q;
   logic valid_q, first_row_q, odd_row_q, written_q;
 
   function automatic [StateW-1:0] larger(input logic [StateW-1:0] a, input logic [StateW-1:0] b);
@@ -46,7 +46,7 @@ module pool #(
   assign half = halves[word];
   assign edge_pixel = first_slot_i ? '0 : edges[word];
   assign kept = odd_row_q ? row_word : largest;
-  assign above = written_q ? kept_q : rows_q;
+  assign place = place_i[DepthW-1:0];
 
   for (genvar lane = 0; lane < Lanes; lane++) begin : gen_lane
     if (Px == 1) begin : gen_one  // the first two of three pixels, then all three
@@ -54,7 +54,7 @@ module pool #(
           v_i[lane*StateW+:StateW], odd_slot_i ? half[lane*StateW+:StateW] : edge_pixel[lane*StateW+:StateW]);
     end else begin : gen_more
       for (genvar k = 0; k < Half; k++) begin : gen_maximum
-        logic [StateW-1:0] previous;
+        logic [StateW-1:0] previous, first, second;
         logic outside;
         if (k == 0) begin : gen_first
           assign outside = 1'b0;
@@ -63,8 +63,10 @@ module pool #(
           assign outside = last_slot_i && last_pixel_i < 4'(2 * k);
           assign previous = v_i[(2*k-1)*PixelW+lane*StateW+:StateW];
         end
+        assign first = v_i[2*k*PixelW+lane*StateW+:StateW];
+        assign second = v_i[(2*k+1)*PixelW+lane*StateW+:StateW];
         assign row_half[k*PixelW+lane*StateW+:StateW] = outside ? StateW'(0)
-            : larger(previous, larger(v_i[2*k*PixelW+lane*StateW+:StateW], v_i[(2*k+1)*PixelW+lane*StateW+:StateW]));
+            : previous > first && previous > second ? previous : larger(first, second);
       end
     end
   end
@@ -82,7 +84,7 @@ module pool #(
   end
   for (genvar i = 0; i < Px * Lanes; i++) begin : gen_largest
     assign largest[i*StateW+:StateW] =
-        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above[i*StateW+:StateW]);
+        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above_q[i*StateW+:StateW]);
   end
 
   always_ff @(posedge clk_i) begin
@@ -91,14 +93,16 @@ module pool #(
       halves[word] <= row_half;
     end
     row_half_q <= row_half;
-    place_q <= place_i[DepthW-1:0];
+    place_q <= place;
+    place_2q <= place_q;
     valid_q <= valid_i && (odd_slot_i || last_slot_i);
     first_row_q <= first_row_i;
     odd_row_q <= odd_row_i;
-    if (valid_q) rows[place_q] <= kept;
-    rows_q <= rows[place_i[DepthW-1:0]];
-    written_q <= valid_q && place_q == place_i[DepthW-1:0];  // in the cycle of its reading
+    if (valid_q) rows[place_2q] <= kept;
+    rows_q <= rows[place];
+    written_q <= valid_q && place_2q == place;  // in the cycle of its reading
     kept_q <= kept;
+    above_q <= valid_q && place_2q == place_q ? kept : written_q ? kept_q : rows_q;
     y_o <= largest;
   end
 endmodule : pool

@@ -68,11 +68,12 @@ module result #(
   );
 
   // ---- where the next output group goes
-  logic [ 7:0] group_q;
-  logic [11:0] slot_q, row_q;
+  logic [ 7:0] next_group_q;
+  logic [11:0] next_slot_q, next_row_q;
+  logic first_slot_q, first_row_q;
   logic [ 1:0] bank_q;
   logic [15:0] word_q;                                  // first word of the group
-  logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q;
+  logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q, inner_q;
   logic keep_slot, keep_row, next_last;                 // pooled, every other one is kept
   logic [1:0] next_class;
 
@@ -83,23 +84,25 @@ module result #(
   assign slot_end = last && group_last;
   assign row_end = slot_end && slot_last;
   assign op_end = row_end && row_last;
-  assign keep_slot = !op.pool || slot_q[0] || slot_last;
-  assign keep_row = !op.pool || row_q[0] || row_last;
-  assign next_last = row_q + 12'd1 == op.rows;
-  assign next_class = next_last ? {1'b1, op.wide} : op.wide && row_q != 12'd0 ? 2'd2 : 2'd1;
+  assign keep_slot = !op.pool || !next_slot_q[0] || slot_last;
+  assign keep_row = !op.pool || !next_row_q[0] || row_last;
+  assign next_last = next_row_q == op.rows;
+  assign next_class = next_last ? {1'b1, op.wide} : op.wide && !first_row_q ? 2'd2 : 2'd1;
 
   always_ff @(posedge clk_i) begin
     if (!run_i || op_end) first_q <= 1'b1;
     else if (last) first_q <= 1'b0;
     if (last) begin
-      group_last_q <= group_last ? one_group : group_q + 8'd1 == op.out_groups;
-      slot_last_q <= !group_last ? slot_last : slot_last ? one_slot : slot_q + 12'd1 == op.slots;
+      group_last_q <= group_last ? one_group : next_group_q == op.out_groups;
+      slot_last_q <= !group_last ? slot_last : slot_last ? one_slot : next_slot_q == op.slots;
       row_last_q <= !(group_last && slot_last) ? row_last : next_last;
     end
     if (!run_i || op_end) begin
-      group_q <= '0;
-      slot_q <= '0;
-      row_q <= '0;
+      next_group_q <= 8'd1;
+      next_slot_q <= 12'd1;
+      next_row_q <= 12'd1;
+      first_slot_q <= 1'b1;
+      first_row_q <= 1'b1;
       bank_q <= '0;
       word_q <= '0;
       map_row_q <= '0;
@@ -107,27 +110,30 @@ module result #(
       state_q <= '0;
       short_row_q <= '0;
       short_slot_q <= '0;
-      class_q <= '0;
     end else if (last) begin
-      group_q <= slot_end ? 8'd0 : group_q + 8'd1;
+      next_group_q <= slot_end ? 8'd1 : next_group_q + 8'd1;
       word_q <= slot_end ? 16'd0 : word_q + 16'(OlWords);
       if (slot_end) begin
-        slot_q <= row_end ? 12'd0 : slot_q + 12'd1;
+        next_slot_q <= row_end ? 12'd1 : next_slot_q + 12'd1;
+        first_slot_q <= row_end;
         if (keep_slot && keep_row) state_q <= state_q + 16'(op.words);
         if (row_end) map_slot_q <= '0;
         else if (keep_slot) map_slot_q <= map_slot_q + 16'(op.words);
         short_slot_q <= row_end ? 16'd0 : short_slot_q + op.state_slot;
       end
       if (row_end) begin
-        row_q <= row_q + 12'd1;
+        next_row_q <= next_row_q + 12'd1;
+        first_row_q <= 1'b0;
         if (keep_row) begin
           bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
           if (bank_q == 2'd2) map_row_q <= map_row_q + op.pitch;
         end
         short_row_q <= short_row_q + op.state_row;
-        class_q <= (next_class[0] ? op.offset_pitch : 16'd0) + (next_class[1] ? {op.offset_pitch[14:0], 1'b0} : 16'd0);
+        class_q <= op.offset + (next_class[0] ? op.offset_pitch : 16'd0)
+                 + (next_class[1] ? {op.offset_pitch[14:0], 1'b0} : 16'd0);
       end
     end
+    inner_q <= op.wide && !early ? 16'(op.words) : 16'd0;  // a stem's slots are long enough for one cycle more
   end
 
   // ---- the words of the group, one after the other: cycle 0
@@ -176,7 +182,7 @@ module result #(
   logic [15:0] short_step_q;
   logic step, early;
 
-  assign early = slot_q == 12'd0 || (Px == 1 && slot_q == 12'd1);
+  assign early = first_slot_q || (Px == 1 && next_slot_q == 12'd2);
   assign step = !twice_q || second_q;
 
   always_ff @(posedge clk_i) begin
@@ -198,21 +204,21 @@ module result #(
       now_q.state_narrow <= op.state_narrow;
       now_q.drop <= op.drop;
       now_q.sum <= op.sum;
-      now_q.sum_first <= slot_q == 12'd0 && row_q == 12'd0;
+      now_q.sum_first <= first_slot_q && first_row_q;
       now_q.from_sum <= op.from_sum;
       now_q.score <= op.score;
       now_q.last <= word_q[8:0] + 9'd1 == op.words;
-      now_q.first_slot <= slot_q == 12'd0;
+      now_q.first_slot <= first_slot_q;
       now_q.last_slot <= slot_last;
       now_q.last_pixel <= op.last_pixel;
       now_q.wide <= op.wide;
       now_q.pool <= op.pool;
       now_q.keep <= keep_slot && keep_row;
-      now_q.odd_slot <= slot_q[0];
-      now_q.odd_row <= row_q[0];
-      now_q.first_row <= row_q == 12'd0;
+      now_q.odd_slot <= !next_slot_q[0];
+      now_q.odd_row <= !next_row_q[0];
+      now_q.first_row <= first_row_q;
       now_q.place <= map_slot_q + word_q;
-      offset_q <= op.offset + class_q + word_q + (op.wide && !early ? 16'(op.words) : 16'd0);
+      offset_q <= (first_row_q ? op.offset : class_q) + word_q + (first_q ? 16'd0 : inner_q);
       mult_q <= op.mult + word_q;
       short_q <= op.state + short_row_q + short_slot_q + word_q;
       twice_q <= op.add_twice;
@@ -387,7 +393,7 @@ module result #(
   // ---- what is kept: v_q of cycle 9 or, of what is pooled, the maxima of cycle 11
   if (PoolDepth > 0) begin : gen_pool
     pool #(.Px(Px), .Lanes(Il), .StateW(StateW), .Words(Words), .Depth(PoolDepth)) u_pool (
-        .clk_i, .v_i(v_q), .word_i(w9.word), .place_i(w9.place), .valid_i(w9.valid && w9.pool),
+        .clk_i, .v_i(v_q), .word_i(w9.word), .place_i(w8.place), .valid_i(w9.valid && w9.pool),
         .first_slot_i(w9.first_slot), .last_slot_i(w9.last_slot), .odd_slot_i(w9.odd_slot),
         .first_row_i(w9.first_row), .odd_row_i(w9.odd_row), .last_pixel_i(w9.last_pixel), .y_o(pooled)
     );

@@ -26,7 +26,7 @@ module scores #(
   localparam int LaneW = Il > 1 ? $clog2(Il) : 1;
 
   (* ram_style = "distributed" *) logic [Il*StateW-1:0] mem [0:2*(1<<WordsW)-1];
-  logic write_half_q, read_half_q, step, better, sending, sent;
+  logic write_half_q, read_half_q, first_q, end_q, step, better, sending, sent;  // class_q is 0; is Classes
   logic [1:0] full_q;
   logic [15:0] class_q, best_q;
   logic [WordsW-1:0] word_q;
@@ -36,8 +36,8 @@ module scores #(
 
   assign word = mem[{read_half_q, word_q}];
   assign score = word[32'(lane_q)*StateW+:StateW];
-  assign better = class_q == 16'd0 || score > top_q;
-  assign sending = tvalid_o || class_q != 16'd0;
+  assign better = first_q || score > top_q;
+  assign sending = tvalid_o || !first_q;
   assign step = full_q != 2'd0 && (sending || run_i) && (!tvalid_o || tready_i) && !(tvalid_o && tlast_o);
   assign sent = tvalid_o && tready_i && tlast_o;
   assign sent_o = sent && !stale_o;
@@ -49,6 +49,8 @@ module scores #(
       read_half_q <= 1'b0;
       full_q <= '0;
       class_q <= '0;
+      first_q <= 1'b1;
+      end_q <= 1'b0;
       word_q <= '0;
       lane_q <= '0;
       tvalid_o <= 1'b0;
@@ -67,12 +69,14 @@ module scores #(
       if (tready_i) tvalid_o <= 1'b0;
       if (step) begin
         tvalid_o <= 1'b1;
-        tlast_o <= class_q == 16'(Classes);
-        tdata_o <= class_q == 16'(Classes) ? {16'd0, best_q} : 32'(score);
+        tlast_o <= end_q;
+        tdata_o <= end_q ? {16'd0, best_q} : 32'(score);
         class_q <= class_q + 16'd1;
+        first_q <= 1'b0;
+        end_q <= class_q == 16'(Classes - 1);
         lane_q <= lane_q == LaneW'(Il - 1) ? '0 : lane_q + LaneW'(1);
         if (lane_q == LaneW'(Il - 1)) word_q <= word_q + WordsW'(1);
-        if (better && class_q != 16'(Classes)) begin
+        if (better && !end_q) begin
           best_q <= class_q;
           top_q <= score;
         end
@@ -81,6 +85,8 @@ module scores #(
         stale_o <= 1'b0;
         read_half_q <= !read_half_q;
         class_q <= '0;
+        first_q <= 1'b1;
+        end_q <= 1'b0;
         word_q <= '0;
         lane_q <= '0;
         tlast_o <= 1'b0;
