@@ -70,7 +70,7 @@ module result #(
   // ---- where the next output group goes
   logic [ 7:0] next_group_q;
   logic [11:0] next_slot_q, next_row_q;
-  logic first_slot_q, first_row_q;
+  logic first_slot_q, first_row_q, early;
   logic [ 1:0] bank_q;
   logic [15:0] word_q;                                  // first word of the group
   logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q, inner_q;
@@ -84,6 +84,7 @@ module result #(
   assign slot_end = last && group_last;
   assign row_end = slot_end && slot_last;
   assign op_end = row_end && row_last;
+  assign early = first_slot_q || (Px == 1 && next_slot_q == 12'd2);
   assign keep_slot = !op.pool || !next_slot_q[0] || slot_last;
   assign keep_row = !op.pool || !next_row_q[0] || row_last;
   assign next_last = next_row_q == op.rows;
@@ -180,9 +181,8 @@ module result #(
   logic second_q, twice_q;                               // a strided shortcut takes two cycles a word
   logic [ 8:0] short_words_q, words_q;
   logic [15:0] short_step_q;
-  logic step, early;
+  logic step;
 
-  assign early = first_slot_q || (Px == 1 && next_slot_q == 12'd2);
   assign step = !twice_q || second_q;
 
   always_ff @(posedge clk_i) begin
