@@ -3,7 +3,8 @@
     python benchmarks/busy.py
 
 Steps of dsodenet20 at 16 pixels, batch 64, torch's threads one a core; alone, then beside as many processes that only
-count as there are cores. GOMP_SPINCOUNT is 300,000 by itself; the limbeck command sets 2,000. Prints a table and one JSON line.
+count as there are cores. GOMP_SPINCOUNT is 300,000 by itself; the limbeck command sets 2,000. Prints a table and one
+JSON line.
 """
 
 import argparse
