@@ -13,7 +13,7 @@ module bench;
   logic [39:0] c, after;
   logic [1:0] keep = 0;
   pool #(.Px({px}), .Lanes(2), .StateW(16), .Words({words}), .Depth({depth})) dut (
-      .clk_i(clk), .v_i(v), .word_i(c[7:0]), .place_i(after[23:8]), .valid_i(c[24]), .first_slot_i(c[25]),
+      .clk_i(clk), .v_i(v), .word_i(after[7:0]), .place_i(after[23:8]), .valid_i(c[24]), .first_slot_i(c[25]),
       .last_slot_i(c[26]), .odd_slot_i(c[27]), .first_row_i(c[28]), .odd_row_i(c[29]), .last_pixel_i(c[35:32]), .y_o(y)
   );
   initial begin

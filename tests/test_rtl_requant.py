@@ -54,5 +54,5 @@ def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, ou
     ]
     settings = {"shift": shift - 1, "relu": int(relu), "narrow": int(narrow > 0), "narrow_bits": narrow or 8}
     bench = BENCH.format(count=count, acc=acc_bits, out=out_bits, **settings)
-    found = [int(y) for (y,) in run_bench(tmp_path, bench, ["requant", "dsp_mac"], vectors=rows)]
+    found = [int(y) for (y,) in run_bench(tmp_path, bench, ["requant", "dsp_mac", "shift_part"], vectors=rows)]
     assert found == requantise(acc + carry + offset, mult, shift, narrow or out_bits, relu).tolist()

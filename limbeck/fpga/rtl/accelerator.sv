@@ -195,7 +195,7 @@ module accelerator #(
   logic [15:0] kernel_addr_2, table_addr_8;
   logic [KernelW-1:0] kernel;
   logic [TableW-1:0] dw_table;
-  logic [5:0] front_shift_13;
+  logic [5:0] front_shift_11, front_shift_12;
   logic front_relu_14, is_taps_15, emit_15;
   logic [4:0] tap_4;
   logic [XAddrW:0] front_xaddr_15;
@@ -203,7 +203,8 @@ module accelerator #(
 
   delay #(.Width(16), .Cycles(2)) u_kernel_addr (.clk_i(aclk), .d_i(kernel_addr), .q_o(kernel_addr_2));
   delay #(.Width(16), .Cycles(8)) u_table_addr (.clk_i(aclk), .d_i(table_addr), .q_o(table_addr_8));
-  delay #(.Width(6), .Cycles(13)) u_dw_shift (.clk_i(aclk), .d_i(front_shift), .q_o(front_shift_13));
+  delay #(.Width(6), .Cycles(11)) u_dw_shift (.clk_i(aclk), .d_i(front_shift), .q_o(front_shift_11));
+  always_ff @(posedge aclk) front_shift_12 <= run ? front_shift_11 : 6'd0;  // a flip-flop: an SRL is slow for many sinks
   delay #(.Width(1), .Cycles(14)) u_dw_relu (.clk_i(aclk), .d_i(front_relu), .q_o(front_relu_14));
   delay #(.Width(5), .Cycles(4)) u_tap (.clk_i(aclk), .d_i(tap), .q_o(tap_4));
   delay #(.Width(XAddrW + 3), .Cycles(FrontCycles)) u_emit (
@@ -218,7 +219,7 @@ module accelerator #(
       .raddr_i(table_addr_8), .q_o(dw_table)
   );
   depthwise #(.Px(Px), .Il(Il), .AccW(AccW), .Bits(Bits)) u_depthwise (
-      .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(front_shift_13),
+      .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(front_shift_12),
       .relu_i(front_relu_14), .y_o(dw_word)
   );
   taps #(.Px(Px), .Il(Il), .ImageC(Stem != 0 ? 0 : ImageC), .Bits(Bits)) u_taps (
@@ -265,7 +266,7 @@ module accelerator #(
   delay #(.Width(XAddrW + 2), .Cycles(BackDelay)) u_back_delay (
       .clk_i(aclk), .d_i({first, back_xaddr}), .q_o({first_16, back_xaddr_16})
   );
-  delay #(.Width(1), .Cycles(BackDelay + ChainLanes + 3)) u_last (.clk_i(aclk), .d_i(last), .q_o(last_late));
+  delay #(.Width(1), .Cycles(BackDelay + ChainLanes + 2)) u_last (.clk_i(aclk), .d_i(last), .q_o(last_late));
 
   logic [ChainLanes*16-1:0] weight_addrs;  // of the first lane of each chain, of the second, and so on
   delay #(.Width(16), .Cycles(BackDelay - 1)) u_weight_addr (

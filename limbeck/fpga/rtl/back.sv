@@ -23,7 +23,7 @@ module back #(
   logic busy_q, parity_q, active, period_end, group_end, slot_last, slot_end, next;
   // ends are known a cycle before, but for the first cycle, group and slot of an op: there its memory tells
   logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
-  logic one, last_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups
+  logic one, free_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups, or no slot
   logic [11:0] cycle_q, next_cycle_q;
   logic [ 7:0] next_group_q;
   logic [23:0] next_slot_q;
@@ -48,11 +48,11 @@ module back #(
   assign period_end = begin_q ? one_cycle : cycle_last_q;
   assign group_end = begin_q ? one_group : group_last_q;
   assign slot_last = first_slot_q ? one_slot : slot_last_q;
-  assign slot_end = busy_q && (begin_q ? one : last_q);
+  assign done_o = begin_q ? one : free_q;
+  assign slot_end = busy_q && done_o;
   assign cycle_last = period_end ? one_cycle : next_cycle_q == op.period;
   assign group_last = period_end ? next_group_q == op.out_groups : group_end;
   assign next = slot_end && slot_last;
-  assign done_o = !busy_q || slot_end;
 
   always_ff @(posedge clk_i) begin
     if (!run_i) begin
@@ -71,10 +71,10 @@ module back #(
       end
     end
 
-    begin_q <= slot_i;
+    begin_q <= slot_i && run_i;
     cycle_last_q <= cycle_last;
     group_last_q <= group_last;
-    last_q <= cycle_last && group_last;
+    free_q <= !run_i || !busy_q || slot_end || (cycle_last && group_last);
 
     if (slot_i) begin
       cycle_q <= '0;

@@ -1,5 +1,5 @@
 // Depthwise 3x3: each pixel's and lane's window times its kernel, requantised to Bits; eleven cycles from win_i to y_o.
-// Two pixels of 8 bits share a multiplier. Kernels come with win_i, the table six cycles, shift nine, relu ten cycles later.
+// Two pixels of 8 bits share a multiplier. Kernels come with win_i, the table six cycles, shift eight, relu ten cycles later.
 module depthwise #(
     parameter int Px = 2,
     parameter int Il = 8,

@@ -23,22 +23,20 @@ module fetch #(
   logic [      7:0] index_q;
   logic             need_q, taken_q, take;
 
-  assign take = run_i && (need_q || next_i) && !taken_q;  // one cycle after a take, read_q is still the op taken
+  assign take = (need_q || next_i) && !taken_q;  // one cycle after a take, read_q is still the op taken
   assign ready_o = !need_q;
 
   always_ff @(posedge clk_i) begin
     if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i;
     read_q <= mem[index_q[AddrW-1:0]];
     taken_q <= take || !run_i;
+    if (take) op_o <= read_q;
     if (!run_i) begin
       need_q <= 1'b1;
       index_q <= '0;
     end else begin
       need_q <= (need_q || next_i) && !take;
-      if (take) begin
-        op_o <= read_q;
-        index_q <= index_q == last_i ? 8'd0 : index_q + 8'd1;
-      end
+      if (take) index_q <= index_q == last_i ? 8'd0 : index_q + 8'd1;
     end
   end
 

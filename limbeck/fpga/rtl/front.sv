@@ -64,7 +64,8 @@ module front #(
   logic [ 1:0] bank_q;
   logic [15:0] row_place_q, place_q;          // of the row's first word, of this slot's
   logic tap_last_q, group_last_q, slot_last_q, row_last_q, word_last_q, last_slot_q;  // whether the counts are at their ends
-  logic waiting, leading, emitting, done, reading, tap_end, pass_end, finished, advance, begin_image;
+  logic waiting, leading, emitting, done, reading, tap_end, pass_end, advance, begin_image;
+  logic free_q, next_busy, next_tap_last, next_group_last, only_word;  // free: idle, or this is a slot's last cycle
   logic [12:0] row_words;
   logic [15:0] here, step, first, next_row;
   /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
@@ -77,8 +78,12 @@ module front #(
   assign reading = leading || emitting;
   assign tap_end = leading || tap_last_q;
   assign pass_end = reading && tap_end && group_last_q;
-  assign finished = done || (emitting && tap_last_q && group_last_q);
-  assign advance = (finished || !busy_q) && back_done_i;
+  assign advance = free_q && back_done_i;
+  assign next_busy = run_i && (!advance ? busy_q : begin_image || (busy_q && !(last_slot_q && op.final_op)));
+  assign only_word = op.tap_first == op.tap_last && op.groups == 8'd0;
+  assign next_tap_last = tap_end ? op.tap_first == (op.stem && group_q == 8'd1 ? 5'(StemTaps - 1) : op.tap_last)
+                                 : tap_q + 5'd1 == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
+  assign next_group_last = !tap_end ? group_last_q : group_last_q ? op.groups == 8'd0 : group_q + 8'd1 == op.groups;
   assign row_words = op.stride_2 && !op.stem ? {op.slots, 1'b1} : {1'b0, op.slots};
   assign next = advance && busy_q && last_slot_q;
   assign begin_image = advance && run_i && startable_i && (busy_q ? last_slot_q && op.final_op : ready);
@@ -88,16 +93,15 @@ module front #(
   assign busy_o = busy_q;
   assign first_row = read_row_q == 12'd0;
   assign last_row = read_row_q == op.rows;
-  assign back_a_row = op.stem && group_q == 8'd0;
-  assign step = !op.stem ? 16'(group_q) : group_q == 8'd0 ? ~op.pitch : group_q == 8'd1 ? 16'd0 : op.pitch;
+  assign back_a_row = op.stem && group_q[1:0] == 2'd0;  // a stem has three groups
+  assign step = !op.stem ? 16'(group_q) : group_q[1:0] == 2'd0 ? ~op.pitch : group_q[1:0] == 2'd1 ? 16'd0 : op.pitch;
   assign sum = {place_q, 1'b1} + {step, back_a_row};
   assign here = sum[16:1];
   assign first = op.base + (op.image && half_q ? 16'(HalfWords) : 16'd0);
   assign next_row = row_place_q + ((op.stride_2 ? bank_q != 2'd0 : bank_q == 2'd2) ? op.pitch : 16'd0);
 
   always_ff @(posedge clk_i) begin
-    if (!run_i) busy_q <= 1'b0;
-    else if (advance) busy_q <= busy_q && !(next && op.final_op) ? 1'b1 : begin_image;
+    busy_q <= next_busy;
 
     if (!run_i) begin
       half_q <= 1'b0;
@@ -115,10 +119,40 @@ module front #(
       tap_q <= op.tap_first;
       tap_last_q <= op.tap_first == op.tap_last;
       group_last_q <= op.groups == 8'd0;
-      if (!busy_q || last_slot_q) begin
-        next_slot_q <= 12'd1;
-        next_row_q <= 12'd1;
-      end else if (slot_last_q) begin
+    end else if (busy_q && !done) begin
+      if (waiting) begin  // the op is new
+        wait_q <= wait_q + 16'd1;
+        tap_q <= op.tap_first;
+        tap_last_q <= op.tap_first == op.tap_last;
+        group_last_q <= op.groups == 8'd0;
+        if (wait_q == op.gap) phase_q <= Before;
+      end else begin
+        if (emitting) x_q <= x_q + XAddrW'(1);
+        tap_q <= tap_end ? op.tap_first : tap_q + 5'd1;
+        tap_last_q <= next_tap_last;
+        if (tap_end) group_q <= group_last_q ? 8'd0 : group_q + 8'd1;
+        group_last_q <= next_group_last;
+        if (pass_end) begin
+          phase_q <= emitting ? Done : Emit;
+        end
+      end
+    end
+
+    if (!next_busy) free_q <= 1'b1;
+    else if (advance) free_q <= busy_q && !last_slot_q && !(op.stride_2 && !op.stem) && only_word;
+    else if (leading) free_q <= pass_end && only_word;
+    else if (emitting) free_q <= pass_end || (next_tap_last && next_group_last);
+    else free_q <= done;
+
+    // which slot of the output
+    if (waiting) begin
+      next_slot_q <= 12'd1;
+      next_row_q <= 12'd1;
+      slot_last_q <= op.slots == 12'd0;
+      row_last_q <= op.rows == 12'd0;
+      last_slot_q <= op.slots == 12'd0 && op.rows == 12'd0;
+    end else if (advance) begin
+      if (slot_last_q) begin
         next_slot_q <= 12'd1;
         slot_last_q <= op.slots == 12'd0;
         next_row_q <= next_row_q + 12'd1;
@@ -129,37 +163,12 @@ module front #(
         slot_last_q <= next_slot_q == op.slots;
         last_slot_q <= next_slot_q == op.slots && row_last_q;
       end
-    end else if (busy_q && !done) begin
-      if (waiting) begin  // the op is new
-        wait_q <= wait_q + 16'd1;
-        tap_q <= op.tap_first;
-        tap_last_q <= op.tap_first == op.tap_last;
-        group_last_q <= op.groups == 8'd0;
-        slot_last_q <= op.slots == 12'd0;
-        row_last_q <= op.rows == 12'd0;
-        last_slot_q <= op.slots == 12'd0 && op.rows == 12'd0;
-        if (wait_q == op.gap) phase_q <= Before;
-      end else begin
-        if (emitting) x_q <= x_q + XAddrW'(1);
-        tap_q <= tap_end ? op.tap_first : tap_q + 5'd1;
-        tap_last_q <= tap_end ? op.tap_first == (op.stem && group_q == 8'd1 ? 5'(StemTaps - 1) : op.tap_last)
-                              : tap_q + 5'd1 == (op.stem && group_q == 8'd2 ? 5'(StemTaps - 1) : op.tap_last);
-        if (tap_end) begin
-          group_q <= group_last_q ? 8'd0 : group_q + 8'd1;
-          group_last_q <= group_last_q ? op.groups == 8'd0 : group_q + 8'd1 == op.groups;
-        end
-        if (pass_end) begin
-          phase_q <= emitting ? Done : Emit;
-        end
-      end
     end
 
     // where the next words are
-    if (advance && (!busy_q || last_slot_q)) begin
+    if (waiting) begin
       read_row_q <= '0;
-      bank_q <= '0;
       next_word_q <= 13'd1;
-    end else if (waiting) begin
       bank_q <= op.stem ? 2'd1 : 2'd0;
       row_place_q <= first;
       place_q <= first;
@@ -183,9 +192,9 @@ module front #(
       end
     end
 
-    addr0_o <= bank_q == 2'd2 ? here + op.pitch : here;
+    addr0_o <= here + (bank_q == 2'd2 ? op.pitch : 16'd0);
     addr1_o <= here;
-    addr2_o <= bank_q == 2'd0 ? here - op.pitch : here;
+    addr2_o <= here - (bank_q == 2'd0 ? op.pitch : 16'd0);
     image_o <= op.image;
     bank_o <= bank_q;
     if (op.stem) begin  // output row y sees the rows 2y - 3 to 2y - 1, 2y to 2y + 2, 2y + 3

@@ -30,14 +30,14 @@ module pixels #(
   logic [15:0] x_q, y_q, row_q, slot_q;
   logic [ 4:0] px_q;
   logic [ 1:0] bank_q, full_q;
-  logic half_q, drop_q, beat, row_end, frame_end, done;
+  logic half_q, drop_q, x_last_q, y_last_q, beat, row_end, frame_end, done;
   logic [Px*PixelW-1:0] word_q, word;
 
   assign tready_o = drop_q || full_q != 2'd2;
   assign ready_o = full_q != 2'd0;
   assign beat = tvalid_i && tready_o;
-  assign row_end = x_q == 16'(Width - 1);
-  assign frame_end = row_end && y_q == 16'(Height - 1);
+  assign row_end = x_last_q;
+  assign frame_end = row_end && y_last_q;
   assign done = beat && !drop_q && frame_end && tlast_i;
 
   always_comb begin
@@ -71,17 +71,21 @@ module pixels #(
     if (!rst_ni || (beat && (tlast_i || drop_q || frame_end))) begin
       x_q <= '0;
       y_q <= '0;
+      x_last_q <= Width == 1;
+      y_last_q <= Height == 1;
       row_q <= '0;
       slot_q <= '0;
       px_q <= '0;
       bank_q <= '0;
     end else if (beat) begin
       x_q <= row_end ? 16'd0 : x_q + 16'd1;
+      x_last_q <= row_end ? Width == 1 : x_q == 16'(Width - 2);
       px_q <= row_end || px_q == 5'(Px - 1) ? 5'd0 : px_q + 5'd1;
       if (row_end) slot_q <= '0;
       else if (px_q == 5'(Px - 1)) slot_q <= slot_q + 16'd1;
       if (row_end) begin
         y_q <= y_q + 16'd1;
+        y_last_q <= y_q == 16'(Height - 2);
         bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
         if (bank_q == 2'd2) row_q <= row_q + 16'(Slots);
       end

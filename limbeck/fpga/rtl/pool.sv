@@ -11,8 +11,8 @@ module pool #(
     input  logic                       clk_i,
     input  logic [Px*Lanes*StateW-1:0] v_i,
     /* verilator lint_off UNUSEDSIGNAL */  // counts are as wide as everywhere
-    input  logic [7:0]                 word_i,
-    input  logic [15:0]                place_i,       // in a row of maxima; a cycle before the rest
+    input  logic [7:0]                 word_i,        // this and the next come a cycle before the rest
+    input  logic [15:0]                place_i,       // in a row of maxima
     input  logic [3:0]                 last_pixel_i,  // of the last slot
     /* verilator lint_on UNUSEDSIGNAL */
     input  logic                       valid_i,
@@ -31,21 +31,21 @@ module pool #(
   (* ram_style = "distributed" *) logic [Half*PixelW-1:0] halves [0:Words-1];
   (* ram_style = "distributed" *) logic [PixelW-1:0] edges [0:Words-1];
   (* ram_style = "block" *) logic [Px*PixelW-1:0] rows [0:Depth-1];
-  logic [WordsW-1:0] word;
-  logic [Half*PixelW-1:0] row_half, half, row_half_q;
-  logic [PixelW-1:0] edge_pixel;
-  logic [Px*PixelW-1:0] row_word, rows_q, kept_q, above_q, largest, kept;
+  logic [WordsW-1:0] word, word_q;
+  logic [Half*PixelW-1:0] row_half, half;
+  logic [PixelW-1:0] edge_pixel, edge_q, last_q;
+  logic [Px*PixelW-1:0] row_word_q, rows_q, kept_q, above_q, largest, kept;
   logic [DepthW-1:0] place, place_q, place_2q;
-  logic valid_q, first_row_q, odd_row_q, written_q;
+  logic valid_q, first_row_q, odd_row_q, written_q, renewed_q;
 
   function automatic [StateW-1:0] larger(input logic [StateW-1:0] a, input logic [StateW-1:0] b);
     larger = a > b ? a : b;
   endfunction
 
   assign word = Words > 1 ? word_i[WordsW-1:0] : '0;
-  assign half = halves[word];
-  assign edge_pixel = first_slot_i ? '0 : edges[word];
-  assign kept = odd_row_q ? row_word : largest;
+  assign half = halves[word_q];
+  assign edge_pixel = first_slot_i ? '0 : renewed_q ? last_q : edge_q;
+  assign kept = odd_row_q ? row_word_q : largest;
   assign place = place_i[DepthW-1:0];
 
   for (genvar lane = 0; lane < Lanes; lane++) begin : gen_lane
@@ -72,27 +72,24 @@ module pool #(
   end
 
   if (Px == 1) begin : gen_word_of_one
-    assign row_word = row_half_q;
+    always_ff @(posedge clk_i) row_word_q <= row_half;
   end else begin : gen_word_of_two
-    logic odd_slot_q;
-    logic [Half*PixelW-1:0] half_q;
-    always_ff @(posedge clk_i) begin
-      odd_slot_q <= odd_slot_i;
-      half_q <= half;
-    end
-    assign row_word = odd_slot_q ? {row_half_q, half_q} : {{Half * PixelW{1'b0}}, row_half_q};
+    always_ff @(posedge clk_i) row_word_q <= odd_slot_i ? {row_half, half} : {{Half * PixelW{1'b0}}, row_half};
   end
   for (genvar i = 0; i < Px * Lanes; i++) begin : gen_largest
     assign largest[i*StateW+:StateW] =
-        first_row_q ? row_word[i*StateW+:StateW] : larger(row_word[i*StateW+:StateW], above_q[i*StateW+:StateW]);
+        first_row_q ? row_word_q[i*StateW+:StateW] : larger(row_word_q[i*StateW+:StateW], above_q[i*StateW+:StateW]);
   end
 
   always_ff @(posedge clk_i) begin
     if (valid_i) begin
-      edges[word] <= v_i[(Px-1)*PixelW+:PixelW];
-      halves[word] <= row_half;
+      edges[word_q] <= v_i[(Px-1)*PixelW+:PixelW];
+      halves[word_q] <= row_half;
     end
-    row_half_q <= row_half;
+    word_q <= word;
+    edge_q <= edges[word];
+    renewed_q <= valid_i && word_q == word;  // in the cycle of its reading
+    last_q <= v_i[(Px-1)*PixelW+:PixelW];
     place_q <= place;
     place_2q <= place_q;
     valid_q <= valid_i && (odd_slot_i || last_slot_i);

@@ -1,6 +1,6 @@
 // y = saturate(((acc + carry + offset) * mult / 2**(shift_less_1 + 1)), rounded half up), five cycles later
 // (numerics.md §3).
-// shift_less_1_i and what follows it belong to acc_i of three cycles before, relu_i and narrow_i to that of four.
+// shift_less_1_i belongs to acc_i of two cycles before, relu_i and narrow_i to that of four.
 module requant #(
     parameter int AccW = 24,
     parameter int OutW = 16,
@@ -19,18 +19,21 @@ module requant #(
   localparam int ProdW = AccW + 17;
   localparam int By4W = ProdW < OutW + 16 ? ProdW : OutW + 16;  // what shifts by up to 15 can bring to the result
   localparam int By1W = ProdW < OutW + 4 ? ProdW : OutW + 4;
+  localparam int FarW = ProdW - 1 - OutW;
 
   /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
   logic [AccW:0] sums;
   /* verilator lint_on UNUSEDSIGNAL */
   logic signed [AccW-1:0] sum;
-  logic signed [ProdW-1:0] product, by_16;
-  logic signed [By4W-1:0] by_4;
-  logic signed [By1W-1:0] by_1;
+  logic signed [ProdW-1:0] product;
+  (* keep *) logic signed [By4W-1:0] by_16;  // kept, or a mapper tangles the parts
+  (* keep *) logic signed [By1W-1:0] by_4;
+  logic signed [OutW:0] by_1;
+  logic [5:0] shift_q;
+  logic [FarW-1:0] far_mask_q;
   logic signed [OutW:0] shifted_q, rounded;
   logic [OutW-1:0] high;
-  logic [2:0] far_q;
-  logic negative_q, over;
+  logic far_q, negative_q, over;
 
   assign sums = {acc_i, 1'b1} + {offset_i, carry_i};
   assign sum = sums[AccW:1];
@@ -55,20 +58,21 @@ module requant #(
     assign product = product_q;
   end
 
-  // a shift in three parts; each drops high bits that no later part brings into the result, and tells if they mattered
-  assign by_16 = product >>> {shift_less_1_i[5:4], 4'd0};
-  assign by_4 = $signed(by_16[By4W-1:0]) >>> {shift_less_1_i[3:2], 2'd0};
-  assign by_1 = $signed(by_4[By1W-1:0]) >>> shift_less_1_i[1:0];
+  // a shift in three parts, as narrow as each can be; bits that it leaves above the result must be those of the sign
+  shift_part #(.InW(ProdW), .OutW(By4W), .Step(16)) u_by_16 (.d_i(product), .steps_i(shift_q[5:4]), .q_o(by_16));
+  shift_part #(.InW(By4W), .OutW(By1W), .Step(4)) u_by_4 (.d_i(by_16), .steps_i(shift_q[3:2]), .q_o(by_4));
+  shift_part #(.InW(By1W), .OutW(OutW + 1), .Step(1)) u_by_1 (.d_i(by_4), .steps_i(shift_q[1:0]), .q_o(by_1));
 
   assign rounded = $signed({shifted_q[OutW], shifted_q[OutW:1]}) + $signed({{OutW{1'b0}}, shifted_q[0]});
-  assign over = far_q != 3'd0 || rounded[OutW] != rounded[OutW-1]
+  assign over = far_q || rounded[OutW] != rounded[OutW-1]
               || (narrow_i && rounded[OutW-1:NarrowW-1] != {(OutW-NarrowW+1){rounded[OutW]}});
   assign high = (OutW'(1) << (narrow_i ? NarrowW - 1 : OutW - 1)) - OutW'(1);
 
   always_ff @(posedge clk_i) begin
-    shifted_q <= by_1[OutW:0];
-    far_q <= {by_16 != ProdW'($signed(by_16[By4W-1:0])), by_4 != By4W'($signed(by_4[By1W-1:0])),
-              by_1 != By1W'($signed(by_1[OutW:0]))};
+    shifted_q <= by_1;
+    shift_q <= shift_less_1_i;
+    for (int i = 0; i < FarW; i++) far_mask_q[i] <= 32'(shift_less_1_i) <= i;
+    far_q <= ((product[ProdW-2:OutW] ^ {FarW{product[ProdW-1]}}) & far_mask_q) != '0;
     negative_q <= product[ProdW-1];
     if (negative_q && relu_i) y_o <= '0;
     else if (over) y_o <= negative_q ? ~high : high;

@@ -1,6 +1,6 @@
 // Takes the sums of an output group and turns them, a word of Il channels a cycle, into what the net goes on with:
 // requantised, added to the shortcut, dropped to 8 bits; written to map and state, added up, or handed on as scores.
-// last_i comes two cycles before the sums stand in acc_i. Counts slots, rows and groups itself: results come in order.
+// last_i comes three cycles before the sums stand in acc_i. Counts slots, rows and groups itself: results come in order.
 module result #(
     parameter int Px = 2,
     parameter int Il = 8,
@@ -47,7 +47,8 @@ module result #(
   localparam int StateWordW = Px * Il * StateW;
   localparam int Half = Px > 1 ? Px / 2 : 1;
   localparam logic [Bits-1:0] Most = {1'b0, {(Bits - 1) {1'b1}}};                    // of a map
-  localparam int By2W = StateW + 2 < Bits + 7 ? StateW + 2 : Bits + 7;               // what later shifts can bring
+  localparam int By2W = StateW + 1 < Bits + 8 ? StateW + 1 : Bits + 8;               // what later shifts can bring
+  localparam int By1W = By2W < Bits + 2 ? By2W : Bits + 2;
 
   out_op_t op;
   /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
@@ -55,55 +56,64 @@ module result #(
   /* verilator lint_on UNUSEDSIGNAL */
   logic last, slot_end, row_end, op_end, group_last, slot_last, row_last;
   // ends are known before, but for an op's first group, slot and row: there its memory tells
-  logic one_group, one_slot, one_row, first_q, group_last_q, slot_last_q, row_last_q;
+  logic one_group, one_slot, one_row, two_rows, one_of_row, one_of_op, first_q;  // also of a row, of the op
+  logic group_last_q, slot_last_q, row_last_q, row_end_q, op_end_q, next_group_last, next_slot_last, next_row_last;
   /* verilator lint_off UNUSEDSIGNAL */
   out_op_t loaded;
   /* verilator lint_on UNUSEDSIGNAL */
   assign loaded = wdata_i[OpW-1:0];
 
-  fetch #(.Width(OpW + 3), .Depth(Ops)) u_fetch (
+  fetch #(.Width(OpW + 6), .Depth(Ops)) u_fetch (
       .clk_i, .run_i, .next_i(op_end), .last_i(last_op_i), .we_i(op_we_i), .waddr_i,
-      .wdata_i({loaded.out_groups == 8'd0, loaded.slots == 12'd0, loaded.rows == 12'd0, wdata_i[OpW-1:0]}),
-      .op_o({one_group, one_slot, one_row, op}), .ready_o(ready)
+      .wdata_i({loaded.out_groups == 8'd0, loaded.slots == 12'd0, loaded.rows == 12'd0, loaded.rows == 12'd1,
+                loaded.out_groups == 8'd0 && loaded.slots == 12'd0,
+                loaded.out_groups == 8'd0 && loaded.slots == 12'd0 && loaded.rows == 12'd0, wdata_i[OpW-1:0]}),
+      .op_o({one_group, one_slot, one_row, two_rows, one_of_row, one_of_op, op}), .ready_o(ready)
   );
 
   // ---- where the next output group goes
   logic [ 7:0] next_group_q;
-  logic [11:0] next_slot_q, next_row_q;
-  logic first_slot_q, first_row_q, early;
+  logic [11:0] next_slot_q, row_after_q;                // that after the next row
+  logic first_slot_q, first_row_q, odd_row_q, near_q, early;
   logic [ 1:0] bank_q;
   logic [15:0] word_q;                                  // first word of the group
   logic [15:0] map_row_q, map_slot_q, state_q, short_row_q, short_slot_q, class_q, inner_q;
   logic keep_slot, keep_row, next_last;                 // pooled, every other one is kept
   logic [1:0] next_class;
 
-  assign last = last_i && run_i;
+  always_ff @(posedge clk_i) last <= last_i && run_i;
   assign group_last = first_q ? one_group : group_last_q;
   assign slot_last = first_q ? one_slot : slot_last_q;
   assign row_last = first_q ? one_row : row_last_q;
   assign slot_end = last && group_last;
-  assign row_end = slot_end && slot_last;
-  assign op_end = row_end && row_last;
+  assign row_end = last && (first_q ? one_of_row : row_end_q);
+  assign op_end = last && (first_q ? one_of_op : op_end_q);
+  assign next_group_last = group_last ? one_group : next_group_q == op.out_groups;
+  assign next_slot_last = !group_last ? slot_last : slot_last ? one_slot : next_slot_q == op.slots;
+  assign next_row_last = group_last && slot_last ? next_last : row_last;
   assign early = first_slot_q || (Px == 1 && next_slot_q == 12'd2);
   assign keep_slot = !op.pool || !next_slot_q[0] || slot_last;
-  assign keep_row = !op.pool || !next_row_q[0] || row_last;
-  assign next_last = next_row_q == op.rows;
+  assign keep_row = !op.pool || odd_row_q || row_last;
+  assign next_last = first_row_q ? two_rows : near_q;
   assign next_class = next_last ? {1'b1, op.wide} : op.wide && !first_row_q ? 2'd2 : 2'd1;
 
   always_ff @(posedge clk_i) begin
     if (!run_i || op_end) first_q <= 1'b1;
     else if (last) first_q <= 1'b0;
     if (last) begin
-      group_last_q <= group_last ? one_group : next_group_q == op.out_groups;
-      slot_last_q <= !group_last ? slot_last : slot_last ? one_slot : next_slot_q == op.slots;
-      row_last_q <= !(group_last && slot_last) ? row_last : next_last;
+      group_last_q <= next_group_last;
+      slot_last_q <= next_slot_last;
+      row_last_q <= next_row_last;
+      row_end_q <= next_group_last && next_slot_last;
+      op_end_q <= next_group_last && next_slot_last && next_row_last;
     end
     if (!run_i || op_end) begin
       next_group_q <= 8'd1;
       next_slot_q <= 12'd1;
-      next_row_q <= 12'd1;
+      row_after_q <= 12'd2;
       first_slot_q <= 1'b1;
       first_row_q <= 1'b1;
+      odd_row_q <= 1'b0;
       bank_q <= '0;
       word_q <= '0;
       map_row_q <= '0;
@@ -123,8 +133,10 @@ module result #(
         short_slot_q <= row_end ? 16'd0 : short_slot_q + op.state_slot;
       end
       if (row_end) begin
-        next_row_q <= next_row_q + 12'd1;
+        row_after_q <= row_after_q + 12'd1;
+        near_q <= row_after_q == op.rows;
         first_row_q <= 1'b0;
+        odd_row_q <= !odd_row_q;
         if (keep_row) begin
           bank_q <= bank_q == 2'd2 ? 2'd0 : bank_q + 2'd1;
           if (bank_q == 2'd2) map_row_q <= map_row_q + op.pitch;
@@ -174,7 +186,7 @@ module result #(
 
   word_t now_q;
   /* verilator lint_off UNUSEDSIGNAL */  // each cycle uses some fields
-  word_t w2, w5, w6, w7, w8, w9, w10, w11, out, out_q, out_2q;
+  word_t w2, w3, w6, w7, w8, w9, w10, w11, out, out_q, out_2q;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [15:0] offset_q, mult_q, short_q;
   logic [ 7:0] left_q;                                   // words of the group still to come
@@ -215,7 +227,7 @@ module result #(
       now_q.pool <= op.pool;
       now_q.keep <= keep_slot && keep_row;
       now_q.odd_slot <= !next_slot_q[0];
-      now_q.odd_row <= !next_row_q[0];
+      now_q.odd_row <= odd_row_q;
       now_q.first_row <= first_row_q;
       now_q.place <= map_slot_q + word_q;
       offset_q <= (first_row_q ? op.offset : class_q) + word_q + (first_q ? 16'd0 : inner_q);
@@ -253,13 +265,23 @@ module result #(
   logic [11*WordW-1:0] line_q;
   always_ff @(posedge clk_i) line_q <= {line_q[10*WordW-1:0], now_q};
   assign w2 = line_q[1*WordW+:WordW];
-  assign w5 = line_q[4*WordW+:WordW];
+  assign w3 = line_q[2*WordW+:WordW];
   assign w6 = line_q[5*WordW+:WordW];
   assign w7 = line_q[6*WordW+:WordW];
   assign w8 = line_q[7*WordW+:WordW];
   assign w9 = line_q[8*WordW+:WordW];
   assign w10 = line_q[9*WordW+:WordW];
   assign w11 = line_q[10*WordW+:WordW];
+
+  // what has many sinks comes from flip-flops, not from the shift registers that are made of the line
+  logic [5:0] shift_4_q;
+  logic [4:0] drop_q;                                    // of `out`
+  logic late_q;
+  always_ff @(posedge clk_i) begin
+    shift_4_q <= w3.valid ? w3.shift_less_1 : 6'd0;
+    late_q <= PoolDepth > 0 && w10.valid && w10.pool;
+    drop_q <= PoolDepth > 0 && w10.valid && w10.pool ? w10.drop : w8.drop;
+  end
 
   // ---- sums: kept when they stand, and taken a word of channels after the other, the first at once
   logic [SumsW-1:0] word_sums_q;
@@ -309,7 +331,6 @@ module result #(
   logic [StateWordW-1:0] state_before_q;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [StateWordW-1:0] v_q, pooled, kept;
-  logic late;
   delay #(.Width(16), .Cycles(5)) u_short (.clk_i, .d_i(short_q), .q_o(short_addr));
   ram #(.Width(StateWordW), .Depth(StateDepth), .Style(StateStyle)) u_state (
       .clk_i, .we_i(out.valid && out.write_state), .waddr_i(out.state_addr), .wdata_i(kept), .raddr_i(short_addr),
@@ -331,11 +352,13 @@ module result #(
       logic signed [AccW-1:0] acc, offset;
       logic signed [StateW-1:0] y, short;
       logic signed [StateW:0] sum_q;
-      logic signed [StateW+1:0] rounded_q, by_8;
+      logic signed [StateW:0] by_8;                     // with the bit below the result, which rounds it
       logic signed [By2W-1:0] by_2;
-      logic signed [Bits:0] by_1;
+      logic signed [By1W-1:0] by_1;
+      logic signed [Bits:0] dropped_q, rounded;
       logic [StateW-1:0] v, high;
-      logic in_map, over, far;
+      logic [2:0] far_q;
+      logic in_map, over, negative_q;
 
       assign acc = w2.from_sum ? (px == 0 ? sum_here[lane*AccW+:AccW] : AccW'(0)) : word_sums_q[(lane*Px+px)*AccW+:AccW];
       // the left, inner or right class; a stem's first word has those of its first three columns
@@ -344,7 +367,7 @@ module result #(
                     : w2.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
                     : offsets[(Il+lane)*AccW+:AccW];
       requant #(.AccW(AccW), .OutW(StateW), .NarrowW(Bits)) u_requant (
-          .clk_i, .acc_i(acc), .carry_i(1'b0), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(w5.shift_less_1),
+          .clk_i, .acc_i(acc), .carry_i(1'b0), .offset_i(offset), .mult_i(mults[lane*16+:16]), .shift_less_1_i(shift_4_q),
           .relu_i(w6.relu), .narrow_i(w6.narrow), .y_o(y)
       );
 
@@ -363,18 +386,20 @@ module result #(
       assign v = !in_map || (w8.state_relu && sum_q[StateW]) ? StateW'(0)
                : over ? (sum_q[StateW] ? ~high : high) : sum_q[StateW-1:0];
       // the shift, in parts as in `requant`
-      assign by_8 = rounded_q >>> {out_q.drop[4:3], 3'd0};
-      assign by_2 = $signed(by_8[By2W-1:0]) >>> {out_q.drop[2:1], 1'd0};
-      assign by_1 = $signed(by_2[Bits:0]) >>> out_q.drop[0];
-      assign far = by_8 != (StateW + 2)'($signed(by_8[By2W-1:0])) || by_2 != By2W'($signed(by_2[Bits:0]))
-                || by_1[Bits] != by_1[Bits-1];
+      assign by_8 = $signed({kept[(px*Il+lane)*StateW+:StateW], 1'b0}) >>> {drop_q[4:3], 3'd0};
+      assign by_2 = $signed(by_8[By2W-1:0]) >>> {drop_q[2:1], 1'd0};
+      assign by_1 = $signed(by_2[By1W-1:0]) >>> drop_q[0];
+      assign rounded = $signed({dropped_q[Bits], dropped_q[Bits:1]}) + $signed({{Bits{1'b0}}, dropped_q[0]});
 
       always_ff @(posedge clk_i) begin
         sum_q <= (StateW + 1)'(y) + (w7.add ? (StateW + 1)'(short) : (StateW + 1)'(0));
         v_q[(px*Il+lane)*StateW+:StateW] <= v;
-        rounded_q <= (StateW + 2)'($signed(kept[(px*Il+lane)*StateW+:StateW]))
-                   + (out.drop == 5'd0 ? (StateW + 2)'(0) : (StateW + 2)'(1) <<< (out.drop - 5'd1));
-        map_data_o[(px*Il+lane)*Bits+:Bits] <= far ? (rounded_q[StateW+1] ? ~Most : Most) : by_1[Bits-1:0];
+        dropped_q <= by_1[Bits:0];
+        far_q <= {by_8 != (StateW + 1)'($signed(by_8[By2W-1:0])), by_2 != By2W'($signed(by_2[By1W-1:0])),
+                  by_1[By1W-1] != by_1[Bits]};
+        negative_q <= kept[(px*Il+lane+1)*StateW-1];
+        map_data_o[(px*Il+lane)*Bits+:Bits] <=
+            far_q != 3'd0 || rounded[Bits] != rounded[Bits-1] ? (negative_q ? ~Most : Most) : rounded[Bits-1:0];
       end
     end
 
@@ -392,19 +417,20 @@ module result #(
 
   // ---- what is kept: v_q of cycle 9 or, of what is pooled, the maxima of cycle 11
   if (PoolDepth > 0) begin : gen_pool
+    logic first_slot_9_q;
+    always_ff @(posedge clk_i) first_slot_9_q <= w8.valid && w8.first_slot;
     pool #(.Px(Px), .Lanes(Il), .StateW(StateW), .Words(Words), .Depth(PoolDepth)) u_pool (
-        .clk_i, .v_i(v_q), .word_i(w9.word), .place_i(w8.place), .valid_i(w9.valid && w9.pool),
-        .first_slot_i(w9.first_slot), .last_slot_i(w9.last_slot), .odd_slot_i(w9.odd_slot),
+        .clk_i, .v_i(v_q), .word_i(w8.word), .place_i(w8.place), .valid_i(w9.valid && w9.pool),
+        .first_slot_i(first_slot_9_q), .last_slot_i(w9.last_slot), .odd_slot_i(w9.odd_slot),
         .first_row_i(w9.first_row), .odd_row_i(w9.odd_row), .last_pixel_i(w9.last_pixel), .y_o(pooled)
     );
   end else begin : gen_no_pool
     assign pooled = v_q;
   end
-  assign late = PoolDepth > 0 && w11.valid && w11.pool;
-  assign kept = late ? pooled : v_q;
+  assign kept = late_q ? pooled : v_q;
   always_comb begin
-    out = late ? w11 : w9;
-    out.valid = late ? w11.keep : w9.valid && !w9.pool;
+    out = late_q ? w11 : w9;
+    out.valid = late_q ? w11.keep : w9.valid && !w9.pool;
   end
   always_ff @(posedge clk_i) begin
     out_q <= out;

@@ -32,17 +32,27 @@ module scores #(
   logic [WordsW-1:0] word_q;
   logic [LaneW-1:0] lane_q;
   logic [Il*StateW-1:0] word;
-  logic signed [StateW-1:0] score, top_q;
+  logic signed [StateW-1:0] score, top_q, last_score_q;
+  logic [15:0] last_class_q, best;
+  logic last_first_q, last_there_q;
 
   assign word = mem[{read_half_q, word_q}];
   assign score = word[32'(lane_q)*StateW+:StateW];
-  assign better = first_q || score > top_q;
+  // the largest so far: a score is compared in the cycle after it was handed on
+  assign better = last_there_q && (last_first_q || last_score_q > top_q);
+  assign best = better ? last_class_q : best_q;
   assign sending = tvalid_o || !first_q;
   assign step = full_q != 2'd0 && (sending || run_i) && (!tvalid_o || tready_i) && !(tvalid_o && tlast_o);
   assign sent = tvalid_o && tready_i && tlast_o;
   assign sent_o = sent && !stale_o;
 
   always_ff @(posedge clk_i) begin
+    last_there_q <= step && !end_q;
+    last_first_q <= first_q;
+    last_class_q <= class_q;
+    last_score_q <= score;
+    best_q <= best;
+    if (better) top_q <= last_score_q;
     if (we_i) mem[{write_half_q, word_i[WordsW-1:0]}] <= data_i;
     if (!rst_ni) begin
       write_half_q <= 1'b0;
@@ -70,16 +80,12 @@ module scores #(
       if (step) begin
         tvalid_o <= 1'b1;
         tlast_o <= end_q;
-        tdata_o <= end_q ? {16'd0, best_q} : 32'(score);
+        tdata_o <= end_q ? {16'd0, best} : 32'(score);
         class_q <= class_q + 16'd1;
         first_q <= 1'b0;
         end_q <= class_q == 16'(Classes - 1);
         lane_q <= lane_q == LaneW'(Il - 1) ? '0 : lane_q + LaneW'(1);
         if (lane_q == LaneW'(Il - 1)) word_q <= word_q + WordsW'(1);
-        if (better && !end_q) begin
-          best_q <= class_q;
-          top_q <= score;
-        end
       end
       if (sent) begin
         stale_o <= 1'b0;
