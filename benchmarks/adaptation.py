@@ -33,11 +33,13 @@ METHODS: dict[str, dict] = {
     "MCC": {"method": "mcc"},
     "default": {},
     "default, taught": {},
+    "default, ensemble": {},
     "TENT, source-free": {"method": "tent", "source_free": True},
     "SHOT, source-free": {"method": "shot", "source_free": True},
 }
-TAUGHT = ("MobileDA", "default, taught")
 TEACHER = "resnet20"  # adapted by the default method
+TAUGHT = ("MobileDA", "default, taught")  # by the teacher of the same seed
+ENSEMBLE = "default, ensemble"  # taught by those of all seeds: figures then share their teachers
 
 
 def main() -> None:
@@ -79,8 +81,9 @@ def measured(given: argparse.Namespace, net: str, source: str, target: str, seed
     picks = {}
     for method in methods:
         settings = dict(METHODS[method])
-        if method in TAUGHT:
-            settings["teachers"] = (adapted(given, TEACHER, source, target, seed, "default", {})[0],)
+        if method in TAUGHT or method == ENSEMBLE:
+            seeds = given.seeds if method == ENSEMBLE else [seed]
+            settings["teachers"] = tuple(adapted(given, TEACHER, source, target, s, "default", {})[0] for s in seeds)
         run, picks[method] = adapted(given, net, source, target, seed, method, settings)
         found[method] = tested(run, target)
     return {"top1": found, "picks": picks}

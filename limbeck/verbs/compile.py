@@ -138,7 +138,7 @@ def compile(
         limbeck compile adapted.program --engine design --out design2
 
     Args:
-        program: A file that limbeck quantize wrote, with 8-bit weights and activations.
+        program: A file that limbeck quantize wrote, with weights and activations of 8 or 16 bits.
         out: The folder to write.
         part: The chip: xczu7ev (ZCU104), xczu3eg (Ultra96), xck26 (Kria K26), xc7z020 (PYNQ-Z2).
         lanes: Output pixels, input channels and output channels at once, instead of the fastest.
