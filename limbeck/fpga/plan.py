@@ -152,9 +152,9 @@ def resources(found: Plan) -> Resources:
     urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _ultra(found))
     results = lanes.pixels * lanes.inputs
     products = -(-lanes.pixels // (1 if found.value_bits == 16 else 2)) * lanes.inputs * (lanes.outputs + 9)
-    # fitted to Yosys' counts (docs/hardware.md §5): what is always there, a result lane, an accumulator, a multiplier
-    luts = 3000 + 750 * results + 30 * lanes.pixels * lanes.outputs + 8 * products
-    ffs = 3000 + 450 * results + 85 * lanes.pixels * lanes.outputs + 25 * products
+    # fitted to Yosys' counts (docs/fpga-figures.md §2): what is always there, a result lane, an accumulator, a multiplier
+    luts = 1400 + 580 * results + 30 * lanes.pixels * lanes.outputs + 19 * products // 2
+    ffs = 2700 + 240 * results + 56 * lanes.pixels * lanes.outputs + 20 * products
     return Resources(_dsps(lanes, packs=found.packs), math.ceil(brams), urams, luts, ffs)
 
 
@@ -276,7 +276,7 @@ def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
     first = found.schedule.ops[0].work
     for _ in range(3):
         yield found.lanes.pixels * (2 if first.stem else 1) * first.shape[0] * 8, depths["image"]
-    for width in (136, 72, 222):
+    for width in (136, 76, 228):  # micro-ops, with flags that are made as they are stored
         yield width, depth_for(len(found.schedule.ops))
 
 
