@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
     parser.add_argument("--out", default="runs/odenets")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--limit", type=int, help="train on so many images only; teachers see all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--only-table", action="store_true", help="read what is there, run nothing")
@@ -68,7 +69,8 @@ def main() -> None:
         for seed in given.seeds:
             place = out / f"{name}-{seed}"
             if not (place / "results.json").exists():
-                learning = replace(LEARN, epochs=given.epochs, seed=seed)
+                limit = None if name == TEACHER else given.limit
+                learning = replace(LEARN, epochs=given.epochs, seed=seed, limit=limit)
                 run(ARMS[name], place, given.data, learning, [str(out / f"{TEACHER}-{s}") for s in given.seeds])
     table(out, given.data)
 

@@ -38,6 +38,12 @@ def test_an_unlabelled_heap_is_judged_by_labelled_images(photos):
     assert sets.classes == ("cat", "dog")
 
 
+def test_broken_images_are_told_of_in_every_split(photos):
+    (photos / "val/cat/c.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"val/cat/c.png"):
+        open_sets(str(photos), Training(), labelled=False)
+
+
 def test_images_without_labels_teach_nothing(photos):
     with pytest.raises(InputError, match="has training images without labels; put them into class folders"):
         open_sets(str(photos), Training())

@@ -42,6 +42,7 @@ class Domains:
 def open_domains(net: "Classifier", target: str, source: str | None, training: Training, tell: Tell) -> Domains:
     """Open both domains, and put the net's answers into the order of the source's classes; InputError where the
     classes of net, source and target differ, or the target is too small."""
+    from limbeck.data.folder import MissingSplitError
     from limbeck.nets import zoo
 
     sets = None
@@ -58,7 +59,7 @@ def open_domains(net: "Classifier", target: str, source: str | None, training: T
         train = balanced(train, training.limit, training.seed)
     try:
         held_out = _opened(target, "val", training)
-    except InputError:
+    except MissingSplitError:
         held_out = train
     return Domains(train, held_out, sets)
 

@@ -36,6 +36,7 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
 
     InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
     """
+    from limbeck.data.folder import MissingSplitError
     from limbeck.data.sources import moments, open_source
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
@@ -44,7 +45,7 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
         raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
     try:
         held_out = opened("val")
-    except InputError:
+    except MissingSplitError:
         if labelled:
             raise
         held_out = None  # a heap of unlabelled images has no split to measure on
