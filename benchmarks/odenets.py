@@ -82,9 +82,10 @@ def run(arm: Arm, place: Path, data: str, learning: Training, teachers: Sequence
     if arm.hard:
         done = teach(data=data, model=arm.net, arguments=arm.arguments, out=str(place), training=learning)
     else:
-        store = str(place.parent / "labels")
+        drawn = {} if learning.limit is None else {"limit": learning.limit, "seed": learning.seed}
+        store = str(place.parent / "-".join(["labels", *map(str, drawn.values())]))
         if not Path(store, "manifest.json").exists():
-            label(data=data, teachers=tuple(teachers), out=store, views=learning.epochs, dtype="float32")
+            label(data=data, teachers=tuple(teachers), out=store, views=learning.epochs, dtype="float32", **drawn)
         done = distill(
             data=data, student=arm.net, arguments=arm.arguments, labels=store, out=str(place), training=learning
         )

@@ -152,7 +152,7 @@ def resources(found: Plan) -> Resources:
     urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _ultra(found))
     results = lanes.pixels * lanes.inputs
     products = -(-lanes.pixels // (1 if found.value_bits == 16 else 2)) * lanes.inputs * (lanes.outputs + 9)
-    # fitted to Yosys' counts (docs/fpga-figures.md §2): what is always there, a result lane, an accumulator, a multiplier
+    # fitted to Yosys' counts (docs/fpga-figures.md §2): what always is, a result lane, an accumulator, a multiplier
     luts = 1400 + 580 * results + 30 * lanes.pixels * lanes.outputs + 19 * products // 2
     ffs = 2700 + 240 * results + 56 * lanes.pixels * lanes.outputs + 20 * products
     return Resources(_dsps(lanes, packs=found.packs), math.ceil(brams), urams, luts, ffs)
