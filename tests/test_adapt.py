@@ -337,10 +337,14 @@ def test_a_dry_run_writes_nothing(taught, tmp_path):
 # ---- choosing -------------------------------------------------------------------------------------------------
 
 
-def judged(folder: Path, criterion: str, **signs: Signs) -> Judge:
+def judged(folder: Path, criterion: str, *, said: dict[str, list[int]] | None = None, **signs: Signs) -> Judge:
+    """With a source, unless it is told what the candidates said."""
     for name, found in signs.items():
         runs.write_json(folder / "candidates" / f"{name.removeprefix('e')}.json", found.to_json())
-    return Judge(None, FAST, None, folder, criterion)
+    for name, classes in (said or {}).items():
+        np.save(folder / "candidates" / f"{name.removeprefix('e')}.npy", np.array(classes, dtype=np.uint16))
+    source = open_sets("digits:optdigits", FAST) if said is None else None
+    return Judge(Domains(None, None, source), FAST, None, folder, criterion)
 
 
 def test_a_collapsed_net_is_given_up_for_the_one_with_new_statistics(tmp_path):
@@ -364,6 +368,20 @@ def test_a_healthy_net_is_kept_as_the_criterion_says(tmp_path):
     for criterion, expected in (("infomax", "0001"), ("snd", "0002"), ("last", "0002")):
         judge = judged(tmp_path / criterion, criterion, source=start, norm=start, **epochs)
         assert judge.choose() == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("after", "kept", "why"),
+    [
+        ([0, 1, 2, 3] * 2, "0001", ""),
+        ([0, 1, 2, 0] * 2, "0001", ""),
+        ([1, 2, 3, 0] * 2, "norm", "what it says has hardly to do with what it said before (Cohen's kappa -0.33)"),
+    ],
+)
+def test_without_a_source_answers_that_were_swapped_are_given_up(tmp_path, after, kept, why):
+    start = Signs(infomax=1.0, snd=1.0, entropy=1.0, said=4.0)
+    said = {"norm": [0, 1, 2, 3] * 2, "e0001": after}
+    assert judged(tmp_path, "last", said=said, source=start, norm=start, e0001=start).choose() == (kept, why)
 
 
 def test_the_gap_closed_is_a_share_of_that_to_the_oracle(taught, tmp_path):

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import cohen_kappa_score
 
-from limbeck.learn.select import CRITERIA, Signs, best, collapsed, from_json, signs, soft_neighbourhood_density
+from limbeck.learn.select import CRITERIA, Signs, best, collapsed, from_json, kappa, signs, soft_neighbourhood_density
 
 
 def certain(labels: list[int], classes: int) -> torch.Tensor:
@@ -86,3 +87,11 @@ def test_a_collapse_is_noticed_and_explained(change, reason):
     before = Signs(infomax=1.0, snd=1.0, entropy=1.0, said=9.0)
     found = collapsed(replace(before, **change), before)
     assert (reason in found) if reason else (not found)
+
+
+def test_kappa_is_that_of_scikit_learn():
+    draw = torch.Generator().manual_seed(0)
+    one = torch.randint(7, (200,), generator=draw)
+    for other in (one, one.flip(0), torch.where(torch.arange(200) % 3 == 0, one.roll(1), one), torch.full((200,), 2)):
+        assert kappa(one, other) == pytest.approx(cohen_kappa_score(one.numpy(), other.numpy()))
+    assert kappa(torch.full((5,), 3), torch.full((5,), 3)) == 1

@@ -16,6 +16,7 @@ SND_TEMPERATURE = 0.05  # Saito et al. 2021
 SND_IMAGES = 2048  # neighbourhoods are looked for among so many images, spaced evenly
 LEAST_SAID = 0.6  # a net that says less than this share of the classes that it said before has collapsed ...
 LEAST_INFORMATION = 0.8  # ... and so has one whose InfoMax is less than this share of that before
+LEAST_KAPPA = 0.2  # up to which agreement is "slight" (Landis and Koch 1977)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,25 @@ def collapsed(after: Signs, before: Signs) -> str:
             f"its answers tell less of the images than before (InfoMax {after.infomax:.3f}, was {before.infomax:.3f})"
         )
     return ""
+
+
+def strayed(after: Tensor, before: Tensor) -> str:
+    """Return why the classes said of the same images [N], after and before, are no longer about the same thing; empty
+    where they agree beyond chance. It is for a net whose own answers were all that taught it."""
+    agreement = kappa(after, before)
+    if agreement < LEAST_KAPPA:
+        return f"what it says has hardly to do with what it said before (Cohen's kappa {agreement:.2f})"
+    return ""
+
+
+def kappa(one: Tensor, other: Tensor) -> float:
+    """Return how far two lists of classes [N] agree beyond chance, 1 at most (Cohen 1960); 1 where both say one and
+    the same class throughout."""
+    size = int(torch.cat([one, other]).max()) + 1
+    shares = [torch.bincount(said, minlength=size).double() / len(said) for said in (one, other)]
+    chance = float(shares[0] @ shares[1])
+    agreed = float((one == other).double().mean())
+    return 1.0 if chance == 1 else (agreed - chance) / (1 - chance)
 
 
 def from_json(found: Mapping[str, float]) -> Signs:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from accelerate import Accelerator
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from limbeck.learn.select import Criterion, Signs
     from limbeck.nets.zoo import Classifier
@@ -78,10 +79,10 @@ class Judge:
     def choose(self) -> tuple[str, str]:
         """Return the candidate to keep, and why others were given up, if they were.
 
-        That is the criterion's epoch, unless it collapsed; then the model with the target's statistics, unless these
-        made it collapse; then the model as it came.
+        That is the criterion's epoch, unless it collapsed or, without a source, strayed; then the model with the
+        target's statistics, unless these made it collapse; then the model as it came.
         """
-        from limbeck.learn.select import best, collapsed, says_fewer
+        from limbeck.learn.select import best, collapsed, says_fewer, strayed
 
         signs = self.signs()
         why = says_fewer(signs[NORM], signs[SOURCE]) if NORM in signs else "it has no BatchNorm"
@@ -91,6 +92,8 @@ class Judge:
             return untrained, why
         chosen = epochs[best(self.criterion, [signs[name] for name in epochs])]
         why = collapsed(signs[chosen], signs[untrained])
+        if not why and self.domains.source is None:  # a source's labels may teach what the model did not know
+            why = strayed(self._said(chosen), self._said(untrained))
         return (untrained, why) if why else (chosen, "")
 
     def signs(self) -> "dict[str, Signs]":
@@ -153,6 +156,13 @@ class Judge:
                 np.save(temporary, logits.argmax(dim=1).numpy().astype(np.uint16))
             runs.write_json(self.out / FOLDER / f"{name}.json", found.to_json())
         return found
+
+    def _said(self, name: str) -> "Tensor":
+        """Return the classes [N] that a candidate said of the held-out target images."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.load(self.out / FOLDER / f"{name}.npy", allow_pickle=False).astype(np.int64))
 
     def _files(self, suffix: str) -> "Iterator[Path]":
         """Yield the candidates' files, those of no epoch first."""
