@@ -20,6 +20,7 @@ from limbeck.integer import file, program
 
 _WRITE, _READ, _TRANSFER, _STALL, _LIMIT, _RESET = range(1, 7)
 _WRITES_AT_ONCE = 4096
+_COMPILERS = 8  # at once, at most: each takes some 0.5 GB
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def build(design: Path, *, tell: runs.Tell = runs.silent) -> Path:
 def _verilate(design: Path, folder: Path) -> None:
     rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
     command = [
-        "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique",
+        "verilator", "--cc", "--exe", "--build", "-j", str(min(os.cpu_count() or 1, _COMPILERS)), "-O3",
+        "--x-assign", "fast", "--x-initial", "unique",
         "-Wno-fatal", "-Wno-lint",
         "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}",
         "--Mdir", str(folder.resolve()), "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
