@@ -16,7 +16,6 @@ def told(monkeypatch):
     notes = []
     monkeypatch.setattr(story, "LEARNING", replace(story.LEARNING, epochs=1, limit=256))
     monkeypatch.setattr(story, "ADAPTING", replace(story.ADAPTING, epochs=1, limit=256))
-    monkeypatch.setattr(story, "TEACHERS", story.TEACHERS[:2])
     monkeypatch.setattr(story, "IMAGES", 2)
     real = story.label
     monkeypatch.setattr(story, "label", lambda **how: real(limit=256, **how))
@@ -31,7 +30,7 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
             told.append(values)
 
     first = story.demo(out=str(tmp_path / "demo"), tell=tell)
-    assert [s.model for s in first.stages] == ["resnet20", "resnet8", "dsodenet20", "dsodenet20"]
+    assert [s.model for s in first.stages] == ["resnet20", "resnet14", "dsodenet20", "dsodenet20"]
     assert first.adapted.target == story.FIELD
     assert first.adapted.report.images == 300
     assert first.integers.model == first.adapted.out
