@@ -16,6 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
+import torch
+
+from limbeck.nets.classifier import computes_bfloat16
 from limbeck.verbs.adapt import Terms, adapt
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.settings import Training
@@ -124,8 +127,8 @@ def adapted(
 
 
 def precision_of(net: str) -> Literal["float32", "bfloat16"]:
-    """Dense nets train 1.8 times as fast in bfloat16, separable ones no faster."""
-    return "float32" if net.startswith("ds") else "bfloat16"
+    """Dense nets train 1.8 times as fast in bfloat16 where hardware has it, separable ones no faster."""
+    return "bfloat16" if computes_bfloat16(torch.device("cpu")) and not net.startswith("ds") else "float32"
 
 
 def limit_of(given: argparse.Namespace, data: str) -> int | None:

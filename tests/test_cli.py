@@ -414,19 +414,21 @@ def test_a_dry_run_takes_two_steps_of_any_epoch(capsys, tmp_path, batch):
     assert err.startswith("steps an epoch: ") if batch != "10" else err == ""
 
 
-def test_precisions_may_change_within_a_process(tmp_path):
-    settings = limbeck.Training(epochs=1, batch=40, limit=40)
-    for name, training in {
-        "a": settings,
-        "b": limbeck.Training(epochs=1, batch=40, limit=40, precision="bfloat16"),
-    }.items():
+@pytest.mark.parametrize("hardware", [True, False])
+def test_precisions_may_change_within_a_process_and_a_slow_one_is_told_of(monkeypatch, tmp_path, hardware):
+    monkeypatch.setattr("limbeck.nets.classifier.computes_bfloat16", lambda device: hardware)
+    told = {"float32": [], "bfloat16": []}
+    for precision, notes in told.items():
         limbeck.teach(
             data="digits:optdigits",
             model="resnet8",
             arguments=("width=4",),
-            out=str(tmp_path / name),
-            training=training,
+            out=str(tmp_path / precision),
+            training=limbeck.Training(epochs=1, batch=40, limit=40, precision=precision),
+            tell=lambda event, values, notes=notes: notes.append(values["text"]) if event == "note" else None,
         )
+    slow = {precision: any("no bfloat16 in hardware" in note for note in notes) for precision, notes in told.items()}
+    assert slow == {"float32": False, "bfloat16": not hardware}
 
 
 @pytest.mark.parametrize(

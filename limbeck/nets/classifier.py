@@ -193,7 +193,7 @@ def freeze(
     `.to(device)`, and the result under torch.no_grad(). Logits stay float32.
     """
     device = next(classifier.net.parameters()).device
-    half = dtype == "bfloat16" or (dtype == "auto" and _computes_bfloat16(device))
+    half = dtype == "bfloat16" or (dtype == "auto" and computes_bfloat16(device))
     classifier.eval().requires_grad_(False)
     net = classifier.net.float().to(memory_format=torch.channels_last)
     if device.type == "cpu" and not compile and dtype != "float32" and can_fuse():
@@ -205,7 +205,8 @@ def freeze(
     return classifier
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 in hardware; elsewhere torch emulates it, some ten times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()

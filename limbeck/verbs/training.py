@@ -215,7 +215,10 @@ def run(
     """Train to the end, from where the run folder's state is; leave the weights that count in `student`. Those are
     what `validate` gets, with the epoch, from 1."""
     from limbeck.learn.fit import fit
+    from limbeck.nets.classifier import computes_bfloat16
 
+    if loop.accelerator.mixed_precision == "bf16" and not computes_bfloat16(loop.accelerator.device):
+        tell("note", {"text": "this machine has no bfloat16 in hardware; --precision float32 will be faster"})
     final: nn.Module = loop.ema.module if loop.ema is not None else student
 
     def record(history: list[dict[str, float]]) -> None:
