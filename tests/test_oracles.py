@@ -181,6 +181,7 @@ def test_weights_of_the_8_bit_onnx_file_are_torchs_fake_quantised_weights(eight)
         and node.input[0] in tables_of
         and tables_of[node.input[0]].dtype == np.int8
     ]
+    assert all(np.abs(table).max() <= 64 for table, _ in codes if table.ndim > 1)  # see `files.quantise`
     floats = [layer for _, layer in walk(extract(net)) if isinstance(layer, FloatConv)]
     stem = next((table, scale) for table, scale in codes if table.shape == tuple(floats[1].weight.shape))
     folded = floats[1].weight * floats[1].scale[0][:, None, None, None]

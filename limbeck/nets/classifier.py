@@ -194,13 +194,14 @@ def freeze(
     """
     device = next(classifier.net.parameters()).device
     half = dtype == "bfloat16" or (dtype == "auto" and computes_bfloat16(device))
+    computes = torch.bfloat16 if half else torch.float32
     classifier.eval().requires_grad_(False)
     net = classifier.net.float().to(memory_format=torch.channels_last)
-    if device.type == "cpu" and not compile and dtype != "float32" and can_fuse():
+    if device.type == "cpu" and not compile and dtype != "float32" and can_fuse(computes):
         seen = classifier.input
         noise = torch.rand(1, seen.channels, seen.size, seen.size, generator=torch.Generator().manual_seed(0))
         net = fuse(net, classifier.prepare(noise * 255))
-    net.to(torch.bfloat16 if half else torch.float32)  # the buffers of `prepare` stay in float32
+    net.to(computes)  # the buffers of `prepare` stay in float32
     classifier.net = cast(nn.Module, torch.compile(net, options={"freezing": True})) if compile else net
     return classifier
 

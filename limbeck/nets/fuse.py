@@ -17,9 +17,11 @@ _FOLDED = (nn.Conv2d, Conv2dSame)  # exactly: other subclasses compute their wei
 TOLERANCE = 1e-3  # of the largest output, float32; what folding a BatchNorm costs is some 1e-6
 
 
-def can_fuse() -> bool:
-    """Whether this machine has what `fuse` uses: oneDNN and AVX2."""
-    return bool(torch._C._has_mkldnn) and bool(torch.cpu.get_capabilities().get("avx2"))
+def can_fuse(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether this machine has what a fused net of `dtype` uses: oneDNN and AVX2, for bfloat16 some of AVX-512."""
+    if not torch._C._has_mkldnn or not torch.cpu.get_capabilities().get("avx2"):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def fuse(net: nn.Module, example: Tensor) -> nn.Module:
