@@ -42,7 +42,7 @@ wheel: $(VENV)/installed-dev
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 
-# The demo from that wheel, in an empty virtual environment, folder and home.  Of torch little is imported: --no-compile.
+# The demo from that wheel, in an empty virtual environment, folder and home. It imports little of torch: --no-compile.
 wheel-test: wheel
 	@$(call bring,verilator g++)
 	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; mkdir "$$place/home" "$$place/empty"; \

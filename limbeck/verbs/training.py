@@ -217,7 +217,9 @@ def run(
     from limbeck.learn.fit import fit
     from limbeck.nets.classifier import computes_bfloat16
 
-    if loop.accelerator.mixed_precision == "bf16" and not computes_bfloat16(loop.accelerator.device):
+    device = loop.accelerator.device
+    emulated = device.type in ("cpu", "cuda") and not computes_bfloat16(device)
+    if loop.accelerator.mixed_precision == "bf16" and emulated:
         tell("note", {"text": "this machine has no bfloat16 in hardware; --precision float32 will be faster"})
     final: nn.Module = loop.ema.module if loop.ema is not None else student
 
