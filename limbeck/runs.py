@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import math
@@ -79,6 +80,9 @@ def silent(event: str, values: dict[str, Any]) -> None:
 
 
 RECIPE, ENVIRONMENT, STATE, RESULTS = "recipe.toml", "environment.json", "state.pt", "results.json"
+_LOCK = ".lock"
+_LEFT = (_PARTIAL, _LOCK)  # begin the names of what a process that was killed early may leave
+_CLAIM = contextlib.ExitStack()  # holds the lock of the run that this process writes
 _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
 
 
@@ -104,13 +108,15 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
     """Make the run folder `out` with its recipe, or check that the run in it can go on.
 
     Returns whether there is a run to go on with. Raises InputError where the folder holds something else, or a run
-    of other settings, or a run although `resume` is false. What a killed process left half-written is removed.
+    of other settings, or a run although `resume` is false, or another process is at it. What a killed process left
+    half-written is removed.
     """
     recipe = out / RECIPE
     plain = json.loads(json.dumps({"verb": verb, **settings}))  # tuples become lists
     if not recipe.exists():
-        if out.exists() and not (out.is_dir() and all(path.name.startswith(_PARTIAL) for path in out.iterdir())):
+        if out.exists() and not (out.is_dir() and all(path.name.startswith(_LEFT) for path in out.iterdir())):
             raise InputError(f"{out} exists and is not a run folder; choose another --out")
+        _claim(out)
         write_text(recipe, to_toml(plain))
         return False
     if not resume:
@@ -122,9 +128,30 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
                 f"{out} was begun with {key} = {saved.get(key)!r}, now it is {plain.get(key)!r}; "
                 "resume with the same settings or choose another --out"
             )
+    _claim(out)
     for left in out.glob(f"{_PARTIAL}*"):
         left.unlink(missing_ok=True)
     return True
+
+
+def _claim(out: Path) -> None:
+    """Lock `out` against this machine's other processes until this one ends, by whatever end, or begins another run;
+    InputError where one of them has it."""
+    _CLAIM.close()  # before the new lock: closing a file gives up all locks that its process has on it
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = os.open(out / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"cannot write {out / _LOCK}: {error.strerror}; choose another --out") from error
+    _CLAIM.callback(os.close, lock)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: forked loaders don't inherit it
+    except (BlockingIOError, PermissionError) as error:
+        raise InputError(
+            f"another process is writing to {out}; wait until it ends, stop it, or choose another --out"
+        ) from error
+    except OSError:
+        pass  # some network file systems have no locks
 
 
 def read_toml(path: Path) -> dict[str, Any]:

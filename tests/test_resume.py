@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(command, whole, tmp_path, step):
     assert not (out / "results.json").exists()
     assert cli.main([*command, "--out", str(out), "--resume"]) == 0
     assert same(whole, out)
-    assert not [path for path in out.iterdir() if path.name == "state.pt" or path.name.startswith(".")]
+    assert not [path for path in out.iterdir() if path.name == "state.pt" or path.name.startswith(".partial")]
 
 
 def test_a_run_killed_again_and_again_ends_in_the_same_bytes(command, whole, tmp_path):

@@ -201,7 +201,27 @@ def test_what_a_killed_process_left_is_no_hindrance_and_is_swept(tmp_path):
     assert begin(tmp_path, "teach", SETTINGS, resume=False) is False
     killed_while_writing(tmp_path / "state.pt")
     assert begin(tmp_path, "teach", SETTINGS, resume=True) is True
-    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "recipe.toml"]
+
+
+def test_two_processes_do_not_write_one_run(tmp_path):
+    code = (
+        "import json, os, sys; from pathlib import Path; from limbeck import runs\n"
+        "runs.begin(Path(sys.argv[1]), 'teach', json.loads(sys.argv[2]), resume=True)\n"
+        "if os.fork() == 0: os.dup2(os.open(os.devnull, os.O_WRONLY), 1)\n"  # as a loader's worker, which lives on
+        "else: print('begun', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run"), json.dumps(SETTINGS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "begun\n"
+        begin(tmp_path / "mine", "teach", SETTINGS, resume=False)
+        with pytest.raises(InputError, match=r"another process is writing to .*/run; wait until it ends, stop it"):
+            begin(tmp_path / "run", "teach", SETTINGS, resume=True)
+        other.kill()
+        other.wait()
+        assert begin(tmp_path / "run", "teach", SETTINGS, resume=True) is True
+        assert begin(tmp_path / "run", "teach", SETTINGS, resume=True) is True, "one process may come again"
 
 
 def test_history_is_the_same_in_both_tables(tmp_path):
