@@ -15,8 +15,8 @@ from PIL import Image
 
 from limbeck.data import sources
 from limbeck.data.folder import MissingSplitError
-from limbeck.data.images import open_image
 from limbeck.data.foreign import from_reader
+from limbeck.data.images import open_image
 from limbeck.data.sources import Source, hold_out, moments, open_source, pixels_of, subset
 from limbeck.errors import InputError
 
