@@ -168,7 +168,7 @@ def accelerator():
 
 
 def opened(target: str, source: str | None, training: Training = FAST) -> Domains:
-    return open_domains(net(), target, source, training, runs.silent)
+    return open_domains(net(), "runs/net", target, source, training, runs.silent)
 
 
 def shown(batches, count: int) -> list[list[int]]:
@@ -328,6 +328,32 @@ def test_an_interrupted_adaptation_ends_in_the_same_bytes(taught, tmp_path, monk
     assert not (tmp_path / "run/state.pt").exists()
 
 
+def test_new_statistics_need_no_more_than_two_images(taught, tmp_path):
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((8, 8), 90 * i, dtype=np.uint8)).save(heap / f"{i}.png")
+    whole = replace(FAST, limit=None)
+    given = {"source": None, "source_free": True, "target": str(heap), "method": "norm", "training": whole}
+    estimate = adapted(taught, tmp_path / "run", dry_run=True, **given)
+    assert (estimate.steps, estimate.loss) == (0, None)
+    assert estimate.seconds > 0
+    assert ("loss after two steps", "-") in estimate.rows()
+    assert not (tmp_path / "run").exists()
+    done = adapted(taught, tmp_path / "run", **given)
+    assert done.chosen in ("norm", "source")
+    assert "each criterion picks" not in dict(done.rows())
+    with pytest.raises(InputError, match="a step takes 32 images"):
+        adapted(taught, tmp_path / "other", **{**given, "method": "shot"})
+
+
+def test_a_finished_run_keeps_its_time(taught, tmp_path):
+    first = adapted(taught, tmp_path / "run", source=None, source_free=True)
+    again = adapted(taught, tmp_path / "run", replace(FAST, resume=True), source=None, source_free=True)
+    assert again.seconds == first.seconds == runs.read_json(tmp_path / "run/results.json")["seconds"]
+    assert set(first.report.picks) == {"infomax", "snd", "entropy", "last"}, "there is no source to choose by"
+
+
 def test_a_dry_run_writes_nothing(taught, tmp_path):
     found = adapted(taught, tmp_path / "run", dry_run=True)
     assert found.steps == 6
@@ -409,7 +435,7 @@ def refusal(capsys, *arguments: str) -> str:
     [
         ("--target digits:mfeat", "give --source"),
         ("--target digits:mfeat --source digits:mnist --source-free", "--source-free goes without --source"),
-        ("--target digits:mfeat --source-free --method dann", "--source-weight needs labelled source images"),
+        ("--target digits:mfeat --source-free --method dann", "--method dann needs labelled source images"),
         ("--target digits:mfeat --source-free --method shot --coral 1", "--coral needs labelled source images"),
         ("--target digits:mfeat --source digits:mnist --method mobileda", "give --teachers"),
         ("--target digits:mfeat --source-free --mcc -1", "--mcc is -1.0, but must be 0 or more"),
@@ -417,10 +443,30 @@ def refusal(capsys, *arguments: str) -> str:
         ("--target digits:mfeat --source-free --mixup 0.2", "which a target has not"),
         ("--target digits:mfeat --source-free --size 32", "keeps the size"),
         ("--target digits:mfeat --source-free --batch 5000", "lower --batch"),
+        ("--target digits:mfeat --source-free --temperature 0", "--temperature is 0.0, but must be more than 0"),
+        ("--target digits:mfeat --source-free --confidence 7", "--confidence is 7.0, but must be more than 0 and at"),
+        ("--target digits:mfeat --source digits:mnist --critic-lr -1", "--critic-lr is -1.0, but must be more than 0"),
+        ("--target digits:mfeat --source-free --select source", "--select source needs labelled source images"),
+        ("--target digits:mfeat --source-free --oracle nowhere/run", "nowhere/run is not a run: no model.json"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(taught, tmp_path, capsys, flags, said):
     assert said in refusal(capsys, taught, *flags.split(), "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"method": "mmc"}, {"select": "best"}, {"randomise": "photos"}])
+def test_words_that_python_callers_misspell_are_refused(taught, tmp_path, wrong):
+    ((name, word),) = wrong.items()
+    with pytest.raises(InputError, match=f"--{name} is '{word}'; it must be one of "):
+        adapted(taught, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_oracle_of_other_classes_is_refused_before_training(taught, tmp_path, capsys):
+    zoo.save(net(classes=("a", "b")), tmp_path / "oracle")
+    flags = f"--target digits:mfeat --source-free --oracle {tmp_path}/oracle --out {tmp_path}/run"
+    assert f"{tmp_path}/oracle knows 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -437,7 +483,7 @@ def folder_of(root: Path, classes: dict[str, int]) -> str:
     [
         ({"cat": 3, "dog": 3}, "has 2 classes and the model 10: it lacks 0, 1, 2, 3, 4 and adds cat, dog"),
         ({str(i): 2 for i in range(9)}, "has 9 classes and the model 10: it lacks 9"),
-        ({"3": 5}, "has one class only (3)"),
+        ({"3": 5}, "has one class only (3); a classifier needs two class folders; to adapt without labels put all of"),
         ({".": 1}, "has 1 image to adapt to"),
     ],
 )
@@ -454,13 +500,25 @@ def test_targets_that_do_not_fit_are_refused(taught, tmp_path, capsys, classes, 
 def test_a_teacher_of_other_classes_is_refused(taught, tmp_path, capsys):
     zoo.save(net(classes=("a", "b")), tmp_path / "teacher")
     flags = f"--target digits:mfeat --source digits:optdigits --teachers {tmp_path}/teacher --out {tmp_path}/run"
-    assert "knows 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
+    assert f"{tmp_path}/teacher knows 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
 
 
 def test_a_source_of_other_classes_is_refused(taught, tmp_path, capsys):
     source = folder_of(tmp_path / "source", {"cat": 4, "dog": 4})
     flags = f"--target digits:mfeat --source {source} --out {tmp_path}/run"
-    assert "knows 10 classes and the data has 2" in refusal(capsys, taught, *flags.split())
+    assert f"{taught} knows 10 classes and the data has 2" in refusal(capsys, taught, *flags.split())
+
+
+def test_classes_named_otherwise_are_taken_in_order_and_the_user_is_told(taught, tmp_path, capsys):
+    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    target = folder_of(tmp_path / "target", dict.fromkeys(words, 2))
+    told = []
+    done = adapted(
+        taught, tmp_path / "run", source=None, source_free=True, target=target, method="norm", training=replace(FAST, limit=None),
+        tell=lambda event, values: told.append(values.get("text", "")),
+    )  # fmt: skip
+    assert "the report takes them in order: eight is 0, five is 1, ..." in " ".join(told)
+    assert done.report.images == 10
 
 
 def test_classes_in_another_order_are_put_in_order():

@@ -236,15 +236,15 @@ def _unknown(spec: str) -> str:
     path = Path(spec)
     near: list[str] = []
     with contextlib.suppress(OSError):
-        near = [str(path.parent / n) for n in difflib.get_close_matches(path.name, _names(path.parent), 1)]
+        near = [str(path.parent / n) for n in difflib.get_close_matches(path.name, _folders(path.parent), 1)]
     near = near or difflib.get_close_matches(spec, [f"digits:{name}" for name in _DIGITS], 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     what = "is a file, not a folder" if path.is_file() else "is not there"
     return f"{spec} {what}{hint or f'; give {FORMS}'}"
 
 
-def _names(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir()]
+def _folders(place: Path) -> list[str]:
+    return [entry.name for entry in place.iterdir() if entry.is_dir()]
 
 
 # ---- folders ----------------------------------------------------------------------------------------------

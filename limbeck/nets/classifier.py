@@ -155,13 +155,14 @@ def imagenet_1k() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
 
 
-def check_classes(classifier: Classifier, classes: tuple[str, ...]) -> str:
-    """Make `classifier` answer in the order of `classes`, or refuse; return a note, empty where all is plain.
+def check_classes(classifier: Classifier, classes: tuple[str, ...], name: str = "") -> str:
+    """Make `classifier` answer in the order of `classes`, or refuse; return a note, empty where all is plain. `name`
+    is what it is called in them, as the user spelt it; by default its lineage's tag.
 
     The same names in another order are put in order. Names that are unknown ("0", "1", ...) can only be
     counted, and the note says so. Anything else is an InputError.
     """
-    own, tag = classifier.classes, classifier.lineage.tag
+    own, tag = classifier.classes, name or classifier.lineage.tag
     if own == classes:
         return ""
     remedy = f"fine-tune it on this data (limbeck teach --model) or choose another than {tag}"

@@ -228,8 +228,9 @@ def _one_of(name: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a
 def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[float, ...]:
     """Return the value for each of so many ODE blocks; InputError where `value` doesn't say them."""
     each = (value,) * blocks if isinstance(value, int | float) else tuple(value)
+    example = ",".join("123"[i % 3] for i in range(blocks))
     if len(each) != blocks or not all(0 < one < math.inf for one in each):
-        raise InputError(f"{name} is {value}; give one number above 0, or {blocks} of them, one an ODE block")
+        raise InputError(f"{name} is {value}; give one number above 0, or {blocks} of them, {name}={example}")
     return each
 
 

@@ -186,6 +186,8 @@ def _load(spec: str, classes: tuple[str, ...] | None = None, channels: int | Non
     if spec.startswith("local-dir:"):
         return _from_timm_folder(Path(spec.removeprefix("local-dir:")), spec)
     name, _, file = spec.partition("@")
+    if not file and spec.endswith(".program"):
+        raise InputError(f"{spec} is a net in integers already; give the run that it was made of")
     if not file and Path(spec).is_file():
         raise InputError(f"{spec} is a file, which does not say of which net; give NAME@{spec}")
     if "/" in name.removeprefix(TORCHVISION) or Path(spec).is_dir():

@@ -1,10 +1,11 @@
 """limbeck adapt: a classifier becomes good on unlabelled images from elsewhere."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from limbeck import runs
 from limbeck.errors import InputError
@@ -21,6 +22,7 @@ from limbeck.verbs.training import (
     begin_run,
     check_random_steps,
     estimate,
+    estimated,
     prepared,
     run,
 )
@@ -140,7 +142,8 @@ def adapt(
     if method == "auto":
         method = "shot" if source_free else "combined"
     chosen = _terms(method, terms, bool(teachers))
-    _check(chosen, source, source_free, teachers, training)
+    _check(method, chosen, source, source_free, teachers, training)
+    _check_values(confidence, temperature, critic_lr, randomise, select, source_free)
     settings = flat(
         model=model, target=target, out=out, source=source, source_free=source_free, teachers=teachers, method=method,
         **asdict(terms), confidence=confidence, temperature=temperature, randomise=randomise, critic_lr=critic_lr,
@@ -155,16 +158,20 @@ def adapt(
     accelerator = accelerator_for(training, out)
     net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
     check_random_steps(net, training)
-    domains = open_domains(net, target, source, training, tell)
+    domains = open_domains(net, model, target, source, training, tell)
     frozen = [load_teacher(spec, teacher_dtype, False, accelerator) for spec in teachers]
-    _check_teachers(frozen, net)
+    _check_classes(teachers, frozen, oracle, net.classes)
     lineages = tuple(teacher.lineage for teacher in frozen)
     net.lineage = replace(net.lineage, tag=f"{net.lineage.tag}, adapted to {target}", teachers=lineages)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    if not dry_run:
-        begin_run(out, "adapt", settings, Sets(domains.target, None, net.classes, (), ()), training, accelerator)
-    judge = Judge(domains, training, accelerator, Path(out), select)
     weights = _weights(chosen)
+    trains = any(asdict(weights).values())
+    steps = domains.steps(training, accelerator.num_processes) if trains else 0
+    if not dry_run:
+        sets = Sets(domains.target, None, net.classes, (), ())
+        begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains)
+    finished = None if dry_run else _finished(Path(out))
+    judge = Judge(domains, training, accelerator, Path(out), select)
     answer = ask(frozen, temperature=temperature) if frozen else None
 
     def objective(student: "nn.Module", critic: "nn.Module | None") -> "Objective":
@@ -173,8 +180,7 @@ def adapt(
             label_smoothing=training.label_smoothing,
         )  # fmt: skip
 
-    if dry_run or not (Path(out) / runs.RESULTS).exists():
-        steps = domains.steps(training, accelerator.num_processes)
+    if finished is None:
         batches = pairs(
             domains, training, accelerator, steps=steps, size=max(n.input.size for n in [net, *frozen]),
             channels=net.input.channels, kind=randomisation_of(randomise, domains),
@@ -185,9 +191,9 @@ def adapt(
         critic = _critic(net, chosen, steps * training.epochs * training.accumulate)
         make = partial(prepared, student, objective, steps, training, batches, accelerator, critic, critic_lr)
         if dry_run:
-            return estimate(make(), net, training)
+            return estimate(make(), net, training) if trains else _estimate_untrained(judge, net)
         judge.begin(net)
-        if any(asdict(weights).values()):
+        if trains:
             _train(make(), student, judge, training, tell)
         _keep(judge, net, before)
         if oracle is not None:
@@ -196,8 +202,8 @@ def adapt(
     kept, collapse = judge.choose()
     done = Adapted(
         out=out, model=model, target=target, method=method, images=len(domains.target), epochs=training.epochs,
-        seconds=time.monotonic() - begun, criterion=select, chosen=kept, collapse=collapse, signs=judge.signs(),
-        changed=Changed(*learn.bytes_changed(before, zoo.load(out))),
+        seconds=finished or time.monotonic() - begun, criterion=select, chosen=kept, collapse=collapse,
+        signs=judge.signs(), changed=Changed(*learn.bytes_changed(before, zoo.load(out))),
         report=judge.report(kept, target, net.classes), teachers=teachers,
     )  # fmt: skip
     if accelerator.is_main_process:
@@ -206,11 +212,29 @@ def adapt(
     return done
 
 
-def _check_teachers(teachers: "list[Classifier]", net: "Classifier") -> None:
+def _finished(out: Path) -> float | None:
+    """Return the seconds that the finished run in `out` took; None where there is none."""
+    results = out / runs.RESULTS
+    return float(runs.read_json(results).get("seconds", 0.0)) if results.exists() else None
+
+
+def _estimate_untrained(judge: Judge, net: "Classifier") -> Estimate:
+    """Return what it takes to give the net the target's BatchNorm statistics, which is all that is to be done."""
+    begun = time.monotonic()
+    judge.settle(net)
+    return estimated(net, steps=0, seconds=time.monotonic() - begun, moments=0, loss=None)
+
+
+def _check_classes(
+    specs: tuple[str, ...], teachers: "list[Classifier]", oracle: str | None, classes: tuple[str, ...]
+) -> None:
+    """Refuse teachers and an oracle of other classes."""
     from limbeck.nets import zoo
 
-    for teacher in teachers:
-        zoo.check_classes(teacher, net.classes)
+    for spec, teacher in zip(specs, teachers, strict=True):
+        zoo.check_classes(teacher, classes, spec)
+    if oracle is not None:
+        zoo.check_classes(zoo.load(oracle), classes, oracle)
 
 
 def _freeze(net: "Classifier", method: Method) -> None:
@@ -225,12 +249,38 @@ def _freeze(net: "Classifier", method: Method) -> None:
 
 def _terms(method: Method, given: Terms, taught: bool) -> Terms:
     """Return the method's terms, replaced by those given; teachers count 1 unless told otherwise."""
+    _check_one_of("method", method, _METHODS)
     own = {name: value for name, value in asdict(given).items() if value is not None}
     listening = {"kd": 1.0} if taught else {}
     return replace(_METHODS[method], **{**listening, **own})
 
 
-def _check(terms: Terms, source: str | None, source_free: bool, teachers: tuple[str, ...], training: Training) -> None:
+def _check_one_of(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise InputError(f"--{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _check_values(
+    confidence: float, temperature: float, critic_lr: float, randomise: str, select: str, source_free: bool
+) -> None:
+    """Refuse what has no meaning, before anything is written."""
+    from limbeck.data.domains import Randomise
+    from limbeck.learn.select import CRITERIA
+
+    if not 0 < confidence <= 1:
+        raise InputError(f"--confidence is {confidence}, but must be more than 0 and at most 1")
+    for name, value in {"temperature": temperature, "critic-lr": critic_lr}.items():
+        if not 0 < value < float("inf"):
+            raise InputError(f"--{name} is {value}, but must be more than 0")
+    _check_one_of("randomise", randomise, ("auto", *get_args(Randomise)))
+    _check_one_of("select", select, CRITERIA)
+    if select == "source" and source_free:
+        raise InputError("--select source needs labelled source images; give --source, or --select infomax or last")
+
+
+def _check(
+    method: Method, terms: Terms, source: str | None, source_free: bool, teachers: tuple[str, ...], training: Training
+) -> None:
     """Refuse what does not fit together."""
     asking = [name for name in _NEED_SOURCE if getattr(terms, name)]
     if source is not None and source_free:
@@ -238,7 +288,8 @@ def _check(terms: Terms, source: str | None, source_free: bool, teachers: tuple[
     if source is None and not source_free:
         raise InputError("give --source, the labelled images that the model was trained on, or --source-free")
     if source is None and asking:
-        flag = asking[0].replace("_", "-")
+        own = [name for name in asking if getattr(_METHODS[method], name)]
+        flag = f"method {method}" if own else asking[0].replace("_", "-")
         raise InputError(f"--{flag} needs labelled source images; give --source, or --method shot, tent or norm")
     if terms.kd and not teachers:
         raise InputError("mobileda and --kd learn from teachers; give --teachers")

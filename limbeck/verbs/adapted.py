@@ -51,7 +51,7 @@ class Adapted:
     method: str
     images: int  # of the target, without labels
     epochs: int
-    seconds: float  # of this call
+    seconds: float  # of the call that finished it
     criterion: str
     chosen: str  # the candidate that was saved: "source", "norm" or an epoch
     collapse: str  # why the adapted net was given up, or empty
@@ -106,4 +106,5 @@ def _report_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("oracle", f"{report.oracle:.2%}{closed}"))
     worse = ", ".join(f"{name} ({before:.0%} -> {after:.0%})" for name, before, after in report.worse()[:3])
     picks = ", ".join(f"{name} {top1:.2%}" for name, (_, top1) in report.picks.items())
-    return [*rows, ("worse than before", worse or "no class"), ("each criterion picks", picks)]
+    rows.append(("worse than before", worse or "no class"))
+    return [*rows, ("each criterion picks", picks)] if picks else rows

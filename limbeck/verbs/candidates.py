@@ -124,7 +124,8 @@ class Judge:
         truth, signs = truth[known], self.signs()
         right = {name: float((answers == truth).mean()) for name, answers in said.items()}
         epochs = [name for name in signs if _is_epoch(name)]
-        picks = {c: epochs[best(c, [signs[name] for name in epochs])] for c in CRITERIA if epochs}
+        criteria = [c for c in CRITERIA if epochs and not (c == "source" and self.domains.source is None)]
+        picks = {c: epochs[best(c, [signs[name] for name in epochs])] for c in criteria}
         return Report(
             images=len(truth),
             source_only=right[SOURCE],

@@ -61,7 +61,7 @@ def distill(
         out: The run folder to write.
         labels: A store that limbeck label wrote of the same data, in place of teachers.
         pretrained: Begin with the weights of the tag that --student names.
-        arguments: What else the student takes, as width=8 steps=4.
+        arguments: What else the student takes, as width=8 steps=3,2,2.
         average: What of the teachers is averaged.
         weights: One a teacher; by default all count the same.
         temperature: Of the softmax on both sides; MEAL V2 has 1.

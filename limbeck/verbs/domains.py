@@ -39,20 +39,23 @@ class Domains:
         return max(steps_of(domain, training, ranks) for domain in both)
 
 
-def open_domains(net: "Classifier", target: str, source: str | None, training: Training, tell: Tell) -> Domains:
-    """Open both domains, and put the net's answers into the order of the source's classes; InputError where the
-    classes of net, source and target differ, or the target is too small."""
+def open_domains(
+    net: "Classifier", model: str, target: str, source: str | None, training: Training, tell: Tell
+) -> Domains:
+    """Open both domains, and put the answers of the net, which the user calls `model`, into the order of the source's
+    classes; InputError where the classes of net, source and target differ, or the target is too small."""
     from limbeck.data.folder import MissingSplitError
     from limbeck.nets import zoo
 
     sets = None
     if source is not None:
         sets = open_sets(source, training)
-        note = zoo.check_classes(net, sets.classes)
+        note = zoo.check_classes(net, sets.classes, model)
         if note:
             tell("note", {"text": note})
-    check_target(target, net.classes, training)
     train = _opened(target, "train", training)
+    if note := check_target(target, net.classes, training):
+        tell("note", {"text": note})
     if len(train) < 2:
         raise InputError(f"{target} has {len(train)} image to adapt to; give more of them, at least a batch")
     if training.limit is not None:
@@ -83,11 +86,20 @@ def labels_of(target: str, training: Training) -> "Source | None":
     return None if found.labels is None else found
 
 
-def check_target(target: str, classes: tuple[str, ...], training: Training) -> None:
-    """InputError where the target has labels and these are of other classes."""
-    found = labels_of(target, training)
-    if found is not None:
-        class_places(found.classes, classes, target)
+def check_target(target: str, classes: tuple[str, ...], training: Training) -> str:
+    """Return a note where the target's own class names can only be counted, else nothing; InputError where they are
+    other classes."""
+    try:
+        found = labels_of(target, training)
+    except InputError as error:  # its images were opened before, so it is the labels
+        raise InputError(f"{error}; to adapt without labels put all of {target}'s images into one folder") from error
+    if found is None:
+        return ""
+    places = class_places(found.classes, classes, target)
+    if set(found.classes) == set(classes):
+        return ""
+    first = ", ".join(f"{found.classes[i]} is {classes[places[i]]}" for i in range(2))
+    return f"the classes of {target} can't be compared by name; the report takes them in order: {first}, ..."
 
 
 def class_places(own: tuple[str, ...], classes: tuple[str, ...], target: str) -> list[int]:

@@ -226,7 +226,10 @@ def _loaded(
     from limbeck.nets import zoo
 
     nets = [load_model(spec) for spec in specs]
-    notes = [source.note, *(zoo.check_classes(net, source.classes) for net in nets)]
+    notes = [
+        source.note,
+        *(zoo.check_classes(net, source.classes, spec) for net, spec in zip(nets, specs, strict=True)),
+    ]
     ready = [zoo.freeze(net.to(state.device), dtype="float32") for net in nets]
     return ready, tuple(note for note in notes if note)
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell, silent
+from limbeck.verbs.settings import parsed
 
 if TYPE_CHECKING:
+    from limbeck.nets.classifier import Classifier
     from limbeck.nets.count import Layer, Table
 
 _PUBLISHED = (
@@ -79,36 +81,50 @@ class Info:
         return [*beside, self.note] if self.note else beside
 
 
-def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, tell: Tell = silent) -> Info:
+def info(
+    model: str,
+    *,
+    arguments: tuple[str, ...] = (),
+    size: int | None = None,
+    channels: int = 3,
+    classes: int = 10,
+    tell: Tell = silent,
+) -> Info:
     """What a net costs for one image: parameters, multiply-accumulates, activations, bytes, by layer.
 
-    A net of the family stands beside the ResNet and the ODENet of its depth.
+    A net of the family, as its name has it, stands beside the ResNet and the ODENet of its depth.
 
     Examples:
         limbeck info dsodenet20 --size 28 --channels 1
+        limbeck info dsodenet20 --arguments width=8 steps=3,2,2
         limbeck info runs/student
 
     Args:
         model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, tv/NAME, or a run folder.
-        size: Side of the image, in pixels; a run's own is known.
+        arguments: What else the net takes, as for teach; a run's own are known.
+        size: Side of the image, in pixels; by default the net's own.
         channels: 3 for colour, 1 for grey; a run's own is known.
         classes: Number of classes; a run's own is known.
     """
     from limbeck.nets.count import bytes_of, count
+    from limbeck.nets.tags import size_argument
 
     if (Path(model) / "model.json").is_file():
         from limbeck.nets import zoo
 
-        run = zoo.load(model)
-        size, channels, classes = run.input.size, run.input.channels, len(run.classes)
-        table = count(run.net, (channels, size, size))
-        model = run.name
+        if arguments:
+            raise InputError(f"{model} is a run, whose arguments are known; leave --arguments out")
+        made = zoo.load(model)
     else:
-        table = _table(model, size, channels, classes)
-    beside = tuple(
-        _beside(label, table, _table(name, size, channels, classes, dense=dense))
-        for label, name, dense in _relatives(model)
-    )
+        made = _net(model, size, channels, classes, parsed(arguments))
+    model, size, channels, classes = made.name, made.input.size, made.input.channels, len(made.classes)
+    table = count(made.net, (channels, size, size))
+    as_named = not made.arguments.keys() - {size_argument(model)}
+    relatives = [
+        (label, _net(name, size, channels, classes, {"dsc": "none"} if dense else {}))
+        for label, name, dense in (_relatives(model) if as_named else [])
+    ]
+    beside = tuple(_beside(label, table, count(net.net, (channels, size, size))) for label, net in relatives)
     found = Info(
         model,
         (channels, size, size),
@@ -119,24 +135,21 @@ def info(model: str, *, size: int = 32, channels: int = 3, classes: int = 10, te
         table.largest_map,
         bytes_of(table.parameters),
         beside,
-        _PUBLISHED if model.startswith("dsodenet") else "",
+        _PUBLISHED if model.startswith("dsodenet") and as_named else "",
     )
     for text in found.notes():
         tell("note", {"text": text})
     return found
 
 
-def _table(name: str, size: int, channels: int, classes: int, *, dense: bool = False) -> "Table":
-    """Return the named net's costs; InputError for a name or a size that it does not have."""
+def _net(name: str, size: int | None, channels: int, classes: int, arguments: dict[str, Any]) -> "Classifier":
+    """Return the named net with random weights; InputError for a name, an argument or a size that it does not have."""
     from limbeck.nets import zoo
     from limbeck.nets.classifier import numbered
-    from limbeck.nets.count import count
 
-    if min(size, channels, classes) < 1:
+    if min(1 if size is None else size, channels, classes) < 1:
         raise InputError(f"size {size}, channels {channels}, classes {classes}: each must be at least 1")
-    arguments = {"dsc": "none"} if dense else {}
-    made = zoo.create(name, classes=numbered(classes), channels=channels, size=size, arguments=arguments)
-    return count(made.net, (channels, size, size))
+    return zoo.create(name, classes=numbered(classes), channels=channels, size=size, arguments=arguments)
 
 
 def _relatives(model: str) -> list[tuple[str, str, bool]]:

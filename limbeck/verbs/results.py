@@ -52,7 +52,7 @@ class Estimate:
     seconds: float  # that the whole run will take, from the second step
     gibibytes: float  # largest resident memory so far
     disk: int  # bytes that the run folder will take
-    loss: float  # after two steps
+    loss: float | None  # after two steps; None where nothing is trained
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
@@ -62,7 +62,7 @@ class Estimate:
             ("estimated time", f"{self.seconds / 60:,.1f} minutes, evaluation left out"),
             ("memory", f"{self.gibibytes:.2f} GiB"),
             ("disk", f"{self.disk / 1e6:,.1f} MB"),
-            ("loss after two steps", f"{self.loss:.4f}"),
+            ("loss after two steps", "-" if self.loss is None else f"{self.loss:.4f}"),
         ]
 
     def to_json(self) -> dict[str, Any]:

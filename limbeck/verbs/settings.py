@@ -1,5 +1,6 @@
 """How to train: the settings that teach and distill share, with their limits."""
 
+import contextlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -134,14 +135,16 @@ def flat(*, training: Training, **settings: Any) -> dict[str, Any]:  # noqa: ANN
 
 
 def parsed(arguments: tuple[str, ...]) -> dict[str, Any]:
-    """Return width=8 and the like as a dictionary; what is not a JSON value is a string."""
+    """Return width=8, steps=3,2,2 and the like as a dictionary; what is neither a JSON value nor several of them with
+    commas between is a string."""
     found: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not key or not equals:
             raise InputError(f"--arguments takes key=value, not {argument!r}")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
+        found[key] = value
+        for text in (f"[{value}]" if "," in value else value, value):
+            with contextlib.suppress(ValueError):
+                found[key] = json.loads(text)
+                break
     return found

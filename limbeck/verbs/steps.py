@@ -89,16 +89,23 @@ def steps(
         on_broken: What to do about images that can't be read.
         download: Let torchvision and timm fetch a named data set.
     """
+    from limbeck.data.folder import MissingSplitError
     from limbeck.data.sources import open_source
     from limbeck.nets import zoo
     from limbeck.nets.norm import reestimate
     from limbeck.report import plots
 
-    if not steps or len(set(steps)) != len(steps) or images < 1:
-        raise InputError(f"--steps is {steps} and --images {images}; give different steps, and 1 image or more")
+    if not steps or len(set(steps)) != len(steps) or min(steps) < 1 or images < 1:
+        raise InputError(f"--steps is {steps} and --images {images}; give different steps, each 1 or more, and 1 image")
+    for place in (Path(out) / "model.json", *(Path(out) / str(count) for count in steps)):
+        if place.exists():
+            raise InputError(f"{place} is there already; choose another --out")
     net = zoo.load(model).eval()
-    held_out = open_source(data, "val", on_broken=on_broken, download=download)
     train = open_source(data, "train", labelled=False, on_broken=on_broken, download=download)
+    try:
+        held_out = open_source(data, "val", on_broken=on_broken, download=download)
+    except MissingSplitError:
+        held_out = train
     if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
         tell("note", {"text": note})
     found = [_speed(net, model, held_out, batch, workers)]

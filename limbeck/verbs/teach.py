@@ -37,7 +37,7 @@ def teach(
         model: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to go on from.
         out: The run folder to write.
         pretrained: Begin with the weights of the tag that --model names; the head is new where the classes differ.
-        arguments: What else the net takes, as width=8 steps=4.
+        arguments: What else the net takes, as width=8 steps=3,2,2.
         training: How to train.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """

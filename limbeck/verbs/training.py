@@ -191,16 +191,24 @@ def estimate(loop: "Loop", student: "Classifier", training: Training) -> Estimat
     fit(once, limit=1)  # the first step also allocates
     begun = time.monotonic()
     fit(once, limit=1)
-    seconds = time.monotonic() - begun
-    parameters = sum(p.numel() for p in student.parameters())
+    steps = loop.steps * loop.epochs
+    moments = 2 if training.optimizer == "adamw" else 1
+    return estimated(
+        student, steps=steps, seconds=steps * (time.monotonic() - begun), moments=moments, loss=float(losses[-1])
+    )
+
+
+def estimated(net: "Classifier", *, steps: int, seconds: float, moments: int, loss: float | None) -> Estimate:
+    """Return the estimate of a run; `moments` are those that the optimiser keeps of each weight."""
+    parameters = sum(p.numel() for p in net.parameters())
     return Estimate(
-        model=student.name,
+        model=net.name,
         parameters=parameters,
-        steps=loop.steps * loop.epochs,
-        seconds=seconds * loop.steps * loop.epochs,
+        steps=steps,
+        seconds=seconds,
         gibibytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        disk=4 * parameters * (4 if training.optimizer == "adamw" else 3),  # weights, state: weights and moments
-        loss=float(losses[-1]),
+        disk=4 * parameters * (2 + moments if steps else 1),  # weights; the state's weights and moments
+        loss=loss,
     )
 
 
@@ -314,12 +322,21 @@ def environment(source: "Source", accelerator: "Accelerator") -> dict[str, Any]:
 
 
 def begin_run(
-    out: str, verb: str, settings: dict[str, Any], sets: Sets, training: Training, accelerator: "Accelerator"
+    out: str,
+    verb: str,
+    settings: dict[str, Any],
+    sets: Sets,
+    training: Training,
+    accelerator: "Accelerator",
+    *,
+    trains: bool = True,
 ) -> None:
-    """Begin the run folder `out`, or check that the run in it is this one; every rank raises what the first finds."""
+    """Begin the run folder `out`, or check that the run in it is this one; every rank raises what the first finds.
+    A run that trains nothing may have fewer images than a step takes."""
     from accelerate.utils import broadcast_object_list
 
-    steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
+    if trains:
+        steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
     check_apart(out, sets.train)
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
