@@ -514,8 +514,8 @@ def test_classes_named_otherwise_are_taken_in_order_and_the_user_is_told(taught,
     target = folder_of(tmp_path / "target", dict.fromkeys(words, 2))
     told = []
     done = adapted(
-        taught, tmp_path / "run", source=None, source_free=True, target=target, method="norm", training=replace(FAST, limit=None),
-        tell=lambda event, values: told.append(values.get("text", "")),
+        taught, tmp_path / "run", replace(FAST, limit=None), source=None, source_free=True, target=target,
+        method="norm", tell=lambda event, values: told.append(values.get("text", "")),
     )  # fmt: skip
     assert "the report takes them in order: eight is 0, five is 1, ..." in " ".join(told)
     assert done.report.images == 10

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.errors import InputError
-from limbeck.nets import odenet
+from limbeck.nets import odenet, zoo
 from limbeck.nets.count import bytes_of, count
 from limbeck.verbs.info import info
 
@@ -91,13 +91,27 @@ def test_info_stands_the_net_beside_its_relatives():
 def test_info_on_the_wide_net_and_on_a_foreign_one():
     (wide,) = info("dsodenet_l", size=32).beside
     assert round(wide.fewer_body_parameters, 2) == round(100 * (1 - 312_438 / 2_665_600), 2)
+    assert info("dsodenet_l").shape == (3, 96, 96), "the size that it is made for"
     assert info("resnet18").beside == ()
     assert info("tv/resnet18", classes=1000).parameters == 11_689_512  # torchvision's own figure
+
+
+def test_info_on_arguments(tmp_path):
+    one = info("dsodenet20", arguments=("steps=1,2,1", "time=none"), channels=1)
+    assert (one.parameters, one.beside, one.note) == (23_402, (), ""), "another net than its name says"
+    assert one.macs < info("dsodenet20", channels=1).macs
+    zoo.save(zoo.create("dsodenet20", classes=("a", "b"), channels=1, size=28), tmp_path)
+    with pytest.raises(InputError, match="is a run, whose arguments are known; leave --arguments out"):
+        info(str(tmp_path), arguments=("steps=1",))
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
+        (
+            {"model": "dsodenet20", "arguments": ("steps=1,2",)},
+            r"steps is \[1, 2\]; .* \(steps=1,2,3\)",
+        ),
         ({"model": "dsodnet20"}, r"'dsodnet20' is no net .*; did you mean dsodenet20"),
         ({"model": "dsodenet20", "size": 0}, "size 0, channels 3, classes 10: each must be at least 1"),
         ({"model": "tv/alexnet", "size": 28}, r"tv/alexnet can't see 28 px \(.*\); give another size"),

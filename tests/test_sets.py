@@ -7,7 +7,7 @@ from PIL import Image
 from limbeck.data.sources import open_source
 from limbeck.errors import InputError
 from limbeck.verbs.sets import check_apart, open_sets
-from limbeck.verbs.settings import Training
+from limbeck.verbs.settings import Training, parsed
 from limbeck.verbs.teach import teach
 
 
@@ -85,3 +85,11 @@ def test_few_steps_an_epoch_are_said(tmp_path, batch, said):
         tell=lambda event, values: told.append(str(values.get("text"))),
     )  # fmt: skip
     assert any("steps an epoch: 2;" in text for text in told) == said
+
+
+def test_arguments_are_json_values_lists_of_them_or_words():
+    given = ("width=8", "steps=3,2,2", "h=[0.5, 1]", "time=none", "keep=a,b", "act=", 'x={"a": 1, "b": 2}', "y=1,")
+    assert parsed(given) == {
+        "width": 8, "steps": [3, 2, 2], "h": [0.5, 1], "time": "none", "keep": "a,b", "act": "", "x": {"a": 1, "b": 2},
+        "y": "1,",
+    }  # fmt: skip

@@ -351,7 +351,76 @@ def test_a_file_that_went_away_is_named(photos):
         pixels_of(source, 1)
 
 
+LAYOUTS = {  # of the sets that adaptation's papers use: files, and what is to be opened
+    "Office-31": (["amazon/images/back_pack/frame_0001.jpg", "amazon/images/bike/frame_0001.jpg"] * 2, "amazon/images"),
+    "Office-Home": (["Real World/Alarm_Clock/00001.jpg", "Real World/Backpack/00001.jpg"], "Real World"),
+    "VisDA": ([f"{split}/{name}/1.png" for split in ("train", "validation") for name in ("bus", "car")], "."),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_sets_of_adaptation_open_in_their_usual_layouts(tmp_path, name):
+    files, place = LAYOUTS[name]
+    for number in range(3):
+        for i, file in enumerate(files):
+            save(tmp_path / file.replace("1.", f"{number}."), noise(20, 24, seed=3 * i + number))
+    (tmp_path / "image_list.txt").write_text("train/bus/1.png 0\n")  # VisDA has such lists
+    classes = tuple(sorted({file.split("/")[-2] for file in files}))
+    for split in ("train", "val"):
+        found = open_source(str(tmp_path / place), split)
+        assert found.classes == classes
+        assert set(found.labels.tolist()) == {0, 1}
+
+
+@pytest.fixture
+def mnist_m(tmp_path):
+    """MNIST-M as it is packed: heaps of PNG files, and lists of their labels."""
+    for split, labels in {"train": [3, 10, 2, 2], "test": [10, 3, 2]}.items():
+        for i in range(len(labels)):
+            save(tmp_path / f"mnist_m/mnist_m_{split}/{i:08d}.png", noise(32, 32, seed=i))
+        lines = [f"{i:08d}.png {label}\n" for i, label in enumerate(labels)]
+        (tmp_path / f"mnist_m/mnist_m_{split}_labels.txt").write_text("".join(lines))
+    return tmp_path / "mnist_m"
+
+
+def test_lists_of_labels_beside_heaps_of_images_are_read(mnist_m):
+    train, val = (open_source(str(mnist_m), split) for split in ("train", "val"))
+    assert train.classes == val.classes == ("2", "3", "10")
+    assert train.labels.tolist() == [1, 2, 0, 0]
+    assert val.labels.tolist() == [2, 1, 0]
+    assert val.note == "val is the test set: choose nothing by it"
+    assert train.keys[0] == "mnist_m_train/00000000.png"
+    assert open_source(str(mnist_m / "mnist_m_train")).classes == train.classes
+    heap = open_source(str(mnist_m), labelled=False)
+    assert (heap.labels, len(heap), heap.fingerprint) == (None, 4, train.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("split", "text", "said"),
+    [
+        ("train", "00000000.png 3\n00000002.png 2\n", "says no class for 00000001.png; add a line for it or remove it"),
+        ("train", "00000000.png\n", "line 1: '00000000.png' is not a file's name and its class"),
+        ("train", "".join(f"{i:08d}.png 3\n" for i in range(4)), "names one class only (3)"),
+        ("test", "00000000.png 7\n00000001.png 3", "names classes that train has not: 7"),
+        ("test", "\udcff", "can't be read"),
+    ],
+)
+def test_broken_lists_of_labels_are_named(mnist_m, split, text, said):
+    path = mnist_m / f"mnist_m_{split}_labels.txt"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    found = refusal(str(mnist_m), split)
+    assert said in found
+    assert str(path) in found
+
+
 # ---- what can't be a data set
+
+
+def test_a_file_is_no_suggestion(photos):
+    (photos.parent / "phot").write_text("")
+    assert f"is a file, not a folder; did you mean {photos}?" in refusal(str(photos.parent / "phot"))
+    (photos.parent / "cat.png").write_text("")
+    assert "is a file, not a folder; give a folder" in refusal(str(photos.parent / "cat.png"))
 
 
 def test_a_folder_that_is_not_there_gets_a_suggestion(photos):

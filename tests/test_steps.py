@@ -1,7 +1,9 @@
 """limbeck steps: runs with fewer or more steps, each a net that every verb takes."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.learn.evaluate import Evaluation
@@ -54,7 +56,7 @@ def test_statistics_are_those_of_the_images_that_were_seen(taught, tmp_path):
     [
         ({"steps": ()}, "give different steps"),
         ({"steps": (2, 2)}, "give different steps"),
-        ({"steps": (0,)}, "steps is 0; give one number above 0"),
+        ({"steps": (0,)}, "give different steps, each 1 or more"),
         ({"images": 0}, "1 image or more"),
     ],
 )
@@ -62,6 +64,26 @@ def test_wrong_steps_are_refused_before_anything_is_written(taught, tmp_path, ho
     with pytest.raises(InputError, match=words):
         steps(taught, data=DATA, out=str(tmp_path / "out"), **how)
     assert not (tmp_path / "out").exists()
+
+
+def test_steps_do_not_write_over_what_is_there(taught, tmp_path):
+    steps(taught, data=DATA, out=str(tmp_path), steps=(1,), images=32)
+    with pytest.raises(InputError, match="/1 is there already; choose another --out"):
+        steps(taught, data=DATA, out=str(tmp_path), steps=(2, 1), images=32)
+    with pytest.raises(InputError, match=r"model\.json is there already"):
+        steps(taught, data=DATA, out=taught, steps=(2,), images=32)
+    assert not (tmp_path / "2").exists()
+
+
+def test_images_without_labels_give_times_but_no_accuracy(taught, tmp_path):
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    for i in range(9):
+        Image.fromarray(np.full((28, 28), 20 * i, dtype=np.uint8)).save(heap / f"{i}.png")
+    done = steps(taught, data=str(heap), out=str(tmp_path / "out"), steps=(1,))
+    assert [speed.top1 for speed in done.speeds] == [None, None]
+    assert done.plot == ""
+    assert zoo.load(done.speeds[1].out).arguments["steps"] == [1, 1, 1]
 
 
 def test_random_steps_are_for_nets_with_ode_blocks(tmp_path):

@@ -12,6 +12,7 @@ from limbeck.data.images import EXTENSIONS, Header, headers
 from limbeck.errors import InputError
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+_LIST = "_labels.txt"  # ends the name of a list of classes: its folder's name comes before
 
 
 class MissingSplitError(InputError):
@@ -36,7 +37,7 @@ def list_folder(
     root: Path, split: Literal["train", "val", "test"], labelled: bool, on_broken: Literal["fatal", "skip"]
 ) -> Listing:
     """Return the images of one split, checked (see `images.headers`); InputError where there is nothing to use."""
-    present = {kind: path for kind in SPLITS if (path := _first_folder(root, SPLITS[kind]))}
+    present = _splits(root)
     unsplit, borrowed = (
         not set(present) & {"val", "test"},
         split == "val" and "val" not in present and "test" in present,
@@ -58,7 +59,8 @@ def list_folder(
     if labelled and flat and any(key.count("/") > depth for key in keys):
         first = next(key for key in keys if key.count("/") == depth)
         raise InputError(f"{folder} holds class folders and also images beside them ({first}); move these away")
-    if labelled and flat and split != "train":
+    listed = _listed(folder) if labelled and flat else {}
+    if labelled and flat and not listed and split != "train":
         raise MissingSplitError(
             f"{folder} holds images without class folders, so it has no labelled {split} split; make a folder a class"
         )
@@ -68,12 +70,66 @@ def list_folder(
         classes = _classes(root, folder, split)
         places = {name: i for i, name in enumerate(classes)}
         labels = np.array([places[key.split("/")[depth]] for key in keys], dtype=np.int64)
+    elif listed:
+        classes = _listed_classes(present.get("train", folder), listed, folder)
+        names = [Path(key).name for key in keys]
+        if nameless := [name for name in names if name not in listed]:
+            raise InputError(f"{_list_of(folder)} says no class for {nameless[0]}; add a line for it or remove it")
+        labels = np.array([classes.index(listed[name]) for name in names], dtype=np.int64)
     return _usable(root, keys, classes, labels, unsplit=unsplit, borrowed=borrowed, on_broken=on_broken)
 
 
 def image_folders(root: Path) -> list[Path]:
     """Return the folders in which images are looked for: those of the splits, or `root` where there are none."""
-    return [path for names in SPLITS.values() if (path := _first_folder(root, names))] or [root]
+    return list(_splits(root).values()) or [root]
+
+
+def _splits(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits: by their names, or, as MNIST-M comes, ANY_train and ANY_test with a list of
+    classes beside them."""
+    named = {kind: path for kind in SPLITS if (path := _first_folder(root, SPLITS[kind]))}
+    if named or not root.is_dir():
+        return named
+    lists = sorted(path for path in root.iterdir() if path.name.endswith(_LIST) and path.is_file())
+    found = {}
+    for folder in (path.with_name(path.name.removesuffix(_LIST)) for path in lists):
+        kind = next((kind for kind, names in SPLITS.items() if folder.name.rpartition("_")[2] in names), None)
+        if kind is not None and folder.is_dir():
+            found[kind] = folder
+    return found
+
+
+def _list_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LIST)
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Return the class of each file name as the list beside the folder says, a line each; empty without such a list."""
+    path = _list_of(folder)
+    if not path.is_file():
+        return {}
+    found = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        words = line.rsplit(maxsplit=1)
+        if len(words) == 1:
+            raise InputError(f"{path}, line {number}: {line.strip()[:40]!r} is not a file's name and its class")
+        if words:
+            found[words[0].strip()] = words[1]
+    return found
+
+
+def _listed_classes(train: Path, listed: dict[str, str], folder: Path) -> tuple[str, ...]:
+    """Return the classes that train's list names, numbers in their order; this folder's list must name no others."""
+    names = set((_listed(train) or listed).values())
+    if strange := sorted(set(listed.values()) - names):
+        raise InputError(f"{_list_of(folder)} names classes that train has not: {', '.join(strange[:5])}")
+    if len(names) < 2:
+        raise InputError(f"{_list_of(folder)} names one class only ({min(names)}); a classifier needs two")
+    return tuple(sorted(names, key=lambda name: (name.isdecimal() and len(name), name)))
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -230,7 +230,9 @@ def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[flo
     each = (value,) * blocks if isinstance(value, int | float) else tuple(value)
     example = ",".join("123"[i % 3] for i in range(blocks))
     if len(each) != blocks or not all(0 < one < math.inf for one in each):
-        raise InputError(f"{name} is {value}; give one number above 0, or {blocks} of them, {name}={example}")
+        raise InputError(
+            f"{name} is {value}; give one number above 0, or {blocks} of them, one an ODE block ({name}={example})"
+        )
     return each
 
 

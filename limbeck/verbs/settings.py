@@ -143,7 +143,7 @@ def parsed(arguments: tuple[str, ...]) -> dict[str, Any]:
         if not key or not equals:
             raise InputError(f"--arguments takes key=value, not {argument!r}")
         found[key] = value
-        for text in (f"[{value}]" if "," in value else value, value):
+        for text in (value, f"[{value}]") if "," in value else (value,):
             with contextlib.suppress(ValueError):
                 found[key] = json.loads(text)
                 break

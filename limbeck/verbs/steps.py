@@ -96,7 +96,9 @@ def steps(
     from limbeck.report import plots
 
     if not steps or len(set(steps)) != len(steps) or min(steps) < 1 or images < 1:
-        raise InputError(f"--steps is {steps} and --images {images}; give different steps, each 1 or more, and 1 image")
+        raise InputError(
+            f"--steps is {steps} and --images {images}; give different steps, each 1 or more, and 1 image or more"
+        )
     for place in (Path(out) / "model.json", *(Path(out) / str(count) for count in steps)):
         if place.exists():
             raise InputError(f"{place} is there already; choose another --out")
