@@ -176,6 +176,27 @@ def test_an_adapted_net_stands_beside_the_one_that_it_came_from(told):
     assert found.missing == ""
 
 
+def test_adaptations_that_differ_in_their_seed_are_summed_up(told, tmp_path):
+    for seed, adapted in enumerate((0.7, 0.8, 0.9)):
+        folder = tmp_path / f"a{seed}"
+        shutil.copytree(told[0] / "adapted", folder)
+        recipe = re.sub(r"(?m)^model = .*", f'model = "elsewhere/{seed}"', (folder / "recipe.toml").read_text())
+        (folder / "recipe.toml").write_text(re.sub(r"(?m)^seed = .*\n", "", recipe) + f"seed = {seed}\n")
+        results = json.loads((folder / "results.json").read_text())
+        results["report"]["adapted"] = adapted
+        (folder / "results.json").write_text(json.dumps(results))
+    shutil.copytree(tmp_path / "a0", tmp_path / "again")
+    shutil.copytree(tmp_path / "a0", tmp_path / "other")
+    with (tmp_path / "other/recipe.toml").open("a") as recipe:
+        recipe.write("confidence = 0.5\n")
+    report(str(tmp_path), out=str(tmp_path / "r.html"), latency=False)
+    text = Parsed((tmp_path / "r.html").read_text()).text
+    assert "mean ± standard deviation of 3 seeds" in text
+    assert text.count("seeds") == 1, "a run of other settings is none of them"
+    assert re.search(r"source-only\s*40\.0.% ± 0\.0", text)
+    assert re.search(r"adapted\s*80\.0.% ± 10\.0", text)
+
+
 def test_an_adapted_net_without_its_origin_says_so(told, tmp_path):
     shutil.copytree(told[0] / "adapted", tmp_path / "adapted")
     recipe = tmp_path / "adapted" / "recipe.toml"

@@ -12,7 +12,7 @@ from limbeck.report.artefacts import Design, History
 from limbeck.report.layers import Row
 from limbeck.report.lineage import Command, Cost, Origin
 from limbeck.report.story import Tile
-from limbeck.report.values import ROLES, Adaptation, Mistake, Net, Teachers
+from limbeck.report.values import ROLES, Adaptation, Mistake, Net, Teachers, over_seeds
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def render(page: Page) -> str:
     environment.filters |= {f.__name__: f for f in (words.share, words.points, words.count, words.size, words.time)}
     return environment.get_template("report.html").render(
         page=page, charts=charts, engine=diagram.engine, accelerator=accelerator, roles=ROLES,
-        pictured=pictured(page.nets),
+        pictured=pictured(page.nets), seeds=over_seeds(page.adaptations),
     )  # fmt: skip
 
 

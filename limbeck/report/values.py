@@ -1,6 +1,8 @@
 """What a report says, as values: nets and what was measured of them. Whoever measures fills these in."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -115,6 +117,7 @@ class Adaptation:
     """A net before and after it was adapted."""
 
     name: str
+    model: str  # "dsodenet20"
     before: str  # the run that it came from
     source: str | None  # labelled images that it saw beside the target's
     came_from: str  # the images that the net had been trained on; empty where that is not known
@@ -130,4 +133,32 @@ class Adaptation:
     mistakes: tuple[Mistake, ...]  # that are left
     clouds: tuple[Cloud, Cloud] | None
     on_source: tuple[float, float] | None  # top-1 on held-out source images, before and after
+    seed: int | None = None
+    alike: str = ""  # the same for runs that differ in their seed, and in which nets they began with and learned from
     missing: str = ""  # why something is not here
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Adaptations that are alike but for their seeds."""
+
+    what: str
+    count: int
+    shares: tuple[tuple[str, float, float], ...]  # name, mean, deviation
+
+
+def over_seeds(adaptations: Sequence[Adaptation]) -> tuple[Seeds, ...]:
+    """Return mean and deviation of what adaptations share that differ in their seeds alone."""
+    groups: dict[str, dict[int | None, Adaptation]] = {}
+    for one in adaptations:
+        if one.shares and one.alike:
+            groups.setdefault(one.alike, {})[one.seed] = one
+    made = []
+    for alike in (tuple(group.values()) for group in groups.values() if len(group) > 1):
+        every = [dict(one.shares) for one in alike]
+        names = [name for name, _ in alike[0].shares if all(name in shares for shares in every)]
+        values = {name: [shares[name] for shares in every] for name in names}
+        what = f"{alike[0].model} to {alike[0].target}, {alike[0].method}"
+        spread = tuple((name, statistics.mean(found), statistics.stdev(found)) for name, found in values.items())
+        made.append(Seeds(what, len(alike), spread))
+    return tuple(made)

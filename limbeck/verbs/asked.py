@@ -199,7 +199,7 @@ def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int
     from limbeck.report.artefacts import Run, get
 
     assert isinstance(after.artefact, Run)
-    made = _noted(after.net.name, after.artefact)
+    made = _noted(after.net, after.artefact)
     try:
         before, home = _before(get(after.artefact.recipe, str, "model") or "", after.artefact, asked)
         made = replace(made, came_from=made.source or home)
@@ -244,19 +244,25 @@ def _on_target(made: "Adaptation", before: "Classifier", after: Asked, pictures:
     return replace(made, found=both, mistakes=measured.worst(after.said, source, pictures))
 
 
-def _noted(name: str, run: "Run") -> "Adaptation":
+_OF_A_SEED = {"seed", "out", "model", "teachers", "oracle", "resume", "workers", "track", "download"}
+
+
+def _noted(net: "Net", run: "Run") -> "Adaptation":
     """Return what the run itself noted down."""
     from limbeck.report.artefacts import get, number
     from limbeck.report.values import Adaptation
 
-    report = get(run.results, dict, "report")
+    report, seed = get(run.results, dict, "report"), number(run.recipe, "seed")
+    settings = {key: value for key, value in sorted(run.recipe.items()) if key not in _OF_A_SEED}
+    taught = len(get(run.recipe, list, "teachers") or [])
     return Adaptation(
-        name=name, before=Path(get(run.recipe, str, "model") or "").name, source=get(run.recipe, str, "source"),
-        came_from="", target=get(run.recipe, str, "target") or "", method=get(run.recipe, str, "method") or "",
-        images=int(number(run.results, "images") or 0), shares=_shares(report),
-        judged=int(number(report, "images") or 0), recall=_recall(report),
+        name=net.name, model=net.model, before=Path(get(run.recipe, str, "model") or "").name,
+        source=get(run.recipe, str, "source"), came_from="", target=get(run.recipe, str, "target") or "",
+        method=get(run.recipe, str, "method") or "", images=int(number(run.results, "images") or 0),
+        shares=_shares(report), judged=int(number(report, "images") or 0), recall=_recall(report),
         kept=_spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
-        found=None, mistakes=(), clouds=None, on_source=None,
+        found=None, mistakes=(), clouds=None, on_source=None, seed=None if seed is None else int(seed),
+        alike=f"{net.model}, {net.parameters}, {taught} teachers, {settings}",
     )  # fmt: skip
 
 
