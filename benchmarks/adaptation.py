@@ -4,8 +4,8 @@
 
 For each net and seed: a net is taught on each source, and one on each target (the oracle); each method adapts the
 former. Accuracies are of the targets' test split, which nothing was chosen by. What is finished is not run again, so an
-interrupted benchmark goes on with the same command. `picks` compares the label-free criteria on the held-out split.
-Prints two tables and, last, one JSON line.
+interrupted benchmark goes on with the same command. Prints the pairs, how each method's worst seed stands to
+source-only, what each label-free criterion picks (top-1 on the held-out split), and, last, one JSON line.
 """
 
 import argparse
@@ -68,7 +68,9 @@ def main() -> None:
         rows.append({"net": net, "source": source, "target": target, "seeds": given.seeds, **joined(found)})
         print(line(rows[-1], methods), flush=True)
     print()
-    print(picks_table(rows))
+    print(worst_table(rows, methods))
+    print()
+    print(picks_table(rows, methods))
     print(json.dumps({"benchmark": "adaptation", "rows": rows}))
 
 
@@ -177,14 +179,29 @@ def cell(row: dict, name: str) -> str:
     return f"{row['mean'][name]:.1%} ± {row['spread'][name]:.1%}{share}"
 
 
-def picks_table(rows: list[dict]) -> str:
-    """Return the mean accuracy of each criterion's pick over all pairs and methods, on the held-out split."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for criteria in row["picks"].values():
-            for criterion, top1 in criteria.items():
-                found.setdefault(criterion, []).append(top1)
-    return "\n".join(f"{criterion} picks {statistics.mean(values):.2%}" for criterion, values in found.items())
+def worst_table(rows: list[dict], methods: list[str]) -> str:
+    """Return, of each method, the pair and seed whose gain over source-only is least, in points of top-1."""
+    lines = ["| method | least gain over source-only | where |", "|---|---:|---|"]
+    for method in methods:
+        gains = [
+            (100 * (after - before), f"{row['net']}, {short(row['source'])} to {short(row['target'])}, seed {seed}")
+            for row in rows
+            for before, after, seed in zip(row["every"]["source-only"], row["every"][method], row["seeds"], strict=True)
+        ]
+        least, where = min(gains)
+        lines.append(f"| {method} | {least:+.1f} | {where} |")
+    return "\n".join(lines)
+
+
+def picks_table(rows: list[dict], methods: list[str]) -> str:
+    """Return the mean accuracy of each criterion's picks, by method, on the held-out split."""
+    criteria = list(dict.fromkeys(name for row in rows for picks in row["picks"].values() for name in picks))
+    lines = [f"| method | {' | '.join(criteria)} |", "|---" * (1 + len(criteria)) + "|"]
+    for method in methods:
+        found = {name: [row["picks"][method].get(name) for row in rows] for name in criteria}
+        cells = ["-" if None in values else f"{100 * statistics.mean(values):.1f}" for values in found.values()]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
