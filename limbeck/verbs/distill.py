@@ -109,7 +109,7 @@ def distill(
         answer = objectives.ask(frozen, average=average, weights=weights, temperature=temperature)
         size = max(n.input.size for n in [net, *frozen])  # a larger teacher sees real pixels, not enlarged ones
         view = augment_of(sets.train, training, size, net.input.interpolation)
-        top1 = judge(frozen, sets, training, accelerator, measure=not dry_run, tell=tell)
+        top1 = judge(teachers, frozen, sets, training, accelerator, measure=not dry_run, tell=tell)
         judged = tuple(zip(teachers, top1, strict=True))
         lineages = tuple(teacher.lineage for teacher in frozen)
     else:
@@ -228,6 +228,7 @@ def stand_in(spec: str, data: str, training: Training, tell: Tell) -> "Classifie
 
 
 def judge(
+    specs: Sequence[str],
     teachers: "Sequence[Classifier]",
     sets: Sets,
     training: Training,
@@ -236,13 +237,13 @@ def judge(
     measure: bool = True,
     tell: Tell = runs.silent,
 ) -> list[float | None]:
-    """Check that the teachers name the data's classes, put their outputs in that order, and return their held-out
-    top-1: None where it can't be measured, or is not to be."""
+    """Check that the teachers, which the user calls `specs`, name the data's classes, put their outputs in that order,
+    and return their held-out top-1: None where it can't be measured, or is not to be."""
     from limbeck.nets import zoo
 
     found: list[float | None] = []
-    for teacher in teachers:
-        note = zoo.check_classes(teacher, sets.classes)
+    for spec, teacher in zip(specs, teachers, strict=True):
+        note = zoo.check_classes(teacher, sets.classes, spec)
         if note:
             tell("note", {"text": note})
         evaluation = evaluate_on(sets, teacher, training, accelerator) if measure else None

@@ -234,7 +234,7 @@ def _label(
     largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
     begun_before = (folder / manifest.MANIFEST).exists()
-    top1 = judge(frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
+    top1 = judge(teachers, frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
     answer = _ensemble(frozen, average, weights, temperature)
     rate = _rate(sets.train.channels, drawn.size, answer, batch, accelerator)
     share = weights or (1.0,) * len(teachers)
@@ -393,7 +393,9 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     as_stored = replace(training, seed=known.seed)  # --limit takes the images of the store
     sets = open_sets(data or known.data, as_stored, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
-    judge(frozen, sets, training, accelerator, measure=False)  # puts their classes in order
+    judge(
+        [teacher.spec for teacher in known.teachers], frozen, sets, training, accelerator, measure=False
+    )  # puts their classes in order
     answer = _ensemble(frozen, known.average, known.weights, known.temperature)
     worst = 0.0
     number = min(VERIFIED_VIEWS, known.images * known.views)
