@@ -75,7 +75,8 @@ def list_folder(
         names = [Path(key).name for key in keys]
         if nameless := [name for name in names if name not in listed]:
             raise InputError(f"{_list_of(folder)} says no class for {nameless[0]}; add a line for it or remove it")
-        labels = np.array([classes.index(listed[name]) for name in names], dtype=np.int64)
+        places = {name: i for i, name in enumerate(classes)}
+        labels = np.array([places[listed[name]] for name in names], dtype=np.int64)
     return _usable(root, keys, classes, labels, unsplit=unsplit, borrowed=borrowed, on_broken=on_broken)
 
 

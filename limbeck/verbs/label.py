@@ -393,9 +393,8 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     as_stored = replace(training, seed=known.seed)  # --limit takes the images of the store
     sets = open_sets(data or known.data, as_stored, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
-    judge(
-        [teacher.spec for teacher in known.teachers], frozen, sets, training, accelerator, measure=False
-    )  # puts their classes in order
+    named = [teacher.spec for teacher in known.teachers]
+    judge(named, frozen, sets, training, accelerator, measure=False)  # puts their classes in order
     answer = _ensemble(frozen, known.average, known.weights, known.temperature)
     worst = 0.0
     number = min(VERIFIED_VIEWS, known.images * known.views)
