@@ -37,12 +37,14 @@ METHODS: dict[str, dict] = {
     "default": {},
     "default, taught": {},
     "default, ensemble": {},
+    "default, second round": {},
     "TENT, source-free": {"method": "tent", "source_free": True},
     "SHOT, source-free": {"method": "shot", "source_free": True},
 }
 TEACHER = "resnet20"  # adapted by the default method
 TAUGHT = ("MobileDA", "default, taught")  # by the teacher of the same seed
 ENSEMBLE = "default, ensemble"  # taught by those of all seeds: figures then share their teachers
+SECOND = "default, second round"  # taught by those that were so taught
 
 
 def main() -> None:
@@ -86,12 +88,22 @@ def measured(given: argparse.Namespace, net: str, source: str, target: str, seed
     picks = {}
     for method in methods:
         settings = dict(METHODS[method])
-        if method in TAUGHT or method == ENSEMBLE:
-            seeds = given.seeds if method == ENSEMBLE else [seed]
-            settings["teachers"] = tuple(adapted(given, TEACHER, source, target, s, "default", {})[0] for s in seeds)
+        if method in TAUGHT:
+            settings["teachers"] = (adapted(given, TEACHER, source, target, seed, "default", {})[0],)
+        elif method in (ENSEMBLE, SECOND):
+            settings["teachers"] = first_round(given, source, target)
+        if method == SECOND:
+            settings["teachers"] = tuple(
+                adapted(given, TEACHER, source, target, s, ENSEMBLE, settings)[0] for s in given.seeds
+            )
         run, picks[method] = adapted(given, net, source, target, seed, method, settings)
         found[method] = tested(run, target)
     return {"top1": found, "picks": picks}
+
+
+def first_round(given: argparse.Namespace, source: str, target: str) -> tuple[str, ...]:
+    """Return the teachers of all seeds, adapted by the default method."""
+    return tuple(adapted(given, TEACHER, source, target, seed, "default", {})[0] for seed in given.seeds)
 
 
 def taught(given: argparse.Namespace, net: str, data: str, seed: int) -> str:
