@@ -226,7 +226,9 @@ def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert f"limbeck teach: cannot write {tmp_path / 'run' / 'state.pt'}: File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.toml", "environment.json", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "recipe.toml", "environment.json", "tensorboard", ".lock"
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
