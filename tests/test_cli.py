@@ -384,7 +384,7 @@ def test_the_last_line_is_the_result_and_the_run_folder_has_it(capsys, tmp_path)
     assert (found["images"], found["evaluation"]["images"]) == (80, 300)
     assert {path.name for path in out.iterdir()} == {
         "recipe.toml", "environment.json", "model.json", "model.safetensors", "metrics.csv", "metrics.jsonl",
-        "per_class.csv", "results.json", "tensorboard",
+        "per_class.csv", "results.json", "tensorboard", ".lock",
     }  # fmt: skip
     assert all(path.name.startswith("events.") for path in (out / "tensorboard").iterdir())
 
