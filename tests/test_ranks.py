@@ -178,7 +178,7 @@ def test_two_ranks_learn_what_one_does(teacher, tmp_path):
     assert done.stderr.count("epoch 1/1  loss") == 1
     assert "Warning" not in done.stderr
     assert json.loads((two / "environment.json").read_text())["machine"]["ranks"] == 2
-    assert not [path for path in two.iterdir() if path.name.startswith(".") or path.name == "state.pt"]
+    assert not [path for path in two.iterdir() if path.name.startswith(".partial") or path.name == "state.pt"]
 
 
 def test_two_ranks_adapt_as_one_does(teacher, tmp_path):
