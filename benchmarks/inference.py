@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import limbeck.nets.odenet  # noqa: F401 - registers the family with timm
 from limbeck.nets.count import count
 
-NETS = ("dsodenet20", "dsodenet20_ode", "odenet20", "resnet20", "mobilenetv3_small_100")
+NETS = ("dsodenet20", "odenet20", "resnet20", "mobilenetv3_small_100")
 SIZE, PIECE = 28, 32
 Run = Callable[[Tensor], object]
 
