@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from limbeck.training.results import Trained
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
-from limbeck.verbs.results import Trained
-from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 STUDENT = {"arguments": ("width=8", "stem=3x3/2")}  # 19,074 parameters, 0.6 MMAC

@@ -102,7 +102,7 @@ class Turns:
 
 def limbeck_epochs(folder: Path, turns: Turns) -> None:
     import limbeck
-    from limbeck.verbs.settings import Training
+    from limbeck.training.settings import Training
 
     def tell(event: str, about: dict[str, object]) -> None:
         if event == "epoch":

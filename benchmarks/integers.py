@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.data.sources import Source, open_source
+from limbeck.artefacts.comparison import compare, sample, views
+from limbeck.artefacts.models import load_model
+from limbeck.images.sources import Source, open_source
 from limbeck.integer import file
 from limbeck.integer.graph import pixels
 from limbeck.integer.lower import lower
@@ -28,12 +30,10 @@ from limbeck.integer.program import Program, predict
 from limbeck.integer.qat import prepare_qat
 from limbeck.integer.survey import stored
 from limbeck.nets import zoo
-from limbeck.verbs.comparison import compare, sample, views
+from limbeck.training.sets import balanced
+from limbeck.training.settings import Training
 from limbeck.verbs.export import export
-from limbeck.verbs.models import load_model
 from limbeck.verbs.quantize import fit_to, widths
-from limbeck.verbs.sets import balanced
-from limbeck.verbs.settings import Training
 
 BITS = ("16", "8", "w4a8")
 TRAINED = ("8", "w4a8")  # 16 bits lose nothing that training could bring back

@@ -22,12 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limbeck.data.labelling import write_shard, writing
-from limbeck.data.labels import LabelStore, pack, recover
-from limbeck.data.loader import Batch, batches
-from limbeck.data.manifest import Manifest, Teacher, begin, record_kind
-from limbeck.data.sources import Source, open_source
-from limbeck.data.views import Augment
+from limbeck.images.labelling import write_shard, writing
+from limbeck.images.labels import LabelStore, pack, recover
+from limbeck.images.loader import Batch, batches
+from limbeck.images.manifest import Manifest, Teacher, begin, record_kind
+from limbeck.images.sources import Source, open_source
+from limbeck.images.views import Augment
 from limbeck.learn import objectives
 from limbeck.nets import zoo
 

@@ -19,14 +19,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.data.sources import open_source
+from limbeck.artefacts.comparison import sample
+from limbeck.images.sources import open_source
 from limbeck.integer.fixed import Format, Rounding, encode
 from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, centred, evaluate, extract, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.program import predict
 from limbeck.nets import zoo
-from limbeck.verbs.comparison import sample
-from limbeck.verbs.sets import balanced
+from limbeck.training.sets import balanced
 
 # bits and bits of fraction, of values and of parameters; what is published names the bits alone
 WIDTHS = {

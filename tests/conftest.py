@@ -8,8 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 import pytest
 import torch
 
-from limbeck.data.loader import Batch
-from limbeck.data.views import Mix, Views
+from limbeck.images.loader import Batch
+from limbeck.images.views import Mix, Views
 
 torch.set_num_threads(1)
 

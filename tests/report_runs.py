@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from limbeck.data.sources import open_source
 from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, plan
+from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.lower import lower
 from limbeck.nets import zoo

@@ -16,21 +16,21 @@ from safetensors.torch import load_file
 from torch import nn
 
 from limbeck import cli, runs
-from limbeck.data import sources
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError
+from limbeck.images import sources
+from limbeck.images.sources import open_source
 from limbeck.learn.adapt import TwoDomains, Weights, adapt, bytes_changed, freeze_head, head_of, train_norms_only
 from limbeck.learn.domain import DomainCritic
 from limbeck.learn.objectives import ask
 from limbeck.learn.select import Signs
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm
+from limbeck.training.adaptation.candidates import Judge
+from limbeck.training.adaptation.domains import Domains, class_places, open_domains, pairs, randomisation_of
+from limbeck.training.sets import open_sets
+from limbeck.training.settings import Training
 from limbeck.verbs.adapt import Method, Terms
 from limbeck.verbs.adapt import adapt as verb
-from limbeck.verbs.candidates import Judge
-from limbeck.verbs.domains import Domains, class_places, open_domains, pairs, randomisation_of
-from limbeck.verbs.sets import open_sets
-from limbeck.verbs.settings import Training
 
 DIGITS = tuple("0123456789")
 FAST = Training(epochs=2, batch=32, lr=0.03, limit=96, seed=3)

@@ -12,6 +12,7 @@ from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.nets import onnx
 from limbeck.runs import read_json
+from limbeck.training.settings import Training
 from limbeck.verbs import bench as verb
 from limbeck.verbs import formats
 from limbeck.verbs.bench import bench
@@ -19,7 +20,6 @@ from limbeck.verbs.compile import compile
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import export
 from limbeck.verbs.quantize import quantize
-from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 DATA = "digits:optdigits"

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.artefacts import readers as artefacts
 from limbeck.fpga.simulate import available
-from limbeck.report import artefacts, lineage
+from limbeck.page import lineage
 from limbeck.verbs import demo as story
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.data import domains
-from limbeck.data.domains import draw_randomisation, in_channels, on_photos, packaged_photos, randomise
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError
+from limbeck.images import domains
+from limbeck.images.domains import draw_randomisation, in_channels, on_photos, packaged_photos, randomise
+from limbeck.images.sources import open_source
 
 KINDS = ("strokes", "colours", "backgrounds")
 photos_there = pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="needs scikit-image's photos")

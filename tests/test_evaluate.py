@@ -16,9 +16,9 @@ from sklearn import metrics
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from limbeck.data.loader import Batch
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError
+from limbeck.images.loader import Batch
+from limbeck.images.sources import open_source
 from limbeck.learn import evaluate as learn
 from limbeck.learn.evaluate import Answers, agreement, answers, figures, predictions_csv, speed
 from limbeck.nets import zoo
@@ -154,7 +154,7 @@ def test_answers_are_in_the_sources_order_and_leave_the_mode_alone():
 RANKS = """
 import torch
 from accelerate import PartialState
-from limbeck.data.loader import Batch
+from limbeck.images.loader import Batch
 from limbeck.learn.evaluate import answers
 
 class Echo(torch.nn.Module):
@@ -347,9 +347,9 @@ def test_a_program_is_measured_on_the_views_that_its_net_is_measured_on(program,
 
 
 def test_a_program_answers_in_its_own_scores(program):
+    from limbeck.artefacts.models import load_model
     from limbeck.integer.file import load
     from limbeck.integer.program import run
-    from limbeck.verbs.models import load_model
 
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     integers = load(program[1])

@@ -7,11 +7,11 @@ import pytest
 import torch
 from test_export import DIGITS, TEN, images_for, made
 
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError, VerificationError
 from limbeck.nets import executorch, zoo
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import TOLERANCE, export
-from limbeck.verbs.models import load_model
 
 
 @pytest.fixture

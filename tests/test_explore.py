@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from limbeck.report import plots
-from limbeck.report.explore import Point, trade_off
+from limbeck.page import plots
+from limbeck.page.explore import Point, trade_off
 
 POINTS = [
     Point("1 x 4 x 4", 60, 650.0, {"DSP": 0.03, "BRAM": 0.1}),

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from limbeck.data.loader import Batch
 from limbeck.errors import InputError
+from limbeck.images.loader import Batch
 from limbeck.learn import fit as loop_module
 from limbeck.learn.discriminator import Discriminator
 from limbeck.learn.fit import Loop, fit, learning_rate_factor, load_state, make_optimizer

@@ -9,8 +9,8 @@ from typing import get_type_hints
 import pytest
 
 from limbeck import cli, flags
+from limbeck.training.settings import Training
 from limbeck.verbs.adapt import adapt
-from limbeck.verbs.settings import Training
 from limbeck.verbs.teach import teach
 
 SHOWN = {

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from limbeck.data.labelling import merge_shard, merged_manifest, write_shard
-from limbeck.data.labels import LabelStore, check_source, pack, recover, shard_path, unfinished
-from limbeck.data.loader import batches, repeated
-from limbeck.data.manifest import MANIFEST, Manifest, Teacher, begin, images_a_shard, read_manifest, record_kind
-from limbeck.data.sources import Source, in_memory
-from limbeck.data.views import Augment
 from limbeck.errors import InputError, VerificationError
+from limbeck.images.labelling import merge_shard, merged_manifest, write_shard
+from limbeck.images.labels import LabelStore, check_source, pack, recover, shard_path, unfinished
+from limbeck.images.loader import batches, repeated
+from limbeck.images.manifest import MANIFEST, Manifest, Teacher, begin, images_a_shard, read_manifest, record_kind
+from limbeck.images.sources import Source, in_memory
+from limbeck.images.views import Augment
 from limbeck.nets import zoo
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
-from limbeck.verbs.settings import Training
 
 LINEAGE = {"tag": "made", "data": "", "licence": "", "sha256": "00", "teachers": []}
 EVERY = torch.arange(12)
@@ -499,7 +499,7 @@ def test_repeated_epochs_show_what_single_ones_do(n, repeats, group):
 
 def test_an_epoch_without_repeats_is_the_plain_order():
     places, epochs = repeated(9, seed=3, epoch=5, repeats=1)
-    from limbeck.data.loader import order
+    from limbeck.images.loader import order
 
     assert torch.equal(places, order(9, seed=3, epoch=5))
     assert (epochs == 5).all()
@@ -627,7 +627,7 @@ def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
 
 
 def open_train():
-    from limbeck.verbs.sets import open_sets
+    from limbeck.training.sets import open_sets
 
     return open_sets(DATA, SHORT, labelled=False).train
 

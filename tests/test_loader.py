@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data.loader import batches, order, steps_per_epoch
-from limbeck.data.sources import Source, in_memory, open_source
-from limbeck.data.views import Augment, draw, render_tensor
 from limbeck.errors import InputError
+from limbeck.images.loader import batches, order, steps_per_epoch
+from limbeck.images.sources import Source, in_memory, open_source
+from limbeck.images.views import Augment, draw, render_tensor
 
 
 def memory(n=40, size=8):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import limbeck.nets.odenet  # noqa: F401 - registers the family
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError, VerificationError
+from limbeck.images.sources import open_source
 from limbeck.integer.file import load
 from limbeck.integer.graph import LowerError, apply, evaluate, extract, pixels, walk
 from limbeck.integer.lower import lower

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.views import Mix
+from limbeck.images.views import Mix
 from limbeck.learn.discriminator import Discriminator
 from limbeck.learn.losses import ensemble_target, soft_cross_entropy
 from limbeck.learn.objectives import ask, distill, recall, supervised

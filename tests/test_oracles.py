@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from test_lower import CLASSES, family, images_for
 from torch import nn
 
+from limbeck.artefacts.models import load_model
 from limbeck.integer.graph import FloatConv, extract, walk
 from limbeck.integer.lower import lower
 from limbeck.integer.program import run, trace
@@ -24,7 +25,6 @@ from limbeck.integer.qat import whole
 from limbeck.integer.scales import tables
 from limbeck.nets import onnx as files
 from limbeck.nets import zoo
-from limbeck.verbs.models import load_model
 
 seeds = st.integers(0, 2**32 - 1)
 weight_bits = st.sampled_from([4, 8, 16])

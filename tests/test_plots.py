@@ -11,7 +11,7 @@ from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.learn.evaluate import Bin
-from limbeck.report import plots
+from limbeck.page import plots
 
 NAN = float("nan")
 BINS = (Bin(0.0, 0.5, 1, 0.4, 0.0), Bin(0.5, 0.75, 0, NAN, NAN), Bin(0.75, 1.0, 3, 0.9, 2 / 3))

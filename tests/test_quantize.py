@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 import torch
 
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError
+from limbeck.images.sources import open_source
 from limbeck.learn import fit
 from limbeck.nets import zoo
 from limbeck.nets.norm import reestimate

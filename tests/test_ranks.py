@@ -17,8 +17,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from limbeck import cli
-from limbeck.data.loader import Batch
-from limbeck.data.views import Views
+from limbeck.images.loader import Batch
+from limbeck.images.views import Views
 from limbeck.learn.discriminator import Discriminator
 from limbeck.learn.fit import Loop, fit, make_optimizer
 from limbeck.learn.objectives import Answer, distill

@@ -16,19 +16,19 @@ from scipy.stats import binomtest
 from sklearn.decomposition import PCA
 
 from limbeck import cli
-from limbeck.data.sources import open_source
+from limbeck.artefacts import readers as artefacts
 from limbeck.errors import InputError
+from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.noise import noise
 from limbeck.learn.adapt import TwoDomains
 from limbeck.learn.evaluate import Answers, Bin, figures
 from limbeck.nets import zoo
-from limbeck.report import accelerator, artefacts, charts, layers, lineage, svg
-from limbeck.report.page import pictured
-from limbeck.report.values import Cloud, Recall, wilson
+from limbeck.page import accelerator, charts, layers, lineage, measured, svg
+from limbeck.page.asked import Sight, adaptation, ask_all, in_order
+from limbeck.page.page import pictured
+from limbeck.page.values import Cloud, Recall, wilson
 from limbeck.runs import silent
-from limbeck.verbs import measured
-from limbeck.verbs.asked import Sight, adaptation, ask_all, in_order
 from limbeck.verbs.report import report
 
 SECTIONS = ["nets", "training", "mistakes", "calibration", "teachers", "adaptation", "layers", "accelerator", "cost",
@@ -470,7 +470,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("mode", ["color-scheme: light dark;", "(prefers-color-scheme: dark) {\n  :root {"])
 def test_type_stands_out_from_its_ground_in_light_and_dark(mode):
-    style = (files("limbeck.report") / "templates" / "report.css").read_text()
+    style = (files("limbeck.page") / "templates" / "report.css").read_text()
     found = colours(style, mode)
     for ground in (found["paper"], found["raised"]):
         for ink, least in (("ink", 7), ("muted", 4.5), ("accent", 4.5), ("warm", 4.5), ("soft", 3)):

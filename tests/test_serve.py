@@ -21,11 +21,11 @@ from PIL import Image
 from serving import CLASSES, encoded, picture, save_net, save_program, served
 
 from limbeck import cli
-from limbeck.data.domains import on_photos, packaged_photos
 from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, plan
+from limbeck.images.domains import on_photos, packaged_photos
 from limbeck.integer.file import load
 from limbeck.integer.program import run
 from limbeck.nets import onnx, zoo

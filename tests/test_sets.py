@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError
-from limbeck.verbs.sets import check_apart, open_sets
-from limbeck.verbs.settings import Training, parsed
+from limbeck.images.sources import open_source
+from limbeck.training.sets import check_apart, open_sets
+from limbeck.training.settings import Training, parsed
 from limbeck.verbs.teach import teach
 
 

@@ -8,11 +8,11 @@ from fpga_programs import random_program
 from PIL import Image
 
 from limbeck.cli import main
-from limbeck.data.sources import open_source
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga import simulate as fpga
 from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.images.sources import open_source
 from limbeck.integer.program import run
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.predict import predict

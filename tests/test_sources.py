@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data import sources
-from limbeck.data.folder import MissingSplitError
-from limbeck.data.foreign import from_reader
-from limbeck.data.images import open_image
-from limbeck.data.sources import Source, hold_out, moments, open_source, pixels_of, subset
 from limbeck.errors import InputError
+from limbeck.images import sources
+from limbeck.images.folder import MissingSplitError
+from limbeck.images.foreign import from_reader
+from limbeck.images.images import open_image
+from limbeck.images.sources import Source, hold_out, moments, open_source, pixels_of, subset
 
 
 def noise(height=20, width=30, channels=3, seed=0):

@@ -9,8 +9,8 @@ from limbeck.errors import InputError
 from limbeck.learn.evaluate import Evaluation
 from limbeck.nets import zoo
 from limbeck.nets.odenet import ode_blocks
+from limbeck.training.settings import Training
 from limbeck.verbs.evaluate import evaluate
-from limbeck.verbs.settings import Training
 from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
 

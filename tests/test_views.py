@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from limbeck.data.views import Augment, Views, draw, hash64, mix, render_image, render_tensor, uniforms
 from limbeck.errors import InputError
+from limbeck.images.views import Augment, Views, draw, hash64, mix, render_image, render_tensor, uniforms
 
 
 def views_of(*rows):

@@ -20,8 +20,8 @@ from torch import nn
 import limbeck
 from limbeck.errors import InputError
 from limbeck.nets import zoo
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
-from limbeck.verbs.settings import Training
 
 CLASSES = ("ant", "bee", "cow", "dog")
 

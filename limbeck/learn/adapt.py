@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from limbeck.data.loader import Batch
 from limbeck.errors import InputError
+from limbeck.images.loader import Batch
 from limbeck.learn import domain
 from limbeck.learn.losses import hard_cross_entropy, soft_cross_entropy
 from limbeck.learn.objectives import Answer, Objective

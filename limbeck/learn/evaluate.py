@@ -13,7 +13,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather, pad_across_processes
 from torch import Tensor, nn
 
-from limbeck.data.loader import Batch
+from limbeck.images.loader import Batch
 from limbeck.runs import Tell, silent
 
 CALIBRATION_BINS = 15  # as Guo et al. 2017

@@ -16,8 +16,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from limbeck.data.loader import Batch
 from limbeck.errors import InputError, first_line
+from limbeck.images.loader import Batch
 from limbeck.learn.objectives import Objective
 from limbeck.runs import Tell, silent, write_bytes
 

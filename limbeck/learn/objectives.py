@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.loader import Batch
+from limbeck.images.loader import Batch
 from limbeck.learn.discriminator import Mode, discriminator_loss
 from limbeck.learn.losses import Average, ensemble_target, hard_cross_entropy, soft_cross_entropy
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from limbeck.data.images import bombs_raise, decoding, look, open_image, to_channels
-from limbeck.data.sources import MEMORY_SIDE, Source
-from limbeck.data.views import Augment, draw, render_image
 from limbeck.errors import InputError
+from limbeck.images.images import bombs_raise, decoding, look, open_image, to_channels
+from limbeck.images.sources import MEMORY_SIDE, Source
+from limbeck.images.views import Augment, draw, render_image
 from limbeck.ui.shift import Pixels
 
 LARGEST_BYTES = 10_000_000

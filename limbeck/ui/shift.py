@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from limbeck.data.domains import on_photos
 from limbeck.errors import InputError
+from limbeck.images.domains import on_photos
 
 PIECES = 16  # of the photos, one is the background
 _LARGEST_PIECE = 384  # pixels: the photos are not much larger
@@ -86,7 +86,7 @@ class Backgrounds:
 
 
 def _pieces(photos: list[Pixels], size: int) -> Pixels:
-    """Return uint8 [PIECES, 3, size, size]: what limbeck.data.domains lays behind nothing."""
+    """Return uint8 [PIECES, 3, size, size]: what limbeck.images.domains lays behind nothing."""
     side = min(size, _LARGEST_PIECE)
     cut = on_photos(np.zeros((PIECES, side, side), np.uint8), photos, "test")
     if side == size:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from limbeck.data.views import Augment
 from limbeck.errors import InputError, first_line
+from limbeck.images.views import Augment
 from limbeck.nets.classifier import Classifier
 from limbeck.ui.picture import Picture, view_of
 from limbeck.ui.shift import Backgrounds, Pixels, Shift, shifted

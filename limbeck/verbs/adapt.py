@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.adapted import Adapted, Changed
-from limbeck.verbs.candidates import NORM, SOURCE, Judge
-from limbeck.verbs.distill import load_teacher
-from limbeck.verbs.domains import open_domains, pairs, randomisation_of
-from limbeck.verbs.results import Estimate
-from limbeck.verbs.sets import Sets
-from limbeck.verbs.settings import Training, flat
-from limbeck.verbs.training import (
+from limbeck.training.adaptation.adapted import Adapted, Changed
+from limbeck.training.adaptation.candidates import NORM, SOURCE, Judge
+from limbeck.training.adaptation.domains import open_domains, pairs, randomisation_of
+from limbeck.training.results import Estimate
+from limbeck.training.run import (
     accelerator_for,
     begin_run,
     check_random_steps,
@@ -26,6 +23,9 @@ from limbeck.verbs.training import (
     prepared,
     run,
 )
+from limbeck.training.sets import Sets
+from limbeck.training.settings import Training, flat
+from limbeck.verbs.distill import load_teacher
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -264,7 +264,7 @@ def _check_values(
     confidence: float, temperature: float, critic_lr: float, randomise: str, select: str, source_free: bool
 ) -> None:
     """Refuse what has no meaning, before anything is written."""
-    from limbeck.data.domains import Randomise
+    from limbeck.images.domains import Randomise
     from limbeck.learn.select import CRITERIA
 
     if not 0 < confidence <= 1:

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.comparison import views
 from limbeck.errors import InputError, VerificationError, first_line
 from limbeck.runs import Tell
-from limbeck.verbs.comparison import views
+from limbeck.training.sets import balanced
 from limbeck.verbs.compile import PartName
 from limbeck.verbs.formats import FORMATS, Format, Made, Workshop, formats_of, make
-from limbeck.verbs.sets import balanced
 from limbeck.verbs.simulate import Simulated
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
     from limbeck.nets.classifier import Classifier
 
 SINGLES = 10  # latencies a round
@@ -217,7 +217,7 @@ def _held_out(
     on_broken: Literal["fatal", "skip"],
     download: bool,
 ) -> "Source | None":
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
 
     if data is None:
         return None

@@ -201,8 +201,8 @@ def _choice(found: "Plan", clock: float) -> Choice:
 
 def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -> tuple[str, ...]:
     """Draw the choices and this design, which need not be among them; return the pictures' names."""
-    from limbeck.report import plots
-    from limbeck.report.explore import Point, trade_off
+    from limbeck.page import plots
+    from limbeck.page.explore import Point, trade_off
 
     part = found.part
     have = {"DSP": part.dsps, "BRAM": part.brams, "URAM": part.urams, "LUT": part.luts, "FF": part.ffs}

@@ -9,7 +9,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 
 if TYPE_CHECKING:
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def data(
         on_broken: skip lists broken files in the report; fatal stops at the first sign of one.
         download: Whether a torchvision or timm set may be fetched.
     """
-    from limbeck.data.folder import MissingSplitError
-    from limbeck.data.sources import open_source
+    from limbeck.images.folder import MissingSplitError
+    from limbeck.images.sources import open_source
 
     sources: list[Source] = []
     for name in ("train", "val", "test") if split == "all" else (split,):
@@ -149,7 +149,7 @@ def _examined(source: "Source") -> "Iterator[_Seen | InputError]":
 def _examine(source: "Source", i: int) -> "_Seen | InputError":
     import hashlib
 
-    from limbeck.data.sources import pixels_of, sums_of
+    from limbeck.images.sources import pixels_of, sums_of
 
     try:
         pixels = pixels_of(source, i)
@@ -176,7 +176,7 @@ class _Tally:
             self.counts[label] += 1
 
     def report(self) -> SplitReport:
-        from limbeck.data.sources import moments_of
+        from limbeck.images.sources import moments_of
 
         source = self.source
         if not self.images:

@@ -7,15 +7,15 @@ from typing import Any
 
 from limbeck import runs
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import Adapted
+from limbeck.training.results import Estimate, Trained
+from limbeck.training.settings import Training
 from limbeck.verbs.adapt import adapt
-from limbeck.verbs.adapted import Adapted
 from limbeck.verbs.compile import compile
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
 from limbeck.verbs.quantize import Quantised, quantize
 from limbeck.verbs.report import report
-from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.settings import Training
 from limbeck.verbs.simulate import Simulated, simulate
 from limbeck.verbs.teach import teach
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.results import Estimate, Trained, measured
-from limbeck.verbs.sets import Sets, augment_of, open_sets
-from limbeck.verbs.settings import Training, flat
-from limbeck.verbs.training import accelerator_for, begin_run, brings_weights, evaluate_on, new_net, train
+from limbeck.training.results import Estimate, Trained, measured
+from limbeck.training.run import accelerator_for, begin_run, brings_weights, evaluate_on, new_net, train
+from limbeck.training.sets import Sets, augment_of, open_sets
+from limbeck.training.settings import Training, flat
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from limbeck.data.labels import LabelStore
+    from limbeck.images.labels import LabelStore
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier, Lineage
 
@@ -81,7 +81,7 @@ def distill(
     )  # fmt: skip
     import torch
 
-    from limbeck.data.labels import LabelStore
+    from limbeck.images.labels import LabelStore
     from limbeck.learn import objectives
     from limbeck.nets import zoo
 
@@ -160,7 +160,7 @@ def check_labels(
     tell: Tell,
 ) -> None:
     """Refuse a store of other data, and flags that contradict it; a flag that is left at its default does not."""
-    from limbeck.data.labels import check_source
+    from limbeck.images.labels import check_source
 
     manifest, default = store.manifest, Training()
     check_source(store.folder, manifest, sets.train, sets.classes)

@@ -212,7 +212,7 @@ def _place(name: str, path: Path) -> Finding:
 
 def _data() -> list[Finding]:
     """Return the images that ship here, and torchvision's in ./data."""
-    folder = Path(__file__).parents[1] / "data" / "digits"
+    folder = Path(__file__).parents[1] / "images" / "digits"
     names = sorted(path.name.partition("-images")[0] for path in folder.glob("*-images-*"))
     whole = all(list(folder.glob(f"{name}-labels-*")) for name in names) and names
     built_in = ", ".join(f"digits:{name}" for name in names)

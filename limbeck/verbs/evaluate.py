@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.models import is_design, load_model, program_of
 from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
+from limbeck.training.sets import centre, workers_of
 from limbeck.verbs.compile import CLOCK
-from limbeck.verbs.models import is_design, load_model, program_of
-from limbeck.verbs.sets import centre, workers_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
     from limbeck.learn.evaluate import Answers, Evaluation
     from limbeck.nets.zoo import Classifier
 
@@ -152,7 +152,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
     from limbeck.learn.evaluate import agreement, figures
 
     source = open_source(data, split, on_broken=on_broken, download=download)
@@ -196,7 +196,7 @@ def _some(source: "Source", count: int | None) -> "Source":
     """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
     import torch
 
-    from limbeck.data.sources import subset
+    from limbeck.images.sources import subset
 
     if count is not None and count < 1:
         raise InputError(f"--images is {count}; it must be at least 1")
@@ -238,7 +238,7 @@ def _asked(
     net: "Classifier", spec: str, source: "Source", batch: int, workers: int | None, state: "PartialState", tell: Tell
 ) -> "Answers":
     """Return what `net` says of all images, each as it expects to see them."""
-    from limbeck.data.loader import batches
+    from limbeck.images.loader import batches
     from limbeck.learn.evaluate import answers
 
     stream = batches(
@@ -288,7 +288,7 @@ def make_folder(out: Path) -> None:
 def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source: "Source") -> tuple[str, ...]:
     """Write tables and plots into `out`; return their names and, last, that of the figures, yet to be written."""
     from limbeck.learn.evaluate import predictions_csv
-    from limbeck.report import plots
+    from limbeck.page import plots
 
     tables = {
         "per_class.csv": found.to_csv(),

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.comparison import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
-from limbeck.verbs.comparison import Compared, check_drop, compare, drop, rows, sample, views
-from limbeck.verbs.models import load_model
 from limbeck.verbs.quantize import quantize
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
     from limbeck.integer.program import Program
     from limbeck.nets.zoo import Classifier
 
@@ -105,7 +105,7 @@ def export(
         on_broken: What to do about images that can't be read.
         download: Let torchvision and timm fetch a named data set.
     """
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
     from limbeck.integer.graph import pixels
     from limbeck.nets import executorch, onnx, zoo
 

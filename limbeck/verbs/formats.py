@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from limbeck.artefacts.models import is_design, load_model, program_of
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.verbs.compile import PartName, compile
 from limbeck.verbs.export import export
-from limbeck.verbs.models import is_design, load_model, program_of
 from limbeck.verbs.quantize import quantize
 from limbeck.verbs.simulate import Simulated, simulate
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell, silent
-from limbeck.verbs.settings import parsed
+from limbeck.training.settings import parsed
 
 if TYPE_CHECKING:
     from limbeck.nets.classifier import Classifier

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.runs import Tell
+from limbeck.training.results import measured
+from limbeck.training.run import accelerator_for
+from limbeck.training.sets import augment_of, check_apart, open_sets, workers_of
+from limbeck.training.settings import Training
 from limbeck.verbs.distill import check_ensemble, judge, load_teacher
-from limbeck.verbs.results import measured
-from limbeck.verbs.sets import augment_of, check_apart, open_sets, workers_of
-from limbeck.verbs.settings import Training
-from limbeck.verbs.training import accelerator_for
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from limbeck.data.labels import LabelStore
-    from limbeck.data.manifest import Manifest
+    from limbeck.images.labels import LabelStore
+    from limbeck.images.manifest import Manifest
     from limbeck.nets.zoo import Classifier
 
 VERIFIED_VIEWS = 1024
@@ -217,8 +217,8 @@ def _label(
     tell: Tell,
 ) -> "Manifest":
     """Write the store, this rank's share of the shards; go on where it was killed."""
-    from limbeck.data import labelling, manifest
-    from limbeck.data.labels import unfinished
+    from limbeck.images import labelling, manifest
+    from limbeck.images.labels import unfinished
 
     if not data or not teachers:
         raise InputError("--data and --teachers say what to label and by whom; give both")
@@ -343,7 +343,7 @@ def _teacher_row(top1: float | None, lineage: dict[str, Any], weight: float) -> 
 
 
 def _open(folder: str) -> "LabelStore":
-    from limbeck.data.labels import LabelStore
+    from limbeck.images.labels import LabelStore
 
     return LabelStore.open(Path(folder))
 
@@ -361,8 +361,8 @@ def _merge(
     tell: Tell,
 ) -> "Manifest":
     """Write the merged store, shard by shard; go on where it was killed."""
-    from limbeck.data import labelling, manifest
-    from limbeck.data.labels import unfinished
+    from limbeck.images import labelling, manifest
+    from limbeck.images.labels import unfinished
 
     stores = [_open(folder) for folder in folders]
     kind, count = stores[0].manifest.kind, stores[0].manifest.count
@@ -383,8 +383,8 @@ def _verify(folder: str, data: str, teachers: tuple[str, ...], training: Trainin
     """Ask the teachers again about a random sample of a store's views; VerificationError where they differ."""
     import numpy as np
 
-    from limbeck.data.labelling import samples
-    from limbeck.data.labels import check_source, difference, pack
+    from limbeck.images.labelling import samples
+    from limbeck.images.labels import check_source, difference, pack
 
     store = _open(folder)
     known = store.manifest

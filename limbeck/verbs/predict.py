@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
 from limbeck.runs import Tell
+from limbeck.training.sets import centre
 from limbeck.verbs.evaluate import make_folder
-from limbeck.verbs.models import load_model
-from limbeck.verbs.sets import centre
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from limbeck.data.images import Header
+    from limbeck.images.images import Header
     from limbeck.nets.zoo import Classifier, Input
 
 BATCH = 64  # images at once
@@ -139,7 +139,7 @@ def predict(
 
 def _files(images: tuple[str, ...]) -> list[Path]:
     """Return the files that are meant, each once: files as they are named, folders searched, hidden ones left out."""
-    from limbeck.data.images import EXTENSIONS
+    from limbeck.images.images import EXTENSIONS
 
     found: list[Path] = []
     for image in images:
@@ -164,7 +164,7 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
     import numpy as np
     import torch
 
-    from limbeck.data.images import headers
+    from limbeck.images.images import headers
 
     with ThreadPoolExecutor(THREADS) as pool, torch.inference_mode():
         for first in range(0, len(paths), BATCH):
@@ -185,9 +185,9 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
 
 def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uint8] | str":
     """Return what the net is to see of the file, uint8 [3, size, size], or why it can't be used."""
-    from limbeck.data.images import decoding, open_image
-    from limbeck.data.sources import MEMORY_SIDE
-    from limbeck.data.views import draw, render_image
+    from limbeck.images.images import decoding, open_image
+    from limbeck.images.sources import MEMORY_SIDE
+    from limbeck.images.views import draw, render_image
 
     if isinstance(header, str):
         return header

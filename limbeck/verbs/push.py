@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import limbeck
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError, first_line
 from limbeck.runs import Tell
+from limbeck.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def push(
         runs.write_text(made / CARD, _card(net, made, to, licence))
         files = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
         if place is None:
-            message = f"{net.name} by limbeck {limbeck.__version__}"
+            message = f"{net.name} by limbeck {__version__}"
             address = hub.upload(made, repository, private=private, message=message)
         else:
             address = str(_placed(made, place))
@@ -187,7 +187,7 @@ def _check_equal(expected: "Tensor", answer: "Callable[[], Tensor]", who: str) -
 
 
 def _card(net: "Classifier", made: Path, to: str, licence: str) -> str:
-    from limbeck.verbs.card import card
+    from limbeck.artefacts.card import card
 
     def read(name: str) -> dict[str, Any]:
         found = runs.read_json(made / name) if (made / name).is_file() else {}

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.comparison import Compared, check_drop, compare, drop, rows, sample, views
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.comparison import Compared, check_drop, compare, drop, rows, sample, views
-from limbeck.verbs.settings import Training
+from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
     from limbeck.integer.noise import LayerNoise
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
@@ -134,7 +134,7 @@ def quantize(
     """
     import torch
 
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
     from limbeck.integer.file import save
     from limbeck.integer.graph import pixels
     from limbeck.integer.lower import lower
@@ -206,8 +206,8 @@ def fit_to(net: "Classifier", student: "Classifier", source: "Source", training:
     """Train `student`, made of `net` by prepare_qat, to answer as `net` does on training views; write nothing."""
     from limbeck.learn import objectives
     from limbeck.learn.fit import fit
-    from limbeck.verbs.sets import augment_of, training_batches
-    from limbeck.verbs.training import accelerator_for, prepared, steps_of
+    from limbeck.training.run import accelerator_for, prepared, steps_of
+    from limbeck.training.sets import augment_of, training_batches
 
     accelerator = accelerator_for(training, ".")  # whose trackers are never begun
     training = replace(training, batch=min(training.batch, len(source)))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
 from limbeck.errors import InputError
+from limbeck.page import measured
+from limbeck.page.asked import Asked, Sight, adaptation, ask_all, in_order
 from limbeck.runs import Tell
-from limbeck.verbs import measured
-from limbeck.verbs.asked import Asked, Sight, adaptation, ask_all, in_order
 from limbeck.verbs.evaluate import make_folder
 
 if TYPE_CHECKING:
-    from limbeck.report.artefacts import Artefact, Design
-    from limbeck.report.page import Layers, Page, Wrong
-    from limbeck.report.values import Teachers
+    from limbeck.artefacts.readers import Artefact, Design
+    from limbeck.page.page import Layers, Page, Wrong
+    from limbeck.page.values import Teachers
 
 MISTAKES, LEFT, SPLITS = 12, 12, 8  # pictures: of the net, left after an adaptation, of teachers at odds
 TIMED = (
@@ -76,8 +76,8 @@ def report(
         images: How many of them at most, evenly chosen.
         latency: Measure how long one image takes.
     """
-    from limbeck.report import artefacts
-    from limbeck.report.page import render
+    from limbeck.artefacts import readers as artefacts
+    from limbeck.page.page import render
 
     begun = time.monotonic()
     if images < 1:
@@ -101,9 +101,9 @@ def report(
 
 def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, timed: bool, tell: Tell) -> "Page":
     """Ask all nets and return what the page says."""
-    from limbeck.report import accelerator, lineage, story
-    from limbeck.report.artefacts import Design, Run, named
-    from limbeck.report.page import Chip, Curves, Page
+    from limbeck.artefacts.readers import Design, Run, named
+    from limbeck.page import accelerator, lineage, story
+    from limbeck.page.page import Chip, Curves, Page
 
     called = named(found)
     asked = ask_all(found, called, sight, timed, tell)
@@ -132,8 +132,8 @@ def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, t
 
 def _wrong(asked: "Sequence[Asked]") -> "Wrong | None":
     """Return what the net that the report is about gets wrong; None where it was not asked."""
-    from limbeck.report import story
-    from limbeck.report.page import Wrong
+    from limbeck.page import story
+    from limbeck.page.page import Wrong
 
     about = next((one for one in asked if one.net is story.subject([one.net for one in asked])), None)
     if about is None or about.seen is None or about.said is None or about.net.found is None:
@@ -154,8 +154,8 @@ def _teachers(asked: "Sequence[Asked]") -> "Teachers | None":
 
 def _layers(asked: "Sequence[Asked]", designs: "Sequence[Design]", called: Mapping[Path, str]) -> "tuple[Layers, ...]":
     """Return the layers of every Program and of every kind of net, each kind once."""
-    from limbeck.report import layers, story
-    from limbeck.report.page import Layers
+    from limbeck.page import layers, story
+    from limbeck.page.page import Layers
 
     made = []
     for one in asked:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
 from limbeck.runs import Tell
+from limbeck.training.sets import centre
 from limbeck.verbs.compile import CLOCK
-from limbeck.verbs.models import load_model
 from limbeck.verbs.predict import meanings
-from limbeck.verbs.sets import centre
 
 if TYPE_CHECKING:
     from limbeck.nets.classifier import Classifier
@@ -116,7 +116,7 @@ def opened(
     tell: Tell = runs.silent,
 ) -> "Iterator[Page]":
     """Yield the page for these models; simulators and threads end with the block."""
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
     from limbeck.ui.app import Page
 
     notes: list[str] = []
@@ -204,7 +204,7 @@ def _weights(net: "Classifier") -> int:
 
 
 def _backgrounds(notes: list[str]) -> "Backgrounds | None":
-    from limbeck.data.domains import packaged_photos
+    from limbeck.images.domains import packaged_photos
     from limbeck.ui.shift import Backgrounds
 
     try:

@@ -114,9 +114,9 @@ def _images(
     """
     import torch
 
-    from limbeck.data.loader import batches
-    from limbeck.data.sources import open_source
-    from limbeck.data.views import Augment
+    from limbeck.images.loader import batches
+    from limbeck.images.sources import open_source
+    from limbeck.images.views import Augment
 
     size = net.input
     if size.height != size.width:

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from limbeck import runs
+from limbeck.artefacts.comparison import views
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.comparison import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from limbeck.data.sources import Source
+    from limbeck.images.sources import Source
     from limbeck.nets.zoo import Classifier
 
 PLOT = "steps.svg"
@@ -89,11 +89,11 @@ def steps(
         on_broken: What to do about images that can't be read.
         download: Let torchvision and timm fetch a named data set.
     """
-    from limbeck.data.folder import MissingSplitError
-    from limbeck.data.sources import open_source
+    from limbeck.images.folder import MissingSplitError
+    from limbeck.images.sources import open_source
     from limbeck.nets import zoo
     from limbeck.nets.norm import reestimate
-    from limbeck.report import plots
+    from limbeck.page import plots
 
     if not steps or len(set(steps)) != len(steps) or min(steps) < 1 or images < 1:
         raise InputError(

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from limbeck import runs
 from limbeck.runs import Tell
-from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.sets import augment_of, open_sets
-from limbeck.verbs.settings import Training, flat
-from limbeck.verbs.training import accelerator_for, begin_run, new_net, train
+from limbeck.training.results import Estimate, Trained
+from limbeck.training.run import accelerator_for, begin_run, new_net, train
+from limbeck.training.sets import augment_of, open_sets
+from limbeck.training.settings import Training, flat
 
 if TYPE_CHECKING:
     from torch import nn

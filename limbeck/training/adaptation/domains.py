@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.sets import Sets, augment_of, balanced, open_sets, training_batches
-from limbeck.verbs.settings import Training
+from limbeck.training.sets import Sets, augment_of, balanced, open_sets, training_batches
+from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from limbeck.data.domains import Randomise
-    from limbeck.data.loader import Batch
-    from limbeck.data.sources import Source
+    from limbeck.images.domains import Randomise
+    from limbeck.images.loader import Batch
+    from limbeck.images.sources import Source
     from limbeck.nets.zoo import Classifier
 
 ENOUGH = 2048  # target images that statistics are re-estimated from ...
@@ -33,7 +33,7 @@ class Domains:
 
     def steps(self, training: Training, ranks: int) -> int:
         """Return the optimiser steps an epoch: a pass over the larger domain. InputError where one is too small."""
-        from limbeck.verbs.training import steps_of
+        from limbeck.training.run import steps_of
 
         both = [self.target] if self.source is None else [self.target, self.source.train]
         return max(steps_of(domain, training, ranks) for domain in both)
@@ -44,7 +44,7 @@ def open_domains(
 ) -> Domains:
     """Open both domains, and put the answers of the net, which the user calls `model`, into the order of the source's
     classes; InputError where the classes of net, source and target differ, or the target is too small."""
-    from limbeck.data.folder import MissingSplitError
+    from limbeck.images.folder import MissingSplitError
     from limbeck.nets import zoo
 
     sets = None
@@ -69,15 +69,15 @@ def open_domains(
 
 def _opened(target: str, split: Literal["train", "val"], training: Training) -> "Source":
     """Open the target without its labels: nothing behind here can see them."""
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
 
     return open_source(target, split, labelled=False, on_broken=training.on_broken, download=training.download)
 
 
 def labels_of(target: str, training: Training) -> "Source | None":
     """Open the target's held-out split with its labels, for a report; None where it has none."""
-    from limbeck.data.folder import MissingSplitError
-    from limbeck.data.sources import open_source
+    from limbeck.images.folder import MissingSplitError
+    from limbeck.images.sources import open_source
 
     try:
         found = open_source(target, "val", on_broken=training.on_broken, download=training.download)
@@ -153,7 +153,7 @@ def _endless(
     source: "Source", training: Training, accelerator: "Accelerator", number: int, size: int, interpolation: str
 ) -> "Iterator[tuple[int, Batch]]":
     """Yield (epoch, batch) from batch `number` of the source's own epochs on, without end."""
-    from limbeck.data.loader import steps_per_epoch
+    from limbeck.images.loader import steps_per_epoch
 
     whole = steps_per_epoch(len(source), batch=training.batch, ranks=accelerator.num_processes)
     view = augment_of(source, training, size, interpolation)
@@ -165,7 +165,7 @@ def _endless(
 
 
 def _randomised(batch: "Batch", target: "Tensor", kind: "Randomise", channels: int, seed: int, epoch: int) -> "Tensor":
-    from limbeck.data.domains import draw_randomisation, in_channels, randomise
+    from limbeck.images.domains import draw_randomisation, in_channels, randomise
 
     if kind == "none":
         return batch.images
@@ -188,9 +188,9 @@ def still_batches(
     ENOUGH on every rank, in batches of one size, as statistics need it."""
     import torch
 
-    from limbeck.data.loader import batches
-    from limbeck.data.sources import subset
-    from limbeck.verbs.sets import centre, workers_of
+    from limbeck.images.loader import batches
+    from limbeck.images.sources import subset
+    from limbeck.training.sets import centre, workers_of
 
     view = centre(net.input, whole=source.pixels is not None)
     sharded = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from limbeck.artefacts.readers import Design
 from limbeck.errors import InputError
 from limbeck.fpga.plan import plan
 from limbeck.fpga.schedule import Op, Schedule
-from limbeck.report.artefacts import Design
 
 CLOCK = 200e6  # Hz, for images/s: assumed, as limbeck compile has it
 

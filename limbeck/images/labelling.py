@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.labels import LabelStore, Records, pack, recover, shard_digest, shard_path, views_of
-from limbeck.data.loader import render_views
-from limbeck.data.manifest import Average, Dtype, Kind, Manifest, Tail
-from limbeck.data.sources import Source
-from limbeck.data.views import Augment, draw, render_tensor
 from limbeck.errors import InputError
+from limbeck.images.labels import LabelStore, Records, pack, recover, shard_digest, shard_path, views_of
+from limbeck.images.loader import render_views
+from limbeck.images.manifest import Average, Dtype, Kind, Manifest, Tail
+from limbeck.images.sources import Source
+from limbeck.images.views import Augment, draw, render_tensor
 from limbeck.runs import replacing
 
 _LEAST = 2.0**-25  # a half below rounds to 0

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.manifest import DIGEST_BYTES, Manifest, read_manifest
-from limbeck.data.sources import Source
-from limbeck.data.views import STREAM_SAMPLE, Views, uniforms
 from limbeck.errors import InputError
+from limbeck.images.manifest import DIGEST_BYTES, Manifest, read_manifest
+from limbeck.images.sources import Source
+from limbeck.images.views import STREAM_SAMPLE, Views, uniforms
 
 Records = NDArray[np.void]  # of Manifest.record
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from limbeck.data.views import Augment
 from limbeck.errors import InputError
+from limbeck.images.views import Augment
 from limbeck.runs import read_json, write_json
 
 Kind = Literal["top", "whole", "sampled"]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data import domains
-from limbeck.data.folder import Listing, MissingSplitError, list_folder
-from limbeck.data.idx import find_idx, read_idx, read_idx_pair
-from limbeck.data.images import decoding, open_image, to_channels
 from limbeck.errors import InputError
+from limbeck.images import domains
+from limbeck.images.folder import Listing, MissingSplitError, list_folder
+from limbeck.images.idx import find_idx, read_idx, read_idx_pair
+from limbeck.images.images import decoding, open_image, to_channels
 
 Split = Literal["train", "val", "test"]
 OnBroken = Literal["fatal", "skip"]
@@ -80,7 +80,7 @@ def open_source(
     """
     if channels not in (None, 1, 3):
         raise InputError(f"--channels {channels} is neither 1 nor 3")
-    from limbeck.data import foreign  # which needs what is here
+    from limbeck.images import foreign  # which needs what is here
 
     if not spec:
         raise InputError(f"--data is empty; give {FORMS}")

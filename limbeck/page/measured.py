@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InputError
-from limbeck.verbs.sets import centre, workers_of
+from limbeck.training.sets import centre, workers_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from limbeck.data.loader import Batch
-    from limbeck.data.sources import Source
+    from limbeck.images.loader import Batch
+    from limbeck.images.sources import Source
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.zoo import Classifier
-    from limbeck.report.values import Cloud, Mistake, Teachers
+    from limbeck.page.values import Cloud, Mistake, Teachers
 
 BATCH = 128
 LARGEST = 112  # pixels: the side of a picture in the page
@@ -39,7 +39,7 @@ class Seen:
 def held_out(spec: str, images: int, *, asked: bool = False) -> Seen | str:
     """Return at most `images` held-out images of `spec`, or why they can't be had. What a run names is not fetched over
     a network; what the user `asked` for may be."""
-    from limbeck.data.sources import open_source
+    from limbeck.images.sources import open_source
 
     if not asked and spec.partition("/")[0].lower() in _FAR and not Path(spec).exists():
         return f"{spec} was not opened; --data {spec} does"
@@ -54,7 +54,7 @@ def evenly(source: "Source", images: int) -> "Source":
     """Return the source, or so many of its images, evenly spaced."""
     import torch
 
-    from limbeck.data.sources import subset
+    from limbeck.images.sources import subset
 
     if len(source) <= images:
         return source
@@ -75,7 +75,7 @@ def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
 
 
 def _views(net: "Classifier", source: "Source") -> "Iterator[Batch]":
-    from limbeck.data.loader import batches
+    from limbeck.images.loader import batches
 
     return batches(
         source, centre(net.input, whole=source.pixels is not None), batch=BATCH, seed=0, epoch=0, shuffle=False,
@@ -137,7 +137,7 @@ def picture(source: "Source", i: int) -> str:
 
 def worst(said: "Answers", source: "Source", count: int) -> "tuple[Mistake, ...]":
     """Return the `count` images that are named wrong with the highest probability."""
-    from limbeck.report.values import Mistake
+    from limbeck.page.values import Mistake
 
     assert said.labels is not None
     sure, place = said.logits.double().softmax(1).max(1)
@@ -157,7 +157,7 @@ def disagreement(names: Sequence[str], said: "Sequence[Answers]", seen: Seen, co
     import torch
 
     from limbeck.learn.evaluate import agreement
-    from limbeck.report.values import Split, Teachers
+    from limbeck.page.values import Split, Teachers
 
     source = seen.source
     shares = torch.stack([answers.logits.double().softmax(1) for answers in said])  # [teachers, images, classes]
@@ -203,7 +203,7 @@ def cloud(net: "Classifier", source: "Source", target: "Source") -> "Cloud":
     """Return where the net's features of both domains lie in the two directions in which they vary most (PCA)."""
     import torch
 
-    from limbeck.report.values import Cloud
+    from limbeck.page.values import Cloud
 
     both = [_features(net, evenly(domain, CLOUD_IMAGES)) for domain in (source, target)]
     every = torch.cat(both).double()

@@ -2,9 +2,9 @@
 
 from markupsafe import Markup
 
-from limbeck.report.artefacts import Design
-from limbeck.report.charts import WIDE
-from limbeck.report.svg import picture, tag, text
+from limbeck.artefacts.readers import Design
+from limbeck.page.charts import WIDE
+from limbeck.page.svg import picture, tag, text
 
 _LEFT, _RIGHT = 14.0, 252.0  # of the column of blocks
 _STEP, _HIGH = 66.0, 46.0

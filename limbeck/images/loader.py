@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.images import decoding
-from limbeck.data.sources import Source
-from limbeck.data.views import (
+from limbeck.errors import InputError
+from limbeck.images.images import decoding
+from limbeck.images.sources import Source
+from limbeck.images.views import (
     STREAM_ORDER,
     Augment,
     Mix,
@@ -24,7 +25,6 @@ from limbeck.data.views import (
     render_image,
     render_tensor,
 )
-from limbeck.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.images import EXTENSIONS, Header, headers
 from limbeck.errors import InputError
+from limbeck.images.images import EXTENSIONS, Header, headers
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 _LIST = "_labels.txt"  # ends the name of a list of classes: its folder's name comes before

@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from limbeck.artefacts.readers import Design, History
 from limbeck.learn.evaluate import Evaluation
 from limbeck.nets.count import Table
-from limbeck.report import accelerator, charts, diagram, words
-from limbeck.report.accelerator import Pass
-from limbeck.report.artefacts import Design, History
-from limbeck.report.layers import Row
-from limbeck.report.lineage import Command, Cost, Origin
-from limbeck.report.story import Tile
-from limbeck.report.values import ROLES, Adaptation, Mistake, Net, Teachers, over_seeds
+from limbeck.page import accelerator, charts, diagram, words
+from limbeck.page.accelerator import Pass
+from limbeck.page.layers import Row
+from limbeck.page.lineage import Command, Cost, Origin
+from limbeck.page.story import Tile
+from limbeck.page.values import ROLES, Adaptation, Mistake, Net, Teachers, over_seeds
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Page:
 def render(page: Page) -> str:
     """Return the page as HTML. Whatever runs say is escaped."""
     environment = Environment(
-        loader=PackageLoader("limbeck.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("limbeck.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {f.__name__: f for f in (words.share, words.points, words.count, words.size, words.time)}

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limbeck.report.accelerator import CLOCK
-from limbeck.report.artefacts import Design
-from limbeck.report.values import ROLES, Adaptation, Net, Role
-from limbeck.report.words import points, share, size, time
+from limbeck.artefacts.readers import Design
+from limbeck.page.accelerator import CLOCK
+from limbeck.page.values import ROLES, Adaptation, Net, Role
+from limbeck.page.words import points, share, size, time
 
 _FIRST: tuple[Role, ...] = ("distilled", "labels", "adapted", "teacher", "program", "onnx")
 

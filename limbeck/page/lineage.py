@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.report.artefacts import Artefact, Design, Integers, Labels, Onnx, Run, get, names, number
+from limbeck.artefacts.readers import Artefact, Design, Integers, Labels, Onnx, Run, get, names, number
 from limbeck.runs import RECIPE, to_toml
 
 MOST_TEXT = 20_000  # characters of a recipe

@@ -8,8 +8,8 @@ from itertools import cycle
 from markupsafe import Markup
 
 from limbeck.learn.evaluate import Bin, Evaluation
-from limbeck.report.svg import GLYPH, MIDDLE, Scale, around, dots, line, path, picture, short, tag, text
-from limbeck.report.values import Cloud, Recall, Role
+from limbeck.page.svg import GLYPH, MIDDLE, Scale, around, dots, line, path, picture, short, tag, text
+from limbeck.page.values import Cloud, Recall, Role
 
 WIDE = 360.0  # px, of a chart: what a phone shows unscaled
 MOST_NAMED = 12  # points that have their names beside them; more have numbers

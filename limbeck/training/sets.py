@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
-from limbeck.verbs.settings import Training
+from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from limbeck.data.labels import LabelStore
-    from limbeck.data.loader import Batch
-    from limbeck.data.sources import Source
-    from limbeck.data.views import Augment
+    from limbeck.images.labels import LabelStore
+    from limbeck.images.loader import Batch
+    from limbeck.images.sources import Source
+    from limbeck.images.views import Augment
     from limbeck.nets.zoo import Input
 
 
@@ -36,8 +36,8 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
 
     InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
     """
-    from limbeck.data.folder import MissingSplitError
-    from limbeck.data.sources import moments, open_source
+    from limbeck.images.folder import MissingSplitError
+    from limbeck.images.sources import moments, open_source
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
     train = opened("train") if labelled else _any_images(opened)
@@ -74,7 +74,7 @@ def _any_images(opened: "Callable[..., Source]") -> "Source":
 
 def check_apart(out: str, source: "Source") -> None:
     """Refuse an output folder among the images of `source`, where it would be taken for a class."""
-    from limbeck.data.folder import image_folders
+    from limbeck.images.folder import image_folders
 
     root, place = Path(source.spec), Path(out).resolve()
     if (root / source.keys[0]).is_file():  # else it is no folder of images
@@ -87,8 +87,8 @@ def balanced(source: "Source", count: int, seed: int) -> "Source":
     """Return `count` images of `source`, equally many of each class, drawn by `seed`."""
     import torch
 
-    from limbeck.data.loader import order
-    from limbeck.data.sources import subset
+    from limbeck.images.loader import order
+    from limbeck.images.sources import subset
 
     if not 0 < count <= len(source):
         raise InputError(f"--limit is {count}, but {source.spec} has {len(source)} training images")
@@ -112,7 +112,7 @@ def net_size(source: "Source", training: Training) -> int | None:
 
 def augment_of(source: "Source", training: Training, size: int, interpolation: str = "bilinear") -> "Augment":
     """Return how training views are drawn, `size` pixels a side."""
-    from limbeck.data.views import Augment, Interpolation
+    from limbeck.images.views import Augment, Interpolation
 
     kind = training.augment
     if kind == "auto":
@@ -126,7 +126,7 @@ def augment_of(source: "Source", training: Training, size: int, interpolation: s
 
 def centre(sight: "Input", *, whole: bool) -> "Augment":
     """Return the view that a net is judged by: small images whole, others by their centre, resized as it expects."""
-    from limbeck.data.views import Augment, Interpolation
+    from limbeck.images.views import Augment, Interpolation
 
     kind = cast(Interpolation, sight.interpolation)
     return Augment(sight.size, kind="none", flip=False, crop_pct=1.0 if whole else sight.crop_pct, interpolation=kind)
@@ -142,7 +142,7 @@ def training_batches(
     start: int,
 ) -> "Iterator[Batch]":
     """Yield this rank's training batches of `epoch` from batch `start` on, with the views of `labels` if given."""
-    from limbeck.data.loader import batches
+    from limbeck.images.loader import batches
 
     return batches(
         source, view, batch=training.batch, seed=training.seed, epoch=epoch,

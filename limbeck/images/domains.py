@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data.views import STREAM_PATCH, STREAM_RANDOMISE, Views, render_tensor, uniforms
 from limbeck.errors import InputError
+from limbeck.images.views import STREAM_PATCH, STREAM_RANDOMISE, Views, render_tensor, uniforms
 
 PHOTOS = {  # of the package scikit-image: photos of held-out images are never seen in training
     "train": ("astronaut.png", "chelsea.png", "coffee.png"),

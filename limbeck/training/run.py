@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.verbs.memory import keep_freed_memory
-from limbeck.verbs.results import Estimate, Trained
-from limbeck.verbs.sets import Sets, centre, check_apart, net_size, training_batches, workers_of
-from limbeck.verbs.settings import Training, parsed
+from limbeck.training.memory import keep_freed_memory
+from limbeck.training.results import Estimate, Trained
+from limbeck.training.sets import Sets, centre, check_apart, net_size, training_batches, workers_of
+from limbeck.training.settings import Training, parsed
+from limbeck.version import __version__
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
 
-    from limbeck.data.labels import LabelStore
-    from limbeck.data.loader import Batch
-    from limbeck.data.sources import Source
-    from limbeck.data.views import Augment
+    from limbeck.images.labels import LabelStore
+    from limbeck.images.loader import Batch
+    from limbeck.images.sources import Source
+    from limbeck.images.views import Augment
     from limbeck.learn.evaluate import Evaluation
     from limbeck.learn.fit import Loop
     from limbeck.learn.objectives import Objective
@@ -165,7 +166,7 @@ def _draw_steps(student: "nn.Module", seed: int, step: int) -> None:
 
 def steps_of(train: "Source", training: Training, ranks: int) -> int:
     """Return the optimiser steps an epoch; InputError where the images don't make one."""
-    from limbeck.data.loader import steps_per_epoch
+    from limbeck.images.loader import steps_per_epoch
 
     steps = steps_per_epoch(len(train), batch=training.batch, ranks=ranks) // training.accumulate
     if steps == 0:
@@ -287,7 +288,7 @@ def brings_weights(spec: str) -> bool:
 
 def evaluate_on(sets: Sets, model: "Classifier", training: Training, accelerator: "Accelerator") -> "Evaluation | None":
     """Evaluate on the held-out split as the net expects to see it, over all ranks; None where it has no labels."""
-    from limbeck.data.loader import batches
+    from limbeck.images.loader import batches
     from limbeck.learn.evaluate import answers, figures
 
     source = sets.held_out
@@ -306,12 +307,10 @@ def environment(source: "Source", accelerator: "Accelerator") -> dict[str, Any]:
     import timm
     import torch
 
-    import limbeck
-
     device, ranks = str(accelerator.device), accelerator.num_processes
     return {
         "versions": {
-            "limbeck": limbeck.__version__,
+            "limbeck": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "timm": timm.__version__,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from limbeck import runs
 from limbeck.errors import VerificationError
 from limbeck.runs import Tell
-from limbeck.verbs.sets import centre, workers_of
+from limbeck.training.sets import centre, workers_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from limbeck.data.loader import Batch
-    from limbeck.data.sources import Source
+    from limbeck.images.loader import Batch
+    from limbeck.images.sources import Source
     from limbeck.nets.zoo import Classifier
 
 Call = Callable[["Tensor"], "Tensor"]
@@ -50,7 +50,7 @@ def views(
     net: "Classifier", source: "Source", batch: int, workers: int | None, *, shuffle: bool = False
 ) -> "Iterator[Batch]":
     """Yield all images of `source` as the net is judged by them."""
-    from limbeck.data.loader import batches
+    from limbeck.images.loader import batches
 
     view = centre(net.input, whole=source.pixels is not None)
     return batches(

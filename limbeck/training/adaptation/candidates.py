@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck import runs
-from limbeck.verbs.adapted import Report
-from limbeck.verbs.domains import Domains, class_places, labels_of, still_batches
-from limbeck.verbs.settings import Training
-from limbeck.verbs.training import evaluate_on
+from limbeck.training.adaptation.adapted import Report
+from limbeck.training.adaptation.domains import Domains, class_places, labels_of, still_batches
+from limbeck.training.run import evaluate_on
+from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,19 +5,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
+from limbeck.page import measured
+from limbeck.page.measured import Seen
 from limbeck.runs import Tell
-from limbeck.verbs import measured
-from limbeck.verbs.measured import Seen
-from limbeck.verbs.models import load_model
 
 if TYPE_CHECKING:
+    from limbeck.artefacts.readers import Artefact, Integers, Onnx, Run
     from limbeck.integer.program import Program
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.count import Table
     from limbeck.nets.zoo import Classifier
-    from limbeck.report.artefacts import Artefact, Integers, Onnx, Run
-    from limbeck.report.values import Adaptation, Net, Recall, Role
+    from limbeck.page.values import Adaptation, Net, Recall, Role
 
 
 @dataclass
@@ -62,8 +62,8 @@ class Asked:
 
 def in_order(found: "Sequence[Artefact]") -> "tuple[Artefact, ...]":
     """Return teachers first, then what learned from them, Programs, designs; each kind as it came."""
-    from limbeck.report.artefacts import Design, Integers, Labels, Onnx, Run
-    from limbeck.report.lineage import taught_by
+    from limbeck.artefacts.readers import Design, Integers, Labels, Onnx, Run
+    from limbeck.page.lineage import taught_by
 
     teachers = taught_by(found)
     order: tuple[Role, ...] = ("teacher", "labels", "distilled", "adapted")
@@ -88,7 +88,7 @@ def in_order(found: "Sequence[Artefact]") -> "tuple[Artefact, ...]":
 
 def role_of(run: "Run", teachers: frozenset[str]) -> "Role":
     """Return what a run is in the story, where `teachers` are the weights that others learned from."""
-    from limbeck.report.artefacts import get
+    from limbeck.artefacts.readers import get
 
     match run.verb:
         case "adapt":
@@ -105,8 +105,8 @@ def ask_all(
     found: "Sequence[Artefact]", called: Mapping[Path, str], sight: Sight, timed: bool, tell: Tell
 ) -> tuple[Asked, ...]:
     """Load every net and ask it about its held-out images; time it where told."""
-    from limbeck.report.artefacts import Integers, Onnx, Run
-    from limbeck.report.lineage import taught_by
+    from limbeck.artefacts.readers import Integers, Onnx, Run
+    from limbeck.page.lineage import taught_by
 
     teachers = taught_by(found)
     asked = []
@@ -123,8 +123,8 @@ def ask_all(
 def _data_of(one: "Run | Integers | Onnx", found: "Sequence[Artefact]") -> str:
     """Return whose held-out images a net is asked about: its run's; those of the run that a Program was made from;
     else those of the first run."""
-    from limbeck.report.artefacts import Integers, Run, get
-    from limbeck.report.lineage import made_from
+    from limbeck.artefacts.readers import Integers, Run, get
+    from limbeck.page.lineage import made_from
 
     runs = [other for other in found if isinstance(other, Run)]
     run = one if isinstance(one, Run) else made_from(one.program.lineage, found) if isinstance(one, Integers) else None
@@ -138,7 +138,7 @@ def _asked(one: "Run | Integers | Onnx", role: "Role", name: str, data: str, sig
     from limbeck.learn.evaluate import figures
     from limbeck.nets import zoo
     from limbeck.nets.outside import Outside
-    from limbeck.report.values import Net
+    from limbeck.page.values import Net
 
     with measured.one_thread() if role == "onnx" else measured.as_it_is():
         net = zoo.freeze(load_model(str(one.path)), dtype="float32")
@@ -181,7 +181,7 @@ def _bytes(path: Path) -> int:
 
 def _recorded(one: "Run | Integers | Onnx") -> float | None:
     """Return the top-1 that a run noted down."""
-    from limbeck.report.artefacts import Run, number
+    from limbeck.artefacts.readers import Run, number
 
     if not isinstance(one, Run):
         return None
@@ -196,7 +196,7 @@ def _recorded(one: "Run | Integers | Onnx") -> float | None:
 def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int) -> "Adaptation":
     """Return an adapted run beside the net that it came from, asked about the same images, with as many pictures of
     mistakes at most."""
-    from limbeck.report.artefacts import Run, get
+    from limbeck.artefacts.readers import Run, get
 
     assert isinstance(after.artefact, Run)
     made = _noted(after.net, after.artefact)
@@ -249,8 +249,8 @@ _OF_A_SEED = {"seed", "out", "model", "teachers", "oracle", "resume", "workers",
 
 def _noted(net: "Net", run: "Run") -> "Adaptation":
     """Return what the run itself noted down."""
-    from limbeck.report.artefacts import get, number
-    from limbeck.report.values import Adaptation
+    from limbeck.artefacts.readers import get, number
+    from limbeck.page.values import Adaptation
 
     report, seed = get(run.results, dict, "report"), number(run.recipe, "seed")
     settings = {key: value for key, value in sorted(run.recipe.items()) if key not in _OF_A_SEED}
@@ -277,8 +277,8 @@ def _share(net: "Classifier", seen: Seen) -> float | None:
 def _before(spec: str, run: "Run", asked: Sequence[Asked]) -> "tuple[Classifier | None, str]":
     """Return the net that a run was adapted from, where it is (as the recipe says, or beside the run), and the images
     that it had been trained on, where it says so."""
+    from limbeck.artefacts.readers import Run, get, read
     from limbeck.nets import zoo
-    from limbeck.report.artefacts import Run, get, read
 
     for place in (Path(spec), run.path.parent / Path(spec).name):
         if (place / "model.json").is_file():
@@ -290,7 +290,7 @@ def _before(spec: str, run: "Run", asked: Sequence[Asked]) -> "tuple[Classifier 
 
 
 def _shares(report: object) -> tuple[tuple[str, float], ...]:
-    from limbeck.report.artefacts import number
+    from limbeck.artefacts.readers import number
 
     names = {
         "source-only": "source_only", "new statistics": "norm", "adapted": "adapted", "oracle": "oracle",
@@ -301,8 +301,8 @@ def _shares(report: object) -> tuple[tuple[str, float], ...]:
 
 def _recall(report: object) -> "tuple[Recall, ...]":
     """Return each class before and after, those that changed most first where there are many, else as they are."""
-    from limbeck.report.artefacts import get
-    from limbeck.report.values import Recall
+    from limbeck.artefacts.readers import get
+    from limbeck.page.values import Recall
 
     found = []
     for name, pair in (get(report, dict, "recall") or {}).items():

@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from limbeck.data.views import MAX_SIDE
 from limbeck.errors import InputError
+from limbeck.images.views import MAX_SIDE
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import limbeck
+from limbeck.version import __version__
 
 if TYPE_CHECKING:
     from limbeck.nets.classifier import Classifier, Lineage
@@ -173,7 +173,7 @@ def _lineage(
         *(f"- Teacher{_top1(results, place)}: {line}" for place, line in enumerate(_family(net.lineage))),
         f"- Seed: {_plain(recipe['seed'])}." if "seed" in recipe else "- Seed: not known.",
         f"- Made with: {', '.join(f'{_plain(name)} {_plain(value)}' for name, value in versions.items())}.",
-        f"- Published with: Limbeck {limbeck.__version__}.",
+        f"- Published with: Limbeck {__version__}.",
         f"- Licence of the weights: {_plain(licence) or 'none is stated by the publisher'}.",
     ]
     return "\n".join(line for line in lines if not line.endswith(": ."))

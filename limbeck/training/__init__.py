@@ -1,0 +1,1 @@
+"""Trainings: their settings, their data, the run itself, what it gives back."""

@@ -1,0 +1,1 @@
+"""Adaptation to unlabelled images: its data, its candidates, what it gives back."""
