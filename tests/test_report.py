@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 from html.parser import HTMLParser
-from importlib.resources import files
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,12 +21,12 @@ from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.noise import noise
 from limbeck.learn.adapt import TwoDomains
-from limbeck.learn.evaluate import Answers, Bin, figures
+from limbeck.learn.evaluate import Answers
 from limbeck.nets import zoo
-from limbeck.page import accelerator, charts, layers, lineage, measured, svg
+from limbeck.page import accelerator, layers, lineage, measured
 from limbeck.page.asked import Sight, adaptation, ask_all, in_order
 from limbeck.page.page import pictured
-from limbeck.page.values import Cloud, Recall, wilson
+from limbeck.page.values import wilson
 from limbeck.runs import silent
 from limbeck.verbs.report import report
 
@@ -410,72 +409,6 @@ def test_torch_has_its_threads_back():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-
-
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize(("low", "high"), [(1, 2), (0.001, 900), (12, 13.5), (1e4, 5e7), (0.9, 0.97)])
-def test_ticks_are_inside_and_not_too_many(low, high, log):
-    ticks = svg.Scale(low, high, 0, 1, log).ticks(5)
-    assert 1 <= len(ticks) <= 7
-    assert all(low * (1 - 1e-9) <= tick <= high * (1 + 1e-9) for tick in ticks)
-    assert ticks == sorted(set(ticks))
-
-
-def test_a_scale_maps_its_ends_to_its_ends():
-    for log in (False, True):
-        scale = svg.Scale(2, 32, 10, 90, log)
-        assert (scale(2), scale(32)) == (10, 90)
-    assert svg.Scale(2, 32, 10, 90, log=True)(8) == pytest.approx(50)
-    assert svg.Scale(3, 3, 10, 90)(3) == 50
-
-
-def test_text_in_pictures_is_escaped():
-    said = svg.text(0, 0, SCRIPT, "x")
-    assert "<script" not in said
-    assert ElementTree.fromstring(said).text == SCRIPT
-
-
-@pytest.mark.parametrize("count", [1, 2, 40])
-def test_charts_take_few_and_many(count):
-    points = [charts.Point(f"net {i}", "teacher", 10.0 ** (i % 7), i / count, (0, 1)) for i in range(count)]
-    rows = [{"epoch": e + 1, "loss": 1.0, "accuracy": 0.0, "x": -1.0} for e in range(count)]
-    logits = torch.eye(max(count, 2))
-    found = figures(Answers(logits, torch.arange(len(logits))), [f"class {i}" for i in range(len(logits))])
-    bins = [Bin(0, 1, count, 0.5, 0.5), Bin(1, 1, 0, float("nan"), float("nan"))]
-    cloud = Cloud(tuple((i, -i) for i in range(count)), ((0.0, 0.0),), 1.0)
-    for drawn in (
-        charts.trade_off(points, "t", "size", "B"),
-        charts.trade_off(points, "t", "latency", "s"),
-        charts.curves(rows, "t"),
-        charts.confusion(found, "t"),
-        charts.reliability(bins, "t"),
-        charts.recalls([Recall(f"c{i}", 0.5, i / count) for i in range(count)], "t"),
-        charts.cloud(cloud, "t"),
-    ):
-        assert ElementTree.fromstring(drawn).find("title").text == "t"
-        assert "nan" not in drawn
-
-
-def colours(style: str, words: str) -> dict[str, str]:
-    block = style.partition(words)[2].partition("}")[0]
-    return dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of WCAG 2.2."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("mode", ["color-scheme: light dark;", "(prefers-color-scheme: dark) {\n  :root {"])
-def test_type_stands_out_from_its_ground_in_light_and_dark(mode):
-    style = (files("limbeck.page") / "templates" / "report.css").read_text()
-    found = colours(style, mode)
-    for ground in (found["paper"], found["raised"]):
-        for ink, least in (("ink", 7), ("muted", 4.5), ("accent", 4.5), ("warm", 4.5), ("soft", 3)):
-            bright, dark = sorted((luminance(found[ink]), luminance(ground)), reverse=True)
-            assert (bright + 0.05) / (dark + 0.05) >= least, ink
 
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path):

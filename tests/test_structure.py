@@ -112,7 +112,7 @@ def test_what_runs_on_a_board_needs_numpy_alone(file):
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("verbs/") or "/" not in file])
 def test_verbs_and_the_command_line_import_torch_only_when_they_run(file):
-    heavy = {"torch", "torchvision", "timm", "accelerate", "torchmetrics", "matplotlib", "safetensors", "tyro"}
+    heavy = {"torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "tyro"}
     modules = at_once(file)
     assert {module for module in modules if module.split(".")[0] in heavy} == set()
     light = {"training", "artefacts", "page"}  # as verbs themselves: test_import_limbeck_imports_no_torch

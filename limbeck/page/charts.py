@@ -13,7 +13,8 @@ from limbeck.page.values import Cloud, Recall, Role
 
 WIDE = 360.0  # px, of a chart: what a phone shows unscaled
 MOST_NAMED = 12  # points that have their names beside them; more have numbers
-MOST_CELLS = 30  # classes of a confusion matrix
+MOST_CELLS, MOST_ROWS = 30, 60  # classes of a confusion matrix with counts in its cells, with names
+_SHADES = 8  # of a confusion matrix of many classes
 MOST_POINTS = 400  # of a curve, and of a cloud's domain
 _SHARES = ("accuracy", "top1", "top5", "agreement")  # what the names of shares end in
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -25,10 +26,20 @@ class Point:
     """A net in a picture: where it is, and the interval of its share."""
 
     name: str
-    role: Role
+    role: Role | None  # None where nets have no roles
     x: float
     share: float
     range: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine in a picture: its DSPs, images/s, and its share of each of the part's resources, 1 being all."""
+
+    name: str
+    dsps: int
+    rate: float
+    shares: Mapping[str, float]
 
 
 def trade_off(points: Sequence[Point], title: str, axis: str, unit: str) -> Markup:
@@ -39,32 +50,32 @@ def trade_off(points: Sequence[Point], title: str, axis: str, unit: str) -> Mark
     ys = Scale(*around(spread), bottom, 14)
     drawn = [_axis_x(xs, bottom, lambda v: _amount(v, unit), axis), _axis_y(ys, left, WIDE - 10, _percent)]
     at = [(xs(p.x), ys(p.share)) for p in points]
-    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
+    taken, frame = [(x - 7, y - 7, x + 7, y + 7) for x, y in at], (left + 2, 4.0, WIDE, bottom - 4)
     names, marks = [], []
     for point, (x, _) in zip(points, at, strict=True):
         if point.range is not None:
-            drawn.append(line(x, ys(point.range[0]), x, ys(point.range[1]), f"whisker {point.role}"))
+            drawn.append(line(x, ys(point.range[0]), x, ys(point.range[1]), "whisker"))
     for place, (point, (x, y)) in enumerate(zip(points, at, strict=True), start=1):
-        said = short(point.name, 20) if len(points) <= MOST_NAMED else str(place)
+        written = short(point.name, 20) if len(points) <= MOST_NAMED else str(place)
         hint = tag("title", f"{point.name}: {_percent(point.share)}, {_amount(point.x, unit)}")
-        names += _beside(said, x, y, taken, always=len(points) <= MOST_NAMED)
+        names += _beside(written, x, y, taken, frame, always=len(points) <= MOST_NAMED)
         marks.append(tag("g", hint, mark(point.role, x, y)))
     return picture(WIDE, height, title, *drawn, *names, *marks)
 
 
-def mark(role: Role, x: float, y: float) -> Markup:
+def mark(role: Role | None, x: float, y: float) -> Markup:
     """Return the sign of a role; each has its own shape."""
     match role:
+        case None:
+            return tag("circle", cx=x, cy=y, r=4, class_="mark net")
         case "teacher":
             return tag("circle", cx=x, cy=y, r=5, class_="mark teacher")
-        case "labels":
-            return tag("rect", x=x - 4.5, y=y - 4.5, width=9, height=9, class_="mark labels")
+        case "labels" | "program":
+            return tag("rect", x=x - 4.5, y=y - 4.5, width=9, height=9, class_=f"mark {role}")
         case "distilled":
             return _polygon(((x, y - 6.5), (x + 6.5, y), (x, y + 6.5), (x - 6.5, y)), "mark distilled")
         case "adapted":
             return _polygon(((x, y - 6), (x + 6, y + 5), (x - 6, y + 5)), "mark adapted")
-        case "program":
-            return tag("rect", x=x - 4.5, y=y - 4.5, width=9, height=9, class_="mark program")
         case "onnx":
             return _polygon(((x - 6, y - 5), (x + 6, y - 5), (x, y + 6)), "mark onnx")
 
@@ -73,23 +84,23 @@ def _polygon(corners: Iterable[tuple[float, float]], class_: str) -> Markup:
     return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in corners), class_=class_)
 
 
-def _beside(said: str, x: float, y: float, taken: list[Box], *, always: bool) -> list[Markup]:
-    """Return the name beside its point, where it covers least of what is there already, and take its place; none where
-    it would cover something, unless it must be there always."""
-    width = GLYPH * len(said)
+def _beside(name: str, x: float, y: float, taken: list[Box], frame: Box, *, always: bool) -> list[Markup]:
+    """Return the name beside its point, where it covers least of what is there already and of what is outside of the
+    frame, and take its place; none where it would cover something, unless it must be there always."""
+    width = GLYPH * len(name)
     places = [
         ("start", x + 10, y + dy) for dy in (MIDDLE, -7.0, 15.0)
     ] + [("end", x - 10, y + dy) for dy in (MIDDLE, -7.0, 15.0)] + [
         ("middle", x, y - 11.0), ("middle", x, y + 19.0), ("middle", x, y - 24.0), ("middle", x, y + 32.0),
     ]  # fmt: skip
     boxes = [_box(anchor, px, py, width) for anchor, px, py in places]
-    cost = [sum(_overlap(box, other) for other in taken) + 50 * _outside(box) + i for i, box in enumerate(boxes)]
+    cost = [sum(_overlap(b, other) for other in taken) + 50 * _outside(b, frame) + i for i, b in enumerate(boxes)]
     best = cost.index(min(cost))
     if not always and min(cost) >= len(boxes):
         return []
     taken.append(boxes[best])
     anchor, px, py = places[best]
-    return [text(px, py, said, "name", anchor)]
+    return [text(px, py, name, "name", anchor)]
 
 
 def _box(anchor: str, x: float, y: float, width: float) -> Box:
@@ -103,8 +114,50 @@ def _overlap(one: Box, other: Box) -> float:
     return wide * high if wide > 0 and high > 0 else 0.0
 
 
-def _outside(box: Box) -> float:
-    return max(0.0, 46 - box[0]) + max(0.0, box[2] - WIDE) + max(0.0, 4 - box[1]) + max(0.0, box[3] - 258)
+def _outside(box: Box, frame: Box) -> float:
+    return sum(max(0.0, past) for past in (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3]))
+
+
+def engines(points: Sequence[Engine], chosen: int, title: str) -> Markup:
+    """Return images/s over DSPs, both logarithmic, above the shares of the part's resources over DSPs; the engine that
+    was chosen has another mark."""
+    left, right, middle, bottom = 56.0, WIDE - 14, 214.0, 376.0
+    xs = Scale(*around([float(p.dsps) for p in points], log=True), left, right, log=True)
+    ys = Scale(*around([p.rate for p in points], log=True), middle, 14, log=True)
+    most = max(share for point in points for share in point.shares.values())
+    shares = Scale(0, max(most * 1.05, 0.01), bottom, middle + 24)
+    at = [(xs(p.dsps), ys(p.rate)) for p in points]
+    taken, frame = [(x - 6, y - 6, x + 6, y + 6) for x, y in at], (left + 2, 4.0, WIDE, middle - 2)
+    parts = [_axis_y(ys, left, right, _plain_count), _axis_y(shares, left, right, _percent, 4)]
+    parts += [line(left, middle, right, middle, "axis"), path(at, "curve")]
+    names, marks = [], []
+    for place in sorted(range(len(points)), key=lambda i: i != chosen):  # its name first: it must have room
+        point, (x, y) = points[place], at[place]
+        hint = tag("title", f"{point.name}: {point.dsps:,} DSPs, {point.rate:,.0f} images/s")
+        names += _beside(point.name, x, y, taken, frame, always=place == chosen)
+        marks.append(tag("g", hint, mark("distilled" if place == chosen else None, x, y)))
+    parts += [*names, *marks[::-1]]
+    for place, name in enumerate(points[chosen].shares):
+        style = "solid-1" if not place else f"dash-{place}"
+        lane = [(x, shares(point.shares[name])) for point, (x, _) in zip(points, at, strict=True)]
+        parts.append(_drawn(lane, f"curve {style}"))
+        parts += _key(name, style, left + 60 * place, bottom + 52)
+    parts += [_axis_x(xs, bottom, _plain_count, "DSPs")]
+    return picture(WIDE, bottom + 60, title, *parts)
+
+
+def _drawn(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+    """Return a line through the points, or the one point."""
+    return path(points, class_) if len(points) > 1 else dots(points, class_)
+
+
+def _key(name: str, style: str, x: float, y: float) -> list[Markup]:
+    """Return a line of a legend."""
+    return [line(x, y - 4, x + 20, y - 4, f"curve {style}"), text(x + 25, y, name, "name-of")]
+
+
+def _plain_count(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _axis_x(scale: Scale, y: float, said: Format, name: str, most: int = 5) -> Markup:
@@ -144,7 +197,8 @@ def _amount(value: float, unit: str) -> str:
 def curves(history: Sequence[Mapping[str, float]], title: str) -> Markup:
     """Return the curves of rows that hold "epoch": shares above, losses below, each with its legend. Held-out figures
     are solid."""
-    named = [name for name in dict.fromkeys(n for row in history for n in row) if name not in ("epoch", "lr")]
+    rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in history]
+    named = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in ("epoch", "lr")]
     named.sort(key=lambda name: (not name.startswith("val_"), name != "loss"))  # what matters first, if there are many
     shares = [name for name in named if name.endswith(_SHARES)][:4]
     losses = [name for name in named if not name.endswith(_SHARES)][:4]
@@ -152,7 +206,7 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> Markup:
     top = 0.0
     for panel in (shares, losses):
         if panel:
-            parts += _panel(history, panel, top, _percent if panel is shares else _plain)
+            parts += _panel(rows, panel, top, _percent if panel is shares else _plain)
             top += 150 + 15 * -(-len(panel) // 2)
     return picture(WIDE, max(top, 20), title, *parts)
 
@@ -171,10 +225,9 @@ def _panel(rows: Sequence[Mapping[str, float]], panel: Sequence[str], top: float
     for place, name in enumerate(panel):
         style = next(solid) if name.startswith("val_") else next(styles)
         points = [(xs(row["epoch"]), ys(row[name])) for row in _thin(rows) if name in row]
-        yield path(points, f"curve {style}") if len(points) > 1 else dots(points, f"curve {style}")
+        yield _drawn(points, f"curve {style}")
         x, y = left + (place % 2) * 158, bottom + 31 + 15 * (place // 2)
-        yield line(x, y - 4, x + 20, y - 4, f"curve {style}")
-        yield text(x + 25, y, short(_spelt(name), 20), "name-of")
+        yield from _key(short(_spelt(name), 20), style, x, y)
 
 
 def _thin(rows: Sequence[Mapping[str, float]]) -> Sequence[Mapping[str, float]]:
@@ -194,27 +247,47 @@ def _plain(value: float) -> str:
 
 
 def confusion(found: Evaluation, title: str) -> Markup:
-    """Return the confusion matrix: rows true, columns said, counts in the cells, as dark as the root of their share of
-    the row. Mistakes have another colour than what is right."""
+    """Return the confusion matrix: rows true, columns predicted, as dark as the root of their share of the row, so that
+    a mistake of 1% can be seen. Mistakes have a colour of their own; up to MOST_CELLS classes have counts."""
     count = len(found.classes)
-    names = [short(name, 12) for name in found.classes]
-    label = max(GLYPH * max(map(len, names)) + 8, 20)
-    slanted = max(map(len, names)) > 2
-    cell = max(24.0, min(30.0, (WIDE - label) / count))
+    names = [short(name, 12) for name in found.classes] if count <= MOST_ROWS else []
+    label = max(GLYPH * max((len(name) for name in names), default=0) + 8, 20)
+    slanted = max((len(name) for name in names), default=0) > 2
+    cell = max(24.0, min(30.0, (WIDE - label) / count)) if count <= MOST_CELLS else 13.0 if names else 600 / count
     top = label if slanted else 18.0
     parts: list[Markup] = []
-    for i, row in enumerate(found.confusion.tolist()):
-        parts.append(text(label - 6, top + cell * (i + 0.5) + MIDDLE, names[i], "figure", "end"))
-        x = label + cell * (i + 0.5)
+    for i, name in enumerate(names):
+        x, y = label + cell * (i + 0.5), top + cell * (i + 0.5)
         turn = f"rotate(-90 {x + MIDDLE:.1f} {top - 5:.1f})" if slanted else None
-        parts.append(
-            tag("text", names[i], x=x + (MIDDLE if slanted else 0), y=top - 5, class_="figure", transform=turn,
-                text_anchor="start" if slanted else "middle")
-        )  # fmt: skip
-        for j, images in enumerate(row):
-            parts.append(_cell(label + cell * j, top + cell * i, cell, images, sum(row), right=i == j))
+        parts += [
+            text(label - 6, y + MIDDLE, name, "figure", "end"),
+            tag("text", name, x=x + (MIDDLE if slanted else 0), y=top - 5, class_="figure", transform=turn,
+                text_anchor="start" if slanted else "middle"),
+        ]  # fmt: skip
     side = label + cell * count
-    return picture(side, top + cell * count, title, *parts, class_="chart matrix")
+    drawn = _cells(found, label, top, cell) if count <= MOST_CELLS else _shades(found, label, top, cell)
+    return picture(side, top + cell * count, title, *parts, *drawn, class_="chart matrix")
+
+
+def _cells(found: Evaluation, left: float, top: float, side: float) -> Iterator[Markup]:
+    for i, row in enumerate(found.confusion.tolist()):
+        for j, images in enumerate(row):
+            yield _cell(left + side * j, top + side * i, side, images, sum(row), right=i == j)
+
+
+def _shades(found: Evaluation, left: float, top: float, side: float) -> Iterator[Markup]:
+    """Yield the cells that hold images as a path per shade, each cell at least a pixel."""
+    frame = side * len(found.classes)
+    yield tag("rect", x=left, y=top, width=frame, height=frame, class_="none")
+    rows = found.confusion.sum(1).tolist()
+    wide = f"{max(side, 1.0):.3g}"
+    shades: dict[tuple[bool, int], list[str]] = {}
+    for i, j in found.confusion.nonzero().tolist():
+        shade = math.ceil(_SHADES * math.sqrt(int(found.confusion[i, j]) / rows[i]))
+        square = f"M{left + side * j:.1f} {top + side * i:.1f}h{wide}v{wide}h-{wide}z"
+        shades.setdefault((i == j, shade), []).append(square)
+    for (right, shade), squares in sorted(shades.items()):
+        yield tag("path", d="".join(squares), class_="right" if right else "wrong", fill_opacity=shade / _SHADES)
 
 
 def _cell(x: float, y: float, side: float, images: int, of: int, *, right: bool) -> Markup:
@@ -230,10 +303,10 @@ def _cell(x: float, y: float, side: float, images: int, of: int, *, right: bool)
     return box + text(x + side / 2, y + side / 2 + MIDDLE, str(images), strong, "middle")
 
 
-def reliability(bins: Sequence[Bin], title: str) -> Markup:
+def reliability(bins: Sequence[Bin], title: str, side: float = 176.0) -> Markup:
     """Return accuracy against confidence, a dot as large as its bin's share of the images, its way from the dashed
     diagonal drawn."""
-    side, left, bottom = 176.0, 40.0, 150.0
+    left, bottom = 40.0, side - 26
     ends = Scale(0, 1, left, side - 6), Scale(0, 1, bottom, bottom - (side - 6 - left))
     xs, ys = ends
     filled = [b for b in bins if b.images]

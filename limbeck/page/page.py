@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.artefacts.readers import Design, History
 from limbeck.learn.evaluate import Evaluation
 from limbeck.nets.count import Table
-from limbeck.page import accelerator, charts, diagram, words
+from limbeck.page import accelerator, charts, diagram, svg, words
 from limbeck.page.accelerator import Pass
 from limbeck.page.layers import Row
 from limbeck.page.lineage import Command, Cost, Origin
@@ -86,6 +86,7 @@ def render(page: Page) -> str:
     return environment.get_template("report.html").render(
         page=page, charts=charts, engine=diagram.engine, accelerator=accelerator, roles=ROLES,
         pictured=pictured(page.nets), seeds=over_seeds(page.adaptations),
+        palette=svg.palette, light=svg.LIGHT, dark=svg.DARK, sans=svg.SANS,
     )  # fmt: skip
 
 

@@ -1,10 +1,24 @@
-"""Small SVG pieces: elements whose text is escaped, scales, ticks. Colours are classes, so that the page decides."""
+"""Small SVG pieces: elements whose text is escaped, scales, ticks. Colours are classes, so that the page decides; a
+picture that leaves the page takes them along."""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from xml.etree import ElementTree
 
 from markupsafe import Markup
+
+LIGHT = {
+    "paper": "#fcfbf8", "raised": "#f4f2ec", "ink": "#1c2024", "muted": "#5a6068", "rule": "#dcd8cd", "grid": "#e8e5dc",
+    "accent": "#1d5f86", "warm": "#a9471a", "soft": "#777e86",
+}  # fmt: skip
+DARK = {
+    "paper": "#15171a", "raised": "#1e2125", "ink": "#e9e6df", "muted": "#a3a8ae", "rule": "#363a40", "grid": "#2a2e33",
+    "accent": "#82bde0", "warm": "#eb9a6b", "soft": "#7f868e",
+}  # fmt: skip
+SANS = '"Inter", "Segoe UI", Roboto, "Helvetica Neue", "Lato", "Liberation Sans", Arial, sans-serif'
 
 GLYPH = 6.6  # px: what a character of the charts' 12 px type takes, on average
 MIDDLE = 4.2  # px from a line's middle down to the baseline of its type
@@ -50,6 +64,44 @@ def picture(width: float, height: float, title: str, *content: str, class_: str 
         "svg", tag("title", title), *content,
         viewBox=f"0 0 {width:g} {height:g}", class_=class_, role="img", style=f"--width:{width:g}px",
     )  # fmt: skip
+
+
+def palette(colours: Mapping[str, str]) -> str:
+    """Return the colours as CSS variables."""
+    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+
+
+def standalone(drawn: Markup, heading: str, note: str = "") -> str:
+    """Return a picture as a file of its own under a heading: it brings its style, light and, where the viewer asks for
+    it, dark. Variables are written out, since not every viewer of SVG knows them."""
+    root = ElementTree.fromstring(drawn)
+    width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
+    wide, top = max(width, GLYPH * 1.2 * len(heading), GLYPH * len(note)) + 32, 58 if note else 42
+    box = f"{wide:.0f}", f"{height + top + 16:.0f}"
+    place = {"viewBox": f"-16 {-top} {box[0]} {box[1]}", "width": box[0], "height": box[1]}
+    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", **place}
+    del root.attrib["style"]
+    style = ElementTree.Element("style")
+    style.text = _style()
+    added = [tag("rect", x=-16, y=-top, width=box[0], height=box[1], class_="ground"),
+             text(0, 22 - top, heading, "heading"), text(0, 40 - top, note, "note")]  # fmt: skip
+    for position, element in enumerate([style, *map(ElementTree.fromstring, added)], start=1):
+        root.insert(position, element)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _style() -> str:
+    """Return the charts' style with its colours in it, those of the dark mode after those of the light one."""
+    rules = (
+        (files("limbeck.page") / "templates" / "charts.css").read_text(encoding="utf-8").replace("var(--sans)", SANS)
+    )
+    coloured = "".join(rule for rule in re.findall(r"[^{}]+\{[^{}]*\}", rules) if "var(--" in rule)
+    light, dark = (_painted(text, colours) for text, colours in ((rules, LIGHT), (coloured, DARK)))
+    return f"{light}@media (prefers-color-scheme: dark) {{{dark}\n}}\n"
+
+
+def _painted(rules: str, colours: Mapping[str, str]) -> str:
+    return re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], rules)
 
 
 def short(name: str, most: int = 22) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020"]
 CLOCK = 200e6  # Hz, for images/s
+EXPLORED = "explore.svg"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Compiled:
     choices: tuple[Choice, ...]
     synthesis: "Synthesis | None"  # what Yosys counts
     clock: float  # Hz, assumed
-    pictures: tuple[str, ...]  # of the choices
+    picture: str  # of the choices; empty without any
 
     @property
     def utilisation(self) -> float:
@@ -80,7 +81,7 @@ class Compiled:
             ),
             *(self._counted(self.synthesis) if self.synthesis else ()),
             *((" x ".join(map(str, choice.lanes)), str(choice)) for choice in self.choices),
-            *((("drawn", ", ".join(self.pictures)),) if self.pictures else ()),
+            *((("drawn", self.picture),) if self.picture else ()),
         ]
 
     def _counted(self, found: "Synthesis") -> list[tuple[str, str]]:
@@ -144,7 +145,7 @@ def compile(
         lanes: Output pixels, input channels and output channels at once, instead of the fastest.
         max_dsp: DSPs that the engine may take.
         engine: A design whose engine, and so whose bitstream, this program is to run on.
-        explore: Show what other engines would cost, and draw it: explore.svg and explore.png in OUT.
+        explore: Show what other engines would cost, and draw it: explore.svg in OUT.
         synth: Have Yosys count the cells and estimate the clock; minutes.
         clock: MHz that images/s are said for; an assumption, nothing is made for it.
     """
@@ -168,7 +169,7 @@ def compile(
     emit(found, net, Path(out), engine=sizes)
     tell("note", {"text": f"{out} written"})
     choices = tuple(_choice(other, clock * 1e6) for other in trade_offs(net, part)) if explore else ()
-    pictures = _draw(Path(out), choices, found, clock) if choices else ()
+    picture = _draw(Path(out), choices, found, clock) if choices else ""
     synthesis = synthesise(Path(out)) if synth else None
     return Compiled(
         out=out,
@@ -182,7 +183,7 @@ def compile(
         choices=choices,
         synthesis=synthesis,
         clock=clock * 1e6,
-        pictures=pictures,
+        picture=picture,
     )
 
 
@@ -199,17 +200,17 @@ def _choice(found: "Plan", clock: float) -> Choice:
     )
 
 
-def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -> tuple[str, ...]:
-    """Draw the choices and this design, which need not be among them; return the pictures' names."""
-    from limbeck.page import plots
-    from limbeck.page.explore import Point, trade_off
+def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -> str:
+    """Draw the choices and this design, which need not be among them; return the picture's name."""
+    from limbeck.page.charts import Engine, engines
+    from limbeck.page.svg import standalone
 
     part = found.part
     have = {"DSP": part.dsps, "BRAM": part.brams, "URAM": part.urams, "LUT": part.luts, "FF": part.ffs}
     here = _choice(found, clock * 1e6)
     shown = sorted({*choices, here}, key=lambda choice: (choice.dsps, choice.rate))
     points = [
-        Point(
+        Engine(
             " x ".join(map(str, choice.lanes)),
             choice.dsps,
             choice.rate,
@@ -217,8 +218,7 @@ def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -
         )
         for choice in shown
     ]
-    figure = trade_off(points, shown.index(here), f"{part.name} ({part.board}), {clock:g} MHz assumed")
-    names = tuple(str(out / f"explore.{kind}") for kind in ("svg", "png"))
-    for name in names:
-        plots.save(figure, Path(name))
-    return names
+    drawn = engines(points, shown.index(here), f"Engines on the {part.name}: images/s and resources over DSPs")
+    note = f"images/s at an assumed {clock:g} MHz, and shares of the part; filled: this design"
+    runs.write_text(out / EXPLORED, standalone(drawn, f"Engines on the {part.name} ({part.board})", note))
+    return str(out / EXPLORED)

@@ -148,7 +148,7 @@ def evaluate(
         workers: Processes that decode images; by default one a core, none for small images held in memory.
         on_broken: What to do about images that can't be read.
         download: Let torchvision and timm fetch a named data set.
-        out: A folder for per_class.csv, confusion.csv, predictions.csv, evaluation.json and plots.
+        out: A folder for per_class.csv, confusion.csv, predictions.csv, evaluation.json and charts (.svg).
     """
     from accelerate import PartialState
 
@@ -286,9 +286,10 @@ def make_folder(out: Path) -> None:
 
 
 def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source: "Source") -> tuple[str, ...]:
-    """Write tables and plots into `out`; return their names and, last, that of the figures, yet to be written."""
+    """Write tables and charts into `out`; return their names and, last, that of the figures, yet to be written."""
     from limbeck.learn.evaluate import predictions_csv
-    from limbeck.page import plots
+    from limbeck.page import charts
+    from limbeck.page.svg import standalone
 
     tables = {
         "per_class.csv": found.to_csv(),
@@ -297,15 +298,24 @@ def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source:
     }
     for name, text in tables.items():
         runs.write_text(out / name, text)
-    figures = {
-        "confusion": plots.confusion(found.confusion.numpy(), found.classes),
-        "reliability": plots.reliability(found.bins),
-    }
-    if (model / "metrics.csv").is_file():
-        figures["curves"] = plots.curves(read_history(model / "metrics.csv"))
-    pictures = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
-    for picture in pictures:
-        plots.save(figures[Path(picture).stem], out / picture)
+    of = f"{found.images:,} images of {source.spec}"
+    pictures = {
+        "confusion.svg": standalone(
+            charts.confusion(found, f"Confusion matrix of {model.name}"), f"Confusion of {model.name}",
+            f"{found.top1:.1%} of {of}; rows true, columns predicted",
+        ),
+        "reliability.svg": standalone(
+            charts.reliability(found.bins, f"Reliability of {model.name}", charts.WIDE), f"Reliability of {model.name}",
+            f"accuracy against confidence; expected calibration error {found.ece:.1%}",
+        ),
+    }  # fmt: skip
+    if (model / "metrics.csv").is_file() and (history := read_history(model / "metrics.csv")):
+        drawn = charts.curves(history, f"Training curves of {model.name}")
+        pictures["curves.svg"] = standalone(
+            drawn, f"Training of {model.name}", "over epochs; held-out figures are solid"
+        )
+    for name, text in pictures.items():
+        runs.write_text(out / name, text)
     return tuple(str(out / name) for name in (*tables, *pictures, "evaluation.json"))
 
 

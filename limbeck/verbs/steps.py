@@ -93,7 +93,6 @@ def steps(
     from limbeck.images.sources import open_source
     from limbeck.nets import zoo
     from limbeck.nets.norm import reestimate
-    from limbeck.page import plots
 
     if not steps or len(set(steps)) != len(steps) or min(steps) < 1 or images < 1:
         raise InputError(
@@ -119,10 +118,26 @@ def steps(
         folder.mkdir(parents=True, exist_ok=True)
         zoo.save(other, folder)
         found.append(_speed(other, str(folder), held_out, batch, workers))
-    measured = [(speed.steps, speed.seconds, speed.top1) for speed in found if speed.top1 is not None]
-    if measured:
-        plots.save(plots.speeds(measured), Path(out) / PLOT)
-    return Speeds(model, len(held_out), tuple(found), str(Path(out) / PLOT) if measured else "")
+    drawn = _drawn(found, model)
+    if drawn:
+        runs.write_text(Path(out) / PLOT, drawn)
+    return Speeds(model, len(held_out), tuple(found), str(Path(out) / PLOT) if drawn else "")
+
+
+def _drawn(found: "list[Speed]", model: str) -> str:
+    """Return a picture of top-1 against time as SVG; empty where the images have no labels."""
+    from limbeck.page import charts
+    from limbeck.page.svg import standalone
+
+    points = [
+        charts.Point(", ".join(map(str, speed.steps)), None, speed.seconds, speed.top1, None)
+        for speed in found
+        if speed.top1 is not None
+    ]
+    if not points:
+        return ""
+    drawn = charts.trade_off(points, f"Top-1 of {model} against its time", "time per image, in batches", "s")
+    return standalone(drawn, f"{Path(model).name} in fewer or more steps", "named by the steps of each ODE block")
 
 
 def _with_steps(net: "Classifier", count: int) -> "Classifier":
