@@ -15,14 +15,22 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: demo test lint format reference wheel wheel-test tools clean
+.PHONY: demo test test-fast test-apart lint format reference wheel wheel-test tools clean
 
 demo: $(VENV)/installed
 	@$(call bring,verilator g++)
 	$(BIN)/limbeck demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m "not apart"
+
+# About a minute of laws, for whoever edits: no simulators, browsers, kills or trainings.
+test-fast: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 -m "not apart and not slow"
+
+# ExecuTorch, and brevitas as an oracle, in an environment of their own on top of ours: each pins what others need newer.
+test-apart: $(VENV)/apart/installed
+	$(VENV)/apart/bin/python -m pytest -m apart tests/test_executorch.py tests/test_oracles.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -49,9 +57,9 @@ wheel-test: wheel
 	$(PYTHON) -m venv "$$place/venv"; "$$place/venv/bin/pip" install --quiet --no-compile dist/*.whl; \
 	cd "$$place/empty"; env -i HOME="$$place/home" PATH="$$place/venv/bin:$$PATH" limbeck demo
 
-# Simulators, a synthesiser and a browser: tests that lack theirs are skipped.
+# Simulators, a synthesiser, a browser and shells: tests that lack theirs are skipped, and under CI=true fail.
 tools:
-	@$(call bring,verilator g++ iverilog yosys chromium)
+	@$(call bring,verilator g++ iverilog yosys chromium zsh fish)
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -69,3 +77,10 @@ $(VENV)/installed: $(BIN)/pip pyproject.toml
 $(VENV)/installed-dev: $(BIN)/pip pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/apart/installed: $(VENV)/installed-dev
+	$(BIN)/python -m venv $(VENV)/apart
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(\"%s\")" % sysconfig.get_path("purelib"))' > \
+	  "$$($(VENV)/apart/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(VENV)/apart/bin/pip install --quiet executorch brevitas
+	@touch $@

@@ -1,7 +1,8 @@
 """What all tests share: one thread, one seed, tiny data."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
@@ -35,3 +36,27 @@ def make_batch() -> MakeBatch:
         return Batch(images, labels if labelled else None, torch.arange(count), views, mix)
 
     return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a failure of a test that is skipped under CI."""
+    return _unskipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Make a failure of a file that is skipped under CI."""
+    return _unskipped((yield))
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def _unskipped(report: Report) -> Report:
+    """Return the report with "failed" for "skipped" under CI, unless the processor is the reason."""
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if "this processor" not in reason:
+            report.outcome, report.longrepr = "failed", f"nothing may be skipped under CI; {reason}"
+    return report

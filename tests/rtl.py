@@ -2,16 +2,15 @@
 
 import subprocess
 from importlib.resources import files
-from shutil import which
 
-import pytest
+from tools import need
 
 RTL = files("limbeck.fpga") / "rtl"
-needs_icarus = pytest.mark.skipif(which("iverilog") is None, reason="iverilog not found; apt-get install iverilog")
 
 
 def run_bench(folder, bench, blocks, *, vectors=None, defines=(), more=()):
     """Return the words of each line that the module `bench` prints; `vectors` are rows of hexadecimal words."""
+    need("iverilog")
     (folder / "bench.sv").write_text(bench)
     if vectors is not None:
         (folder / "vectors.mem").write_text("\n".join(vectors))

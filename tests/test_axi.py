@@ -4,21 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from shutil import which
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from fpga_programs import random_program
+from tools import need
 
 from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, plan
 from limbeck.integer.program import run
 
-pytest.importorskip("cocotb", reason="cocotb not found; pip install cocotb cocotbext-axi")
-pytest.importorskip("cocotbext.axi", reason="cocotbext-axi not found; pip install cocotb cocotbext-axi")
-if which("iverilog") is None:
-    pytest.skip("iverilog not found; apt-get install iverilog", allow_module_level=True)
+need("cocotb", "cocotbext.axi", "iverilog")
 
 IMAGE, CLASSES, IMAGES = (1, 3, 4), 2, 6
 BENCH = Path(__file__).parent / "axi_bench.py"

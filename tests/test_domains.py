@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from tools import need
 
 from limbeck.errors import InputError
 from limbeck.images import domains
@@ -12,7 +13,6 @@ from limbeck.images.domains import draw_randomisation, in_channels, on_photos, p
 from limbeck.images.sources import open_source
 
 KINDS = ("strokes", "colours", "backgrounds")
-photos_there = pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="needs scikit-image's photos")
 
 
 def images(count: int, channels: int, seed: int = 0, side: int = 12) -> torch.Tensor:
@@ -41,8 +41,8 @@ def test_patches_come_from_anywhere_in_any_photo():
     assert (found[:, 0, -1, 0] - found[:, 0, 0, 0] == 7).all()
 
 
-@photos_there
 def test_mnist_m_like_keeps_digits_labels_and_splits_and_tells_photos_apart():
+    need("skimage")
     for split in ("train", "val", "test"):
         plain, made = open_source("digits:mnist", split), open_source("digits:mnist-m-like", split)
         assert torch.equal(plain.labels, made.labels)

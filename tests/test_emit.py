@@ -5,11 +5,11 @@ import re
 import subprocess
 from dataclasses import replace
 from importlib.resources import files
-from shutil import which
 
 import numpy as np
 import pytest
 from fpga_programs import random_program
+from tools import need
 
 from limbeck.cli import main
 from limbeck.errors import InputError
@@ -141,10 +141,10 @@ def test_borders_with_more_classes_are_refused():
     assert memories.kinds(np.array([4]), "layer").tolist() == [4, 4, 4]
 
 
-@pytest.mark.skipif(which("verilator") is None, reason="verilator not found; apt-get install verilator")
 @pytest.mark.parametrize("lanes", [(1, 4, 4), (2, 4, 8), (4, 8, 16)])
 @pytest.mark.parametrize("stem", [False, True])
 def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes, stem):
+    need("verilator")
     program = random_program(1, (3, 12, 16), CLASSES, stem=True) if stem else made[0]
     emit(replace(plan(program, "xczu7ev", lanes=Lanes(*lanes))), program, tmp_path / "d")
     rtl = tmp_path / "d" / "rtl"
@@ -155,9 +155,9 @@ def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes, stem):
     assert done.returncode == 0
 
 
-@pytest.mark.skipif(which("yosys") is None, reason="yosys not found; apt-get install yosys")
 @pytest.mark.parametrize("stem", [False, True])
 def test_yosys_reads_the_rtl(design, tmp_path, stem):
+    need("yosys")
     if stem:
         program = random_program(1, (3, 12, 16), CLASSES, stem=True)
         emit(plan(program, "xczu7ev", lanes=Lanes(2, 4, 8)), program, tmp_path / "d")
@@ -168,8 +168,8 @@ def test_yosys_reads_the_rtl(design, tmp_path, stem):
     assert done.returncode == 0, done.stderr[-500:]
 
 
-@pytest.mark.skipif(which("iverilog") is None, reason="iverilog not found; apt-get install iverilog")
 def test_icarus_reads_the_rtl(design, tmp_path):
+    need("iverilog")
     sources = [str(path) for path in sorted((design / "rtl").glob("*.sv"))]
     command = ["iverilog", "-g2012", f"-I{design / 'rtl'}", "-s", "limbeck", "-o", str(tmp_path / "out"), *sources]
     done = subprocess.run([*command, str(design / "rtl" / "limbeck.v")], capture_output=True, text=True, check=False)

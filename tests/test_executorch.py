@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_export import DIGITS, TEN, images_for, made
+from tools import need
 
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError, VerificationError
@@ -16,10 +17,11 @@ from limbeck.verbs.export import TOLERANCE, export
 
 @pytest.fixture
 def installed():
-    pytest.importorskip("executorch", reason="not installed: pip install executorch, in an environment of its own")
+    need("executorch")
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.apart
 @pytest.mark.usefixtures("installed")
 def test_the_file_answers_as_the_net_does_and_evaluates(tmp_path):
     net = made("dsodenet20", channels=1, size=14, width=4, steps=2)
@@ -38,6 +40,7 @@ def test_the_file_answers_as_the_net_does_and_evaluates(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.apart
 @pytest.mark.usefixtures("installed")
 def test_a_file_that_answers_otherwise_gets_no_name(tmp_path, monkeypatch):
     zoo.save(made("dsodenet20", channels=1, size=14, width=4, steps=2), tmp_path / "run")
@@ -48,6 +51,7 @@ def test_a_file_that_answers_otherwise_gets_no_name(tmp_path, monkeypatch):
     assert not (tmp_path / "x.pte").exists()
 
 
+@pytest.mark.apart
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("content", [b"", b"not a model" * 99])
 def test_what_is_no_such_file_is_refused(content, tmp_path):

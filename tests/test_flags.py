@@ -1,12 +1,12 @@
 """A signature's flags: grouped in --help, completed by real shells."""
 
 import dataclasses
-import shutil
 import subprocess
 import sys
 from typing import get_type_hints
 
 import pytest
+from tools import need
 
 from limbeck import cli, flags
 from limbeck.training.settings import Training
@@ -34,8 +34,7 @@ def script(shell: str, capsys: pytest.CaptureFixture) -> str:
 
 def completed(shell: str, capsys: pytest.CaptureFixture, *words: str) -> list[str]:
     """Return what the shell offers for the last of the words; zsh's before it picks those that fit."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"needs {shell}")
+    need(shell)
     quoted = " ".join(f"'{word}'" for word in words)
     asked = SHOWN[shell].format(words=quoted, at=len(words), line=" ".join(words))
     bare = ["--norc"] if shell == "bash" else ["-f"] if shell == "zsh" else ["--no-config"]

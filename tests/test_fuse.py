@@ -7,7 +7,7 @@ from torch import nn
 
 from limbeck.nets.fuse import can_fuse, fuse
 
-pytestmark = pytest.mark.skipif(not can_fuse(), reason="needs oneDNN and AVX2")
+pytestmark = pytest.mark.skipif(not can_fuse(), reason="this processor lacks AVX2, or this torch oneDNN")
 
 
 def frozen(net):
@@ -75,7 +75,7 @@ def test_a_fused_net_takes_other_batches_and_sizes_than_its_first():
         assert differ(net, fused, images(number, size)) < 1e-5
 
 
-@pytest.mark.skipif(not can_fuse(torch.bfloat16), reason="needs oneDNN's bfloat16")
+@pytest.mark.skipif(not can_fuse(torch.bfloat16), reason="this processor lacks oneDNN's bfloat16")
 def test_a_fused_net_in_bfloat16_is_as_near_as_the_net_in_bfloat16():
     net = frozen(timm.create_model("resnet18", num_classes=10))
     expected, x = net(images(8)), images(8).bfloat16()

@@ -7,11 +7,12 @@ import sys
 import pytest
 from fpga_programs import random_program
 from test_rtl_mac_chain import DSP48E2
+from tools import need
 
 from limbeck.fpga.emit import emit
 from limbeck.fpga.plan import Lanes, plan
 
-pytest.importorskip("pyosys", reason="pyosys not found; pip install 'limbeck[synth]'")
+need("pyosys")
 
 READERS = {  # slang also looks into branches that a parameter switches off
     "slang": "read_slang -Wno-shift-count-overflow --top limbeck {define} --blackboxed-module DSP48E2 -I rtl "

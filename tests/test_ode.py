@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tools import need
 from torch import nn
 
 from limbeck.nets.ode import Solver, solve, stages, times
@@ -46,7 +47,9 @@ def test_the_error_falls_with_the_order_of_the_solver(solver, order):
 
 @pytest.mark.parametrize(("solver", "oracle"), ORACLES)
 def test_states_and_gradients_are_those_of_torchdiffeq(solver, oracle):
-    torchdiffeq = pytest.importorskip("torchdiffeq")
+    need("torchdiffeq")
+    import torchdiffeq
+
     f, start = Field(), states().requires_grad_()
     ours = solve(f, start, 5, 1 / 5, solver)
     grid = torch.linspace(0, 1, 6, dtype=torch.float64)
@@ -63,7 +66,9 @@ def test_states_and_gradients_are_those_of_torchdiffeq(solver, oracle):
 
 def test_rk4_is_torchdiffeqs_on_a_linear_field_and_near_it_on_another():
     # torchdiffeq's rk4 is the 3/8 rule: on a linear field all methods of four stages and order four are the same
-    torchdiffeq = pytest.importorskip("torchdiffeq")
+    need("torchdiffeq")
+    import torchdiffeq
+
     f, start = Field(), states()
     grid = torch.linspace(0, 1, 6, dtype=torch.float64)
     with torch.no_grad():

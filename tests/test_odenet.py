@@ -5,6 +5,7 @@ import io
 import pytest
 import timm
 import torch
+from tools import need
 from torch import nn
 from torch.nn import functional as F
 
@@ -264,8 +265,9 @@ def test_nets_without_ode_blocks_have_no_steps():
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_onnx_with_any_batch_is_the_net():
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    need("onnxruntime", "onnxscript")
+    import onnxruntime
+
     torch.manual_seed(0)
     net = timm.create_model("dsodenet20", in_chans=1, width=8)
     net(torch.randn(8, 1, 16, 16))  # statistics of their own for every step

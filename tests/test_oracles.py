@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from test_lower import CLASSES, family, images_for
+from tools import need
 from torch import nn
 
 from limbeck.artefacts.models import load_model
@@ -99,9 +100,10 @@ def test_activations_are_those_of_onnxruntimes_quantize_linear_but_for_halves(sc
     assert (ours[~clear][up] == theirs[~clear][up] + 1).all()  # a half that went to even below, and with us up
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("bits", [4, 8])
 def test_weights_are_those_of_brevitas_at_the_same_scales(bits):
-    pytest.importorskip("brevitas", reason="the oracle is not installed: pip install brevitas")
+    need("brevitas")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from brevitas.core.bit_width import BitWidthConst

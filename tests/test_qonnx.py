@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from test_program import Maker
+from tools import need
 
 from limbeck.integer import qonnx
 from limbeck.integer.program import STAGES, run, trace
@@ -113,7 +114,7 @@ def test_what_a_relu_gives_is_quantised_without_a_sign():
 
 @pytest.mark.parametrize("solver", ["heun", "euler"])
 def test_the_qonnx_package_cleans_executes_and_turns_it_to_the_same_logits(solver):
-    pytest.importorskip("qonnx", reason="the oracle is not installed: pip install qonnx")
+    need("qonnx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from qonnx.core.modelwrapper import ModelWrapper

@@ -7,12 +7,13 @@ from shutil import which
 
 import pytest
 from report_runs import story
+from tools import need
 
 from limbeck.verbs.report import report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'limbeck[dev]'")
-BROWSER = which("chromium") or which("chromium-browser") or which("google-chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium: apt-get install chromium")
+need("playwright", "chromium")
+from playwright import sync_api  # noqa: E402
+
 WIDTHS = (360, 800, 1400)  # pixels: a phone, a tablet, a desk
 OVERFLOWING = """() => [...document.querySelectorAll("body *")].filter(e => {
   const box = e.getBoundingClientRect();
@@ -32,7 +33,7 @@ class Shown:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync_api.Browser"]:
     with sync_api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = driver.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
         yield opened
         opened.close()
 

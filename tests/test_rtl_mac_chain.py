@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rtl import needs_icarus, run_bench, words
+from rtl import run_bench, words
 
 BENCH = """
 module bench;
@@ -87,7 +87,6 @@ endmodule
 """
 
 
-@needs_icarus
 @pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",)])
 @pytest.mark.parametrize("taps", [1, 3, 8])
 def test_two_pixels_share_a_multiplier_exactly(tmp_path, taps, defines):
@@ -110,7 +109,6 @@ def test_two_pixels_share_a_multiplier_exactly(tmp_path, taps, defines):
     assert [[int(v) for v in line] for line in found] == np.einsum("itp,it->ip", x, w).tolist()
 
 
-@needs_icarus
 @pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",)])
 @pytest.mark.parametrize("taps", [1, 8])
 def test_16_bits_have_a_multiplier_alone(tmp_path, taps, defines):

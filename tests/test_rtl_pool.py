@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rtl import needs_icarus, run_bench, words
+from rtl import run_bench, words
 
 BENCH = """
 module bench;
@@ -57,7 +57,6 @@ def by_words(x, px):
                 yield row, slot, word, "".join(words(int(v), 16) for v in block.T.ravel()[::-1])
 
 
-@needs_icarus
 @pytest.mark.parametrize(
     ("px", "shape"),
     [

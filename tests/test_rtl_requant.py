@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rtl import needs_icarus, run_bench, words
+from rtl import run_bench, words
 
 from limbeck.integer.fixed import requantise
 
@@ -33,7 +33,6 @@ endmodule
 """
 
 
-@needs_icarus
 @pytest.mark.parametrize(
     ("acc_bits", "out_bits", "shift", "relu", "narrow"),  # to so many bits; 0: not
     [(20, 8, 1, False, 8), (24, 16, 17, False, 0), (24, 16, 20, True, 8), (27, 24, 12, False, 0),

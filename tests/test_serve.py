@@ -19,6 +19,7 @@ import torch
 from fpga_programs import random_program
 from PIL import Image
 from serving import CLASSES, encoded, picture, save_net, save_program, served
+from tools import need
 
 from limbeck import cli
 from limbeck.errors import InputError
@@ -426,8 +427,8 @@ def test_a_design_is_left_out_with_a_sentence_where_it_cannot_be_simulated(model
         pass
 
 
-@pytest.mark.skipif(bool(simulate.available()), reason=f"designs cannot be simulated: {simulate.available()}")
 def test_simulated_hardware_says_what_its_program_does_and_survives_its_end(tmp_path):
+    need("verilator", "g++", "make")
     program = random_program(1, (3, 9, 9), 5)
     emit(plan(program, "xczu7ev", lanes=Lanes(2, 4, 4)), program, tmp_path / "design")
     body = encoded(picture(9, 9, 3))

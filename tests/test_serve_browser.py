@@ -6,15 +6,12 @@ import shutil
 import pytest
 from PIL import Image
 from serving import CLASSES, encoded, picture, save_net, save_program, served
+from tools import need
 
 from limbeck.verbs.serve import opened
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the page is tested by playwright; pip install playwright"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("the page is tested in Chromium; apt-get install chromium", allow_module_level=True)
+need("playwright", "chromium")
+from playwright import sync_api  # noqa: E402
 
 SIZES = ((320, 640), (390, 844), (768, 1024), (1400, 900))
 
@@ -31,8 +28,8 @@ def port(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM)
+    with sync_api.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"))
         yield browser
         browser.close()
 
@@ -67,8 +64,8 @@ def visit(browser, port):
 
 def answered(page):
     """Return the cards' texts once every model has answered what was asked last."""
-    playwright.expect(page.locator(".card.waiting")).to_have_count(0, timeout=60_000)
-    playwright.expect(page.locator(".card li")).to_have_count(15, timeout=60_000)  # five of each of three models
+    sync_api.expect(page.locator(".card.waiting")).to_have_count(0, timeout=60_000)
+    sync_api.expect(page.locator(".card li")).to_have_count(15, timeout=60_000)  # five of each of three models
     return page.locator(".card").all_inner_texts()
 
 
@@ -197,7 +194,7 @@ def test_what_goes_wrong_is_said_on_the_page(visit):
     assert page.locator("#status").inner_text() == ""
     page.route("**/answers*", lambda route: route.abort())
     page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": encoded(picture(28, 28))})
-    playwright.expect(status).to_contain_text("is limbeck serve still running?", timeout=60_000)
+    sync_api.expect(status).to_contain_text("is limbeck serve still running?", timeout=60_000)
 
 
 def test_a_file_over_the_limit_is_not_even_sent(visit):
@@ -209,7 +206,7 @@ def test_a_file_over_the_limit_is_not_even_sent(visit):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": bytes(1001)})
-    playwright.expect(page.locator("#status.bad")).to_contain_text("more than 1,000 bytes", timeout=60_000)
+    sync_api.expect(page.locator("#status.bad")).to_contain_text("more than 1,000 bytes", timeout=60_000)
     assert [url for url in asked if "answers" in url] == []
 
 

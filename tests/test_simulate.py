@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fpga_programs import random_program
+from tools import need
 
 from limbeck.cli import main
 from limbeck.errors import VerificationError
@@ -22,8 +23,7 @@ from limbeck.integer.program import run, trace
 from limbeck.nets import zoo
 from limbeck.runs import read_json
 
-if reason := simulate.available():
-    pytest.skip(f"designs cannot be simulated: {reason}", allow_module_level=True)
+need("verilator", "g++", "make")
 
 IMAGE, CLASSES = (3, 9, 9), 5
 LANES = Lanes(2, 4, 8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fpga_programs import random_program
 from PIL import Image
+from tools import need
 
 from limbeck.cli import main
 from limbeck.errors import InputError, VerificationError
@@ -18,8 +19,7 @@ from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.predict import predict
 from limbeck.verbs.simulate import simulate
 
-if reason := fpga.available():
-    pytest.skip(f"designs cannot be simulated: {reason}", allow_module_level=True)
+need("verilator", "g++", "make")
 
 DATA = "digits:optdigits"
 
