@@ -17,6 +17,8 @@ from limbeck.integer.program import run
 
 need("cocotb", "cocotbext.axi", "iverilog")
 
+pytestmark = pytest.mark.slow
+
 IMAGE, CLASSES, IMAGES = (1, 3, 4), 2, 6
 BENCH = Path(__file__).parent / "axi_bench.py"
 LAWS = [line.split()[2].split("(")[0] for text in [BENCH.read_text()] for line in text.split("@cocotb.test()\n")[1:]]

@@ -208,6 +208,7 @@ def test_the_files_say_what_the_table_says(place, tmp_path):
     assert heading.count("|") == first.count("|") == 9
 
 
+@pytest.mark.slow
 def test_simulated_hardware_has_the_planned_cycles_and_the_programs_accuracy(place):
     need("verilator", "g++", "make")
     models = (str(place / "x.program"), str(place / "design"))

@@ -10,6 +10,8 @@ from limbeck.fpga.simulate import available
 from limbeck.page import lineage
 from limbeck.verbs import demo as story
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def told(monkeypatch):

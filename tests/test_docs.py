@@ -69,6 +69,7 @@ def test_every_page_with_commands_to_run_is_in_a_story():
     assert {page for page in PAGES if commands(page, "console")} == {page for story in STORIES for page in story}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: "+".join(Path(page).stem for page in story))
 def test_every_command_and_snippet_of_the_story_runs(story, photos, capsys):
     for page in story:

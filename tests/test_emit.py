@@ -141,6 +141,7 @@ def test_borders_with_more_classes_are_refused():
     assert memories.kinds(np.array([4]), "layer").tolist() == [4, 4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [(1, 4, 4), (2, 4, 8), (4, 8, 16)])
 @pytest.mark.parametrize("stem", [False, True])
 def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes, stem):
@@ -155,6 +156,7 @@ def test_verilator_has_nothing_to_say_of_the_rtl(made, tmp_path, lanes, stem):
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", [False, True])
 def test_yosys_reads_the_rtl(design, tmp_path, stem):
     need("yosys")

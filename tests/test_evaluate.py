@@ -173,6 +173,7 @@ state.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_ranks_gather_the_same_answers_though_one_may_have_none():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

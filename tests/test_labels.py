@@ -304,6 +304,7 @@ def test_a_stopped_writer_goes_on_without_computing_finished_shards_again(tmp_pa
     assert torch.equal(served(store), served(whole))
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_finished_shards_whole(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_labels as t\n"
@@ -569,6 +570,7 @@ def test_whole_float32_labels_give_the_losses_of_live_teachers(tmp_path, teacher
     assert [teacher.sha256 for teacher in known] == [zoo.load(teacher).lineage.sha256 for teacher in teachers]
 
 
+@pytest.mark.slow
 def test_two_ranks_label_and_replay_as_one_does(tmp_path, teachers):
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"

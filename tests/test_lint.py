@@ -14,6 +14,8 @@ from limbeck.fpga.plan import Lanes, plan
 
 need("pyosys")
 
+pytestmark = pytest.mark.slow
+
 READERS = {  # slang also looks into branches that a parameter switches off
     "slang": "read_slang -Wno-shift-count-overflow --top limbeck {define} --blackboxed-module DSP48E2 -I rtl "
     "{files} {more}",

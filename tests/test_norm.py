@@ -53,6 +53,7 @@ def work(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_do_what_one_does_with_the_whole_batch(tmp_path):
     mp.spawn(work, (str(tmp_path),), nprocs=2)
     for rank, share in enumerate(SHARES):

@@ -24,6 +24,8 @@ from limbeck.learn.fit import Loop, fit, make_optimizer
 from limbeck.learn.objectives import Answer, distill
 from limbeck.nets import norm
 
+pytestmark = pytest.mark.slow
+
 # Two ranks add the same float32 numbers in another order: errors of 2^-24 relative to the largest term. Training then
 # multiplies them (in float64, too, a change of 1e-7 in the weights grows a thousandfold in four steps at learning rate
 # 0.05), so the law is looked at over four small steps. Other images, or BatchNorm of each rank's own, show in 1e-2.

@@ -14,6 +14,8 @@ from limbeck.verbs.report import report
 need("playwright", "chromium")
 from playwright import sync_api  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (360, 800, 1400)  # pixels: a phone, a tablet, a desk
 OVERFLOWING = """() => [...document.querySelectorAll("body *")].filter(e => {
   const box = e.getBoundingClientRect();

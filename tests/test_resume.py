@@ -14,6 +14,8 @@ import torch
 from limbeck import cli
 from limbeck.learn import fit
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "--data", "digits:optdigits", "--limit", "160", "--batch", "20", "--accumulate", "2", "--epochs", "3",
     "--arguments", "width=4", "drop_rate=0.2", "--lr", "0.05", "--warmup", "0.5", "--ema", "0.9", "--mixup", "0.2",

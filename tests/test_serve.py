@@ -427,6 +427,7 @@ def test_a_design_is_left_out_with_a_sentence_where_it_cannot_be_simulated(model
         pass
 
 
+@pytest.mark.slow
 def test_simulated_hardware_says_what_its_program_does_and_survives_its_end(tmp_path):
     need("verilator", "g++", "make")
     program = random_program(1, (3, 9, 9), 5)
@@ -505,6 +506,7 @@ def test_the_address_is_told_and_with_an_open_one_a_warning(models, monkeypatch,
     assert found.to_json() == {"url": found.url, "models": models[:1], "pictures": 0}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_well(models):
     command = [sys.executable, "-m", "limbeck", "serve", models[0], "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -13,6 +13,8 @@ from limbeck.verbs.serve import opened
 need("playwright", "chromium")
 from playwright import sync_api  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SIZES = ((320, 640), (390, 844), (768, 1024), (1400, 900))
 
 

@@ -25,6 +25,8 @@ from limbeck.runs import read_json
 
 need("verilator", "g++", "make")
 
+pytestmark = pytest.mark.slow
+
 IMAGE, CLASSES = (3, 9, 9), 5
 LANES = Lanes(2, 4, 8)
 DSODENET = 0  # among the seeds of random programs

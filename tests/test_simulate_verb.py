@@ -21,6 +21,8 @@ from limbeck.verbs.simulate import simulate
 
 need("verilator", "g++", "make")
 
+pytestmark = pytest.mark.slow
+
 DATA = "digits:optdigits"
 
 

@@ -9,6 +9,8 @@ from limbeck.fpga import synth
 from limbeck.fpga.parts import PARTS
 from limbeck.fpga.synth import Registers, counted
 
+pytestmark = pytest.mark.slow
+
 ZU7EV = PARTS["xczu7ev"]
 
 
