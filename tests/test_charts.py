@@ -12,7 +12,7 @@ from report_runs import SCRIPT
 
 from limbeck.learn.evaluate import Answers, Bin, Evaluation, figures
 from limbeck.page import charts, svg
-from limbeck.page.values import Cloud, Recall
+from limbeck.page.values import Change, Cloud
 
 NAN = float("nan")
 BINS = (Bin(0.0, 0.5, 1, 0.4, 0.0), Bin(0.5, 0.75, 0, NAN, NAN), Bin(0.75, 1.0, 3, 0.9, 2 / 3))
@@ -197,7 +197,8 @@ def test_charts_take_few_and_many_and_stand_alone(count):
         charts.curves(rows, "t"),
         charts.confusion(judged(torch.eye(max(count, 2), dtype=torch.int64).tolist()), "t"),
         charts.reliability(bins, "t"),
-        charts.recalls([Recall(f"c{i}", 0.5, i / count) for i in range(count)], "t"),
+        charts.changes([Change(f"c{i}", 0.5, i / count) for i in range(count)], "t", better=True),
+        charts.changes([Change(f"c{i}", 0.0, i / 50) for i in range(count)], "t", better=False),
         charts.cloud(cloud, "t"),
     ):
         assert tree(drawn).find("title").text == "t"

@@ -411,6 +411,19 @@ def test_every_step_is_told_once_with_its_epoch(make_loop, monkeypatch):
     assert all(math.isfinite(values["loss"]) for values in steps)
 
 
+def test_a_resumed_training_knows_the_seconds_of_all_earlier_calls(make_loop, tmp_path, monkeypatch):
+    state, clock = tmp_path / "state.pt", iter(range(10**6))
+    monkeypatch.setattr("limbeck.learn.fit.time.monotonic", lambda: float(next(clock)))
+    before = 0.0
+    for place in (2, 4):
+        with pytest.raises(Stop):
+            fit(make_loop(), state=state, tell=stopping_at("step", place))
+        saved = torch.load(state, weights_only=True)["seconds"]
+        assert saved > before
+        before = saved
+    assert fit(make_loop(), state=state).earlier == before
+
+
 def test_what_comes_before_a_step_is_told_its_number_after_a_resume_too(make_loop, tmp_path):
     numbers = []
     for limit in (2, None):

@@ -4,7 +4,9 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,11 +25,13 @@ from limbeck.integer.noise import noise
 from limbeck.learn.adapt import TwoDomains
 from limbeck.learn.evaluate import Answers
 from limbeck.nets import zoo
-from limbeck.page import accelerator, layers, lineage, measured
+from limbeck.page import accelerator, layers, lineage, measured, words
 from limbeck.page.asked import Sight, adaptation, ask_all, in_order
 from limbeck.page.page import pictured
-from limbeck.page.values import wilson
+from limbeck.page.story import tiles
+from limbeck.page.values import Net, wilson
 from limbeck.runs import silent
+from limbeck.training.adaptation.adapted import ADAPTED
 from limbeck.verbs.report import report
 
 SECTIONS = ["nets", "training", "mistakes", "calibration", "teachers", "adaptation", "layers", "accelerator", "cost",
@@ -153,7 +157,7 @@ def test_shares_are_those_of_evaluate(told):
 def asked_of(runs):
     """The adapted run of a story, all nets, and their sight."""
     found = in_order(artefacts.find([str(runs)])[0])
-    sight = Sight(None, 2000)
+    sight = Sight(None, None, 2000)
     every = ask_all(found, artefacts.named(found), sight, False, silent)
     return next(one for one in every if one.verb == "adapt"), every, sight
 
@@ -162,7 +166,7 @@ def test_an_adapted_net_stands_beside_the_one_that_it_came_from(told):
     from limbeck.verbs.evaluate import evaluate
 
     after, every, sight = asked_of(told[0])
-    found = adaptation(after, every, sight, 3)
+    found = adaptation(after, every, sight, 3, 5)
     here, there = (str(told[0].parent / name) for name in ("here", "there"))
     student, adapted = (str(told[0] / name) for name in (f"student {SCRIPT}", "adapted"))
     measured_now = [evaluate(net, data=data).evaluation for net in (student, adapted) for data in (here, there)]
@@ -173,6 +177,81 @@ def test_an_adapted_net_stands_beside_the_one_that_it_came_from(told):
     assert [row.name for row in found.recall if row.fell] == [CLASSES[1]]
     assert len(found.mistakes) <= 3
     assert found.missing == ""
+
+
+def test_what_an_adaptation_changed_needs_no_labels(told, tmp_path):
+    """Against the definition, image by image; and the page says that nobody knows the accuracy."""
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    for place, image in enumerate(sorted((told[0].parent / "there/val").rglob("*.png"))):
+        shutil.copy(image, heap / f"{place:02}.png")
+    for name in ("adapted", f"student {SCRIPT}"):
+        shutil.copytree(told[0] / name, tmp_path / "runs" / name)
+    results = json.loads((tmp_path / "runs/adapted/results.json").read_text())
+    (tmp_path / "runs/adapted/results.json").write_text(json.dumps({**results, "report": None, "evaluation": None}))
+    out = tmp_path / "r.html"
+    report(str(tmp_path / "runs"), out=str(out), target_data=str(heap), latency=False)
+    text = Parsed(out.read_text()).text
+    found = in_order(artefacts.find([str(tmp_path / "runs")])[0])
+    sight = Sight(None, str(heap), 2000)
+    every = ask_all(found, artefacts.named(found), sight, False, silent)
+    before, after = sorted((one for one in every), key=lambda one: one.verb == "adapt")
+    made = adaptation(after, every, sight, 3, 5)
+    source = open_source(str(heap), "train", labelled=False)
+    both = [measured.ask(one.classifier, source, "it").logits.softmax(1) for one in (before, after)]
+    calls = [[int(row.argmax()) for row in shares] for shares in both]
+    turned = [i for i, (was, now) in enumerate(zip(*calls, strict=True)) if was != now]
+    assert made.difference.images == 60
+    assert made.difference.learned
+    assert made.difference.turned == len(turned) > 0
+    assert made.difference.confidence == pytest.approx([float(s.amax(1).mean()) for s in both], abs=1e-6)
+    for change, name in zip(made.difference.classes, after.classifier.classes, strict=True):
+        place = after.classifier.classes.index(name)
+        assert (change.before, change.after) == pytest.approx([c.count(place) / 60 for c in calls])
+    assert {turn.key for turn in made.difference.turns} <= {source.keys[i] for i in turned}
+    assert len(made.difference.turns) == min(5, len(turned))
+    assert sum(images for _, _, images in made.difference.moves) <= len(turned)
+    assert made.found is None
+    assert f"{len(turned)} of 60 images" in text
+    assert "nobody knows how many of the changes are right" in text
+    assert "adapted: accuracy" not in text
+
+
+def test_files_of_an_adapted_net_are_judged_where_it_was_adapted_to(told, tmp_path):
+    adapted = told[0] / "adapted"
+    net = zoo.load(str(adapted))
+    sha256 = json.loads((adapted / "model.json").read_text())["lineage"]["sha256"]
+    shutil.copy(told[0] / "student.program", tmp_path / "p.program")
+    program = file.load(tmp_path / "p.program")
+    lineage_of = {**program.lineage, "sha256": sha256, "tag": f"x{ADAPTED}{told[0].parent / 'there'}"}
+    file.save(replace(program, lineage=lineage_of), tmp_path / "p.program")
+    here, there = (str(told[0].parent / name) for name in ("here", "there"))
+    paths = (str(told[0] / f"student {SCRIPT}"), str(tmp_path / "p.program"))
+    for given, data, left in (((*paths, str(adapted)), there, False), (paths, here, True)):
+        found = in_order(artefacts.find(list(given))[0])
+        every = ask_all(found, artefacts.named(found), Sight(None, None, 50), False, silent)
+        (one,) = (one.net for one in every if one.net.role == "program")
+        assert (one.data, one.left, one.adapted_to) == (data, left, there)
+        assert one.of == ("" if left else "adapted")
+    assert net.classes == CLASSES
+    report(paths[0], paths[1:], out=str(tmp_path / "r.html"), latency=False)
+    assert f"not what it was adapted to: {there}" in Parsed((tmp_path / "r.html").read_text()).text
+
+
+def test_every_tile_names_the_one_net_whose_figure_it_is(told):
+    nets = [Net("s", Path("s"), "distilled", "m", 10, 5, 100, "PyTorch", data="d", recorded=0.5, seconds=0.2)]
+    nets += [replace(nets[0], name="a", role="adapted", data="t", seconds=0.1)]
+    assert [tile.net for tile in tiles(nets, (), ())] == ["s"] * 3
+    assert "no exported file" in tiles(nets, (), ())[2].note
+    for name, of, seconds in (("s.onnx", "s", 0.1), ("s2.onnx", "s", 0.05), ("a.onnx", "a", 0.01)):
+        nets.append(replace(nets[0], name=name, role="onnx", of=of, seconds=seconds, engine="onnxruntime"))
+    nets.append(replace(nets[0], name="a.program", role="program", of="a", bytes=25, data="t", recorded=0.7))
+    design = next(one for one in artefacts.find([str(told[0])])[0] if isinstance(one, artefacts.Design))
+    made = tiles(nets, (("a", design),), ())
+    assert [tile.net for tile in made] == ["s", "s", "s", "a", "a"]
+    latency, integers = made[2], made[3]
+    assert (latency.value, latency.note) == (words.time(0.05), "exported as s2.onnx")
+    assert "4.0 times smaller" in integers.what
 
 
 def test_adaptations_that_differ_in_their_seed_are_summed_up(told, tmp_path):
@@ -201,8 +280,8 @@ def test_an_adapted_net_without_its_origin_says_so(told, tmp_path):
     recipe = tmp_path / "adapted" / "recipe.toml"
     recipe.write_text(re.sub(r"(?m)^model = .*", 'model = "elsewhere/gone"', recipe.read_text()))
     after, every, sight = asked_of(tmp_path)
-    found = adaptation(after, every, sight, 3)
-    assert found.missing == "gone is not at hand, so nothing could be asked of the net as it was."
+    found = adaptation(after, every, sight, 3, 5)
+    assert found.missing.startswith("gone, the net before its adaptation, is not at hand")
     assert found.found is None
 
 
@@ -419,7 +498,9 @@ def test_two_runs_of_one_name_are_told_apart(tmp_path):
     done = report(str(tmp_path / "a" / "s"), (str(tmp_path / "b"),), out=str(out), latency=False)
     assert [name for name, _ in done.nets] == ["a/s", "b/s"]
     assert done.title == "2 nets compared"
-    assert re.search(r"2 nets name from \S+ % \(\S+\) to \S+ % \(\S+\) of 60 held-out", Parsed(out.read_text()).text)
+    assert re.search(
+        r"2 nets classify from \S+ % \(\S+\) to \S+ % \(\S+\) of 60 held-out", Parsed(out.read_text()).text
+    )
 
 
 @pytest.mark.parametrize(("out", "words"), [("/proc/none/r.html", "cannot make the folder"), ("", "name a file")])

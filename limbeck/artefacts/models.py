@@ -93,7 +93,9 @@ def _integers(
     return outside(
         answer, engine=engine, name=name, classes=program.classes, size=seen.width, channels=seen.channels,
         interpolation=seen.interpolation, crop_pct=seen.crop_pct, cost=_cost(program),
-        lineage=Lineage(path, data=str(program.lineage.get("data", ""))),
+        lineage=Lineage(
+            path, data=str(program.lineage.get("data", "")), sha256=str(program.lineage.get("sha256", ""))
+        ),
     )  # fmt: skip
 
 

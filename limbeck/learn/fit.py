@@ -34,6 +34,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     sums: dict[str, float] = field(default_factory=dict)  # metrics of this epoch, summed over its steps
     history: list[dict[str, float]] = field(default_factory=list)  # one row an epoch
+    earlier: float = field(default=0.0, compare=False)  # seconds that interrupted calls of `fit` spent
 
 
 def learning_rate_factor(
@@ -281,7 +282,7 @@ class _Saver:
 
     def __init__(self, path: Path | None, modules: Mapping[str, nn.Module], loop: Loop, progress: Progress) -> None:
         self.path, self.modules, self.loop, self.progress = path, modules, loop, progress
-        self.last = time.monotonic()
+        self.begun = self.last = time.monotonic()
 
     def __call__(self) -> None:
         if self.path is not None:
@@ -299,6 +300,7 @@ class _Saver:
             "step": self.progress.step,
             "sums": self.progress.sums,
             "history": self.progress.history,
+            "seconds": self.progress.earlier + time.monotonic() - self.begun,
         }
 
 
@@ -316,7 +318,8 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         optimizer.load_state_dict(saved["optimizer"])
         if ema is not None:
             ema.load_state_dict(saved["ema"])
-        return Progress(int(saved["step"]), dict(saved["sums"]), list(saved["history"]))
+        earlier = float(saved.get("seconds", 0.0))  # 0.1.0 did not save it
+        return Progress(int(saved["step"]), dict(saved["sums"]), list(saved["history"]), earlier)
     except InputError:
         raise
     except Exception as error:

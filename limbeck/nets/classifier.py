@@ -35,7 +35,7 @@ class Lineage:
     tag: str  # the exact timm / torchvision tag, hub id, file or run
     data: str = ""  # data that the weights have seen, outside data named ("ImageNet-1k", "JFT-300M + ImageNet-1k")
     licence: str = ""
-    sha256: str = ""  # of the weights' file
+    sha256: str = ""  # of the weights' file; of a file that was exported, its run's
     teachers: tuple["Lineage", ...] = field(default=())
 
 

@@ -1,4 +1,4 @@
-"""The nets of a report, each asked about held-out images; adapted ones before and after."""
+"""The nets of a report, each evaluated on held-out images; adapted ones before and after."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
 from limbeck.page import measured
-from limbeck.page.measured import Seen
+from limbeck.page.measured import TARGET, Seen
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import ADAPTED
 
 if TYPE_CHECKING:
     from limbeck.artefacts.readers import Artefact, Integers, Onnx, Run
@@ -17,31 +18,33 @@ if TYPE_CHECKING:
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.count import Table
     from limbeck.nets.zoo import Classifier
-    from limbeck.page.values import Adaptation, Net, Recall, Role
+    from limbeck.page.values import Adaptation, Change, Net, Role
 
 
 @dataclass
 class Sight:
-    """The held-out images that nets are asked about, each set opened once, and what was wrong with some."""
+    """The held-out images that nets are evaluated on, each set opened once, and what was wrong with some."""
 
     data: str | None  # instead of what runs name
+    target: str | None  # instead of what runs of adapt name as their target
     images: int  # at most
     notes: list[str] = field(default_factory=list)
-    opened: dict[str, Seen | None] = field(default_factory=dict)
+    opened: dict[tuple[str, str], Seen | None] = field(default_factory=dict)
 
-    def of(self, spec: str) -> Seen | None:
+    def of(self, spec: str, flag: str = "data") -> Seen | None:
         """Return the images of `spec`, or None where they can't be had, which is noted."""
-        if spec not in self.opened:
-            found = measured.held_out(spec, self.images, asked=spec == self.data)
+        if (spec, flag) not in self.opened:
+            given = spec == (self.target if flag == TARGET else self.data)
+            found = measured.held_out(spec, self.images, flag, given=given)
             if isinstance(found, str):
                 self.notes.append(found)
-            self.opened[spec] = None if isinstance(found, str) else found
-        return self.opened[spec]
+            self.opened[spec, flag] = None if isinstance(found, str) else found
+        return self.opened[spec, flag]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A net with what it said, ready to be asked more."""
+    """A net with its answers, ready for more questions."""
 
     net: "Net"
     artefact: "Run | Integers | Onnx"
@@ -104,7 +107,7 @@ def role_of(run: "Run", teachers: frozenset[str]) -> "Role":
 def ask_all(
     found: "Sequence[Artefact]", called: Mapping[Path, str], sight: Sight, timed: bool, tell: Tell
 ) -> tuple[Asked, ...]:
-    """Load every net and ask it about its held-out images; time it where told."""
+    """Load every net and evaluate it on its held-out images; `timed`: measure its latency."""
     from limbeck.artefacts.readers import Integers, Onnx, Run
     from limbeck.page.lineage import taught_by
 
@@ -112,44 +115,51 @@ def ask_all(
     asked = []
     for one in found:
         if isinstance(one, Run | Integers | Onnx):
-            tell("note", {"text": f"{one.path} is asked"})
+            tell("note", {"text": f"evaluating {one.path}"})
             role: Role = (
                 role_of(one, teachers) if isinstance(one, Run) else "program" if isinstance(one, Integers) else "onnx"
             )
-            asked.append(_asked(one, role, called[one.path], _data_of(one, found), sight, timed))
+            asked.append(_asked(one, role, called, found, sight, timed))
     return tuple(asked)
 
 
-def _data_of(one: "Run | Integers | Onnx", found: "Sequence[Artefact]") -> str:
-    """Return whose held-out images a net is asked about: its run's; those of the run that a Program was made from;
-    else those of the first run."""
+def _data_of(run: "Run | None", found: "Sequence[Artefact]", sight: Sight) -> tuple[str, str]:
+    """Return whose held-out images a run, or a file that was exported from it, is evaluated on, and the flag that
+    chooses these: an adapted net on its target, others on the data of their run, or of the first run."""
+    from limbeck.artefacts.readers import Run, get
+
+    if run is not None and run.verb == "adapt":
+        return sight.target or get(run.recipe, str, "target") or "", TARGET
+    first = next((other for other in found if isinstance(other, Run) and other.verb != "adapt"), None)
+    known = run or first
+    return sight.data or (get(known.recipe, str, "data") if known else None) or "", "data"
+
+
+def _asked(
+    one: "Run | Integers | Onnx", role: "Role", called: Mapping[Path, str], found: "Sequence[Artefact]", sight: Sight,
+    timed: bool,
+) -> Asked:  # fmt: skip
     from limbeck.artefacts.readers import Integers, Run, get
-    from limbeck.page.lineage import made_from
-
-    runs = [other for other in found if isinstance(other, Run)]
-    run = one if isinstance(one, Run) else made_from(one.program.lineage, found) if isinstance(one, Integers) else None
-    for choice in (run, *runs):
-        if choice is not None:
-            return get(choice.recipe, str, "target" if choice.verb == "adapt" else "data") or ""
-    return ""
-
-
-def _asked(one: "Run | Integers | Onnx", role: "Role", name: str, data: str, sight: Sight, timed: bool) -> Asked:
     from limbeck.learn.evaluate import figures
     from limbeck.nets import zoo
     from limbeck.nets.outside import Outside
+    from limbeck.page.lineage import made_from
     from limbeck.page.values import Net
 
     with measured.one_thread() if role == "onnx" else measured.as_it_is():
         net = zoo.freeze(load_model(str(one.path)), dtype="float32")
+    run = one if isinstance(one, Run) else made_from({"sha256": net.lineage.sha256}, found)
+    tag = get(one.program.lineage if isinstance(one, Integers) else run.lineage if run else {}, str, "tag") or ""
+    adapted_to = tag.rpartition(ADAPTED)[2] if ADAPTED in tag else ""
     table = None if isinstance(net.net, Outside) else _table(net)
     cost = net.net.cost if isinstance(net.net, Outside) else table
     assert cost is not None
-    spec = data if role == "adapted" else sight.data or data
-    seen, said = _heard(net, str(one.path), spec, sight)
+    spec, flag = _data_of(run, found, sight)
+    seen, said = _heard(net, str(one.path), spec, flag, sight)
     known = Net(
-        name=name, path=one.path, role=role, model=net.name, parameters=cost.parameters, macs=cost.macs,
-        bytes=_bytes(one.path), engine=net.net.engine if isinstance(net.net, Outside) else "torch",
+        name=called[one.path], path=one.path, role=role, model=net.name, parameters=cost.parameters, macs=cost.macs,
+        bytes=_bytes(one.path), engine=net.net.engine if isinstance(net.net, Outside) else "PyTorch",
+        of=called[run.path] if run is not None and run is not one else "", adapted_to=adapted_to,
         data=spec if said is not None else "",
         found=None if said is None or said.labels is None or seen is None else figures(said, seen.source.classes),
         recorded=_recorded(one), seconds=measured.latency(net) if timed else None,
@@ -157,9 +167,9 @@ def _asked(one: "Run | Integers | Onnx", role: "Role", name: str, data: str, sig
     return Asked(known, one, net, table, seen if said is not None else None, said)
 
 
-def _heard(net: "Classifier", spec: str, data: str, sight: Sight) -> "tuple[Seen | None, Answers | None]":
-    """Return the images and what the net says of them; None where they are not there, or not of its classes."""
-    seen = sight.of(data) if data else None
+def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> "tuple[Seen | None, Answers | None]":
+    """Return the images and the net's answers; None where they are not there, or not of its classes."""
+    seen = sight.of(data, flag) if data else None
     if seen is None:
         return None, None
     try:
@@ -180,7 +190,7 @@ def _bytes(path: Path) -> int:
 
 
 def _recorded(one: "Run | Integers | Onnx") -> float | None:
-    """Return the top-1 that a run noted down."""
+    """Return the top-1 that a run recorded."""
     from limbeck.artefacts.readers import Run, number
 
     if not isinstance(one, Run):
@@ -193,9 +203,9 @@ def _recorded(one: "Run | Integers | Onnx") -> float | None:
 # ---- adaptation -------------------------------------------------------------------------------------------
 
 
-def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int) -> "Adaptation":
-    """Return an adapted run beside the net that it came from, asked about the same images, with as many pictures of
-    mistakes at most."""
+def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, mistakes: int, turns: int) -> "Adaptation":
+    """Return an adapted run beside the net that it came from, both evaluated on the same images, with so many pictures
+    of mistakes, and of images that are classified otherwise since, at most."""
     from limbeck.artefacts.readers import Run, get
 
     assert isinstance(after.artefact, Run)
@@ -204,11 +214,17 @@ def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, pictures: int
         before, home = _before(get(after.artefact.recipe, str, "model") or "", after.artefact, asked)
         made = replace(made, came_from=made.source or home)
         if before is None:
-            raise InputError(f"{made.before} is not at hand, so nothing could be asked of the net as it was.")
+            raise InputError(
+                f"{made.before}, the net before its adaptation, is not at hand: what changed can't be shown. "
+                "Put its run beside the adapted one."
+            )
         if after.seen is None or after.said is None:
-            raise InputError(f"The images of {made.target} are not at hand, so nothing could be asked about them.")
+            raise InputError(
+                f"The images of {made.target} are not at hand: what changed can't be shown. Give their place with "
+                f"--{TARGET}."
+            )
         made = _on_source(made, before, after.classifier, after.seen, sight)
-        return _on_target(made, before, after, pictures)
+        return _on_target(made, before, after, mistakes, turns)
     except InputError as error:
         return replace(made, missing=str(error))
 
@@ -227,21 +243,28 @@ def _on_source(
 
 
 def _top1(net: "Classifier", seen: Seen) -> float:
-    """Return the share of labelled images that the net names right."""
+    """Return the share of labelled images that the net classifies correctly."""
     from limbeck.learn.evaluate import figures
 
     return figures(measured.ask(net, seen.source, "the net"), seen.source.classes).top1
 
 
-def _on_target(made: "Adaptation", before: "Classifier", after: Asked, pictures: int) -> "Adaptation":
-    """Add what both nets get wrong of the target, where it has labels."""
+def _on_target(made: "Adaptation", before: "Classifier", after: Asked, mistakes: int, turns: int) -> "Adaptation":
+    """Add what the adaptation changed on the target, and, where that has labels, what both nets get wrong."""
     from limbeck.learn.evaluate import figures
+    from limbeck.nets import zoo
 
-    if after.seen is None or after.said is None or after.net.found is None:
-        return made
+    assert after.seen is not None
+    assert after.said is not None
     source = after.seen.source
-    both = figures(measured.ask(before, source, made.before), source.classes), after.net.found
-    return replace(made, found=both, mistakes=measured.worst(after.said, source, pictures))
+    zoo.check_classes(before, after.classifier.classes)
+    said = measured.ask(before, source, made.before)
+    changed = measured.difference(after.classifier.classes, said, after.said, after.seen, turns)
+    made = replace(made, difference=changed)
+    if after.net.found is None:
+        return made
+    both = figures(said, source.classes), after.net.found
+    return replace(made, found=both, mistakes=measured.worst(after.said, source, mistakes))
 
 
 _OF_A_SEED = {"seed", "out", "model", "teachers", "oracle", "resume", "workers", "track", "download"}
@@ -261,17 +284,9 @@ def _noted(net: "Net", run: "Run") -> "Adaptation":
         method=get(run.recipe, str, "method") or "", images=int(number(run.results, "images") or 0),
         shares=_shares(report), judged=int(number(report, "images") or 0), recall=_recall(report),
         kept=_spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
-        found=None, mistakes=(), clouds=None, on_source=None, seed=None if seed is None else int(seed),
+        found=None, mistakes=(), difference=None, clouds=None, on_source=None, seed=None if seed is None else int(seed),
         alike=f"{net.model}, {net.parameters}, {taught} teachers, {settings}",
     )  # fmt: skip
-
-
-def _share(net: "Classifier", seen: Seen) -> float | None:
-    """Return the share of images that the net names right; None where they have no labels."""
-    if seen.source.labels is None:
-        return None
-    said = measured.ask(net, seen.source, "the net").logits.argmax(1)
-    return float((said == seen.source.labels).double().mean())
 
 
 def _before(spec: str, run: "Run", asked: Sequence[Asked]) -> "tuple[Classifier | None, str]":
@@ -299,16 +314,16 @@ def _shares(report: object) -> tuple[tuple[str, float], ...]:
     return tuple((name, share) for name, share in found if share is not None)
 
 
-def _recall(report: object) -> "tuple[Recall, ...]":
+def _recall(report: object) -> "tuple[Change, ...]":
     """Return each class before and after, those that changed most first where there are many, else as they are."""
     from limbeck.artefacts.readers import get
-    from limbeck.page.values import Recall
+    from limbeck.page.values import Change
 
     found = []
     for name, pair in (get(report, dict, "recall") or {}).items():
         match pair:
             case [int() | float() as before, int() | float() as after] if 0 <= before <= 1 and 0 <= after <= 1:
-                found.append(Recall(str(name), float(before), float(after)))
+                found.append(Change(str(name), float(before), float(after)))
     if len(found) > 40:
         found.sort(key=lambda row: -abs(row.after - row.before))
     return tuple(found)
@@ -321,4 +336,4 @@ def _spelt(candidate: str) -> str:
         case "norm":
             return "the model with the target's BatchNorm statistics"
         case _:
-            return f"epoch {int(candidate)}" if candidate.isdecimal() else candidate or "not noted"
+            return f"epoch {int(candidate)}" if candidate.isdecimal() else candidate or "not recorded"

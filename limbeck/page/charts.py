@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from limbeck.learn.evaluate import Bin, Evaluation
 from limbeck.page.svg import GLYPH, MIDDLE, Scale, around, dots, line, path, picture, short, tag, text
-from limbeck.page.values import Cloud, Recall, Role
+from limbeck.page.values import Change, Cloud, Role
 
 WIDE = 360.0  # px, of a chart: what a phone shows unscaled
 MOST_NAMED = 12  # points that have their names beside them; more have numbers
@@ -55,6 +55,7 @@ def trade_off(points: Sequence[Point], title: str, axis: str, unit: str) -> Mark
     for point, (x, _) in zip(points, at, strict=True):
         if point.range is not None:
             drawn.append(line(x, ys(point.range[0]), x, ys(point.range[1]), "whisker"))
+            taken.append((x - 1, ys(point.range[1]), x + 1, ys(point.range[0])))
     for place, (point, (x, y)) in enumerate(zip(points, at, strict=True), start=1):
         written = short(point.name, 20) if len(points) <= MOST_NAMED else str(place)
         hint = tag("title", f"{point.name}: {_percent(point.share)}, {_amount(point.x, unit)}")
@@ -330,17 +331,18 @@ def _round_percent(share: float) -> str:
 # ---- adaptation -------------------------------------------------------------------------------------------
 
 
-def recalls(rows: Sequence[Recall], title: str) -> Markup:
-    """Return a line a class (name, before, after): a ring before, a dot after, another colour where it fell."""
-    left, step = min(GLYPH * max(len(short(name, 16)) for name, _, _ in rows) + 10, 120), 20.0
+def changes(rows: Sequence[Change], title: str, *, better: bool) -> Markup:
+    """Return a line per class: a ring before, a dot after. Where more is `better`, a fall has a colour of its own."""
+    left, step = min(GLYPH * max(len(short(row.name, 16)) for row in rows) + 10, 120), 20.0
     top, bottom = 8.0, 8 + step * len(rows)
-    xs = Scale(0, 1, left, WIDE - 14)
-    parts = [line(xs(v), top, xs(v), bottom, "grid") for v in (0, 0.25, 0.5, 0.75, 1)]
-    parts += [text(xs(v), bottom + 14, _round_percent(v), "figure", "middle") for v in (0, 0.5)]
-    parts += [text(WIDE - 2, bottom + 14, "100 %", "figure", "end")]
+    most = 1.0 if better else min(1.0, 1.1 * max(max(row.before, row.after) for row in rows))
+    xs = Scale(0, most, left, WIDE - 20)
+    ticks = xs.ticks(4)
+    parts = [line(xs(v), top, xs(v), bottom, "grid") for v in ticks]
+    parts += [text(xs(v), bottom + 14, _round_percent(v), "figure", "middle") for v in ticks]
     for place, (name, before, after) in enumerate(rows):
         y = top + step * (place + 0.5)
-        fell = " fell" if after < before else ""
+        fell = " fell" if better and after < before else ""
         hint = tag("title", f"{name}: {before:.1%} before, {after:.1%} after")
         parts.append(
             tag("g", hint, text(left - 8, y + MIDDLE, short(name, 16), "name", "end"),

@@ -20,34 +20,49 @@ if TYPE_CHECKING:
     from limbeck.images.sources import Source
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.zoo import Classifier
-    from limbeck.page.values import Cloud, Mistake, Teachers
+    from limbeck.page.values import Cloud, Difference, Mistake, Teachers
 
 BATCH = 128
 LARGEST = 112  # pixels: the side of a picture in the page
 CLOUD_IMAGES = 400  # of a domain
+TARGET = "target-data"  # the flag
+_MOVES = 8
 _FAR = ("hfds", "hfids", "tfds", "wds")  # what is behind may be far: opened only where the user asks for it
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Held-out images that nets are asked about: an even choice of them."""
+    """Images that nets are evaluated on: an even choice of a split."""
 
     source: "Source"
     whole: int  # how many there are
+    learned: bool = False  # whether nets learned from them, as there are no held-out ones
 
 
-def held_out(spec: str, images: int, *, asked: bool = False) -> Seen | str:
+def held_out(spec: str, images: int, flag: str = "data", *, given: bool = False) -> Seen | str:
     """Return at most `images` held-out images of `spec`, or why they can't be had. What a run names is not fetched over
-    a network; what the user `asked` for may be."""
+    a network; what the user has `given` by the `flag` may be. An adaptation's target may be without labels, and without
+    held-out images: these are then those that it learned from."""
+    from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
 
-    if not asked and spec.partition("/")[0].lower() in _FAR and not Path(spec).exists():
-        return f"{spec} was not opened; --data {spec} does"
+    if not given and spec.partition("/")[0].lower() in _FAR and not Path(spec).exists():
+        return f"{spec} was not opened; --{flag} {spec} does"
+    learned = False
     try:
         source = open_source(spec, "val", on_broken="skip")
+    except MissingSplitError as error:
+        if flag != TARGET:
+            return str(error)
+        learned = True
     except InputError as error:
         return str(error)
-    return Seen(evenly(source, images), len(source))
+    if learned:
+        try:
+            source = open_source(spec, "train", labelled=False, on_broken="skip")
+        except InputError as error:
+            return str(error)
+    return Seen(evenly(source, images), len(source), learned)
 
 
 def evenly(source: "Source", images: int) -> "Source":
@@ -194,6 +209,39 @@ def _right(
     return tuple(
         (name, float(hit[differ].double().mean())) for name, hit in zip((*names, "their average"), hits, strict=True)
     )
+
+
+def difference(names: Sequence[str], before: "Answers", after: "Answers", seen: Seen, count: int) -> "Difference":
+    """Return what changed from one net's answers to the other's, and `count` images that are classified otherwise; the
+    classes are called `names`."""
+    import torch
+
+    from limbeck.page.values import SURE, Change, Difference, Turn
+
+    both = torch.stack([before.logits, after.logits]).double().softmax(2)  # [2, images, classes]
+    sure, place = both.max(2)
+    turned = (place[0] != place[1]).nonzero().flatten()
+    shares = torch.nn.functional.one_hot(place, len(names)).double().mean(1)
+    moves, counts = torch.unique(place[:, turned].T, dim=0, return_counts=True)
+    order = counts.argsort(descending=True, stable=True)[:_MOVES].tolist()
+    chosen = turned[torch.linspace(0, len(turned) - 1, min(count, len(turned)), dtype=torch.float64).round().long()]
+    source = seen.source
+
+    def turn(i: int) -> Turn:
+        true = "" if source.labels is None else source.classes[int(source.labels[i])]
+        calls = [(names[int(place[k, i])], float(sure[k, i])) for k in (0, 1)]
+        return Turn(picture(source, i), source.keys[i], true, calls[0], calls[1])
+
+    def pair(values: "Tensor") -> tuple[float, float]:
+        return float(values[0]), float(values[1])
+
+    return Difference(
+        images=len(source), learned=seen.learned, turned=len(turned), confidence=pair(sure.mean(1)),
+        sure=pair((sure >= SURE).double().mean(1)),
+        classes=tuple(Change(name, *pair(shares[:, i])) for i, name in enumerate(names)),
+        moves=tuple((names[int(moves[k, 0])], names[int(moves[k, 1])], int(counts[k])) for k in order),
+        turns=tuple(turn(i) for i in chosen.tolist()),
+    )  # fmt: skip
 
 
 # ---- features ---------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ _FIRST: tuple[Role, ...] = ("distilled", "labels", "adapted", "teacher", "progra
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure, what it is, and what to know about it."""
+    """A figure of one net, what it is, and what to know about it."""
 
+    net: str
     value: str
     what: str
     note: str
@@ -56,38 +57,43 @@ def lead(nets: Sequence[Net]) -> str:
         return ""
     if about.top1 is None:
         return (
-            f"{about.name} has {about.parameters:,} parameters. There are no labelled images at hand to measure it by."
+            f"{about.name} has {about.parameters:,} parameters. There are no labelled images at hand to measure its "
+            "accuracy."
         )
-    said = [_apart(about, nets)] if compares(nets) else _of(about, nets)
+    sentences = [_apart(about, nets)] if compares(nets) else _of(about, nets)
     if about.range is not None and len(nets) > 1:
         half = (about.range[1] - about.range[0]) / 2
-        said.append(
+        sentences.append(
             f"With this many images each share is known to about ±{points(half)} points; "
             "smaller differences may be chance."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _images(about: Net) -> str:
-    return f"of {about.found.images:,} held-out images" if about.found else "of its held-out images"
+    whose = f" of {about.data}" if about.data else ""
+    return f"{about.found.images:,} held-out images{whose}" if about.found else "its held-out images"
 
 
 def _of(about: Net, nets: Sequence[Net]) -> list[str]:
-    said = [f"{about.name} names {share(about.top1)} {_images(about)} right, with {about.parameters:,} parameters."]
+    sentences = [
+        f"{about.name} classifies {share(about.top1)} of {_images(about)} correctly, "
+        f"with {about.parameters:,} parameters."
+    ]
     best, twin = _best_teacher(about, nets), _twin(about, nets)
     if best is not None:
-        said.append(f"Its best teacher, {best.name}, names {share(best.top1)} with {best.parameters:,}.")
+        sentences.append(f"Its best teacher, {best.name}, reaches {share(best.top1)} with {best.parameters:,}.")
     if twin is not None:
-        said.append(f"The same net trained on labels, {twin.name}, names {share(twin.top1)}.")
-    return said
+        sentences.append(f"The same net trained on labels, {twin.name}, reaches {share(twin.top1)}.")
+    return sentences
 
 
 def _apart(about: Net, nets: Sequence[Net]) -> str:
-    """Return how far apart those are that were asked about the same images."""
+    """Return how far apart those are that were evaluated on the same images."""
     same = sorted((n for n in nets if n.data == about.data and n.top1 is not None), key=lambda net: net.top1 or 0.0)
     first, last = same[-1], same[0]
     ends = f"from {share(last.top1)} ({last.name}) to {share(first.top1)} ({first.name})"
-    return f"{len(same)} nets name {ends} {_images(about)} right."
+    return f"{len(same)} nets classify {ends} of {_images(about)} correctly."
 
 
 def _peers(about: Net, nets: Sequence[Net], role: Role) -> list[Net]:
@@ -109,55 +115,71 @@ def _twin(about: Net, nets: Sequence[Net]) -> Net | None:
     return found[0] if len(found) == 1 else None  # of several, none is the one to compare with
 
 
-def tiles(nets: Sequence[Net], designs: Sequence[Design], adaptations: Sequence[Adaptation]) -> tuple[Tile, ...]:
-    """Return the figures of the headline."""
+def tiles(
+    nets: Sequence[Net], designs: Sequence[tuple[str, Design]], adaptations: Sequence[Adaptation]
+) -> tuple[Tile, ...]:
+    """Return the figures of the headline, each of the one net that it names; designs come with the name of theirs."""
     about = subject(nets)
-    made: list[Tile | None] = [] if about is None or compares(nets) else _of_net(about, nets)
-    if designs:
-        made.append(_hardware(designs[0]))
-    for change in adaptations[:1]:
-        made += _adapted(change)
+    made: list[Tile | None] = []
+    if about is not None and not compares(nets):
+        made += [_share(about), _parameters(about, nets), _latency(about, nets)]
+    made += [_adapted(change) for change in adaptations[:1]]
+    programs = [net for net in nets if net.role == "program" and net is not about]
+    made += [_integers(program, nets) for program in programs[:1]]
+    made += [_hardware(name, design) for name, design in designs[:1]]
     return tuple(tile for tile in made if tile is not None)
-
-
-def _of_net(about: Net, nets: Sequence[Net]) -> list[Tile | None]:
-    made = [_share(about), _parameters(about, nets)]
-    program = next((net for net in nets if net.role == "program"), None)
-    if program is not None and program is not about:
-        note = "" if program.top1 is None else f"{share(program.top1)} of {program.data} named right"
-        what = "in integers"
-        if program.bytes < about.bytes:
-            what += f", {about.bytes / program.bytes:.1f} times smaller than {about.name}"
-        made.append(Tile(size(program.bytes), what, note))
-    if about.seconds is not None:
-        made.append(Tile(time(about.seconds), "an image, alone, on one thread", f"{about.name}, float32"))
-    return made
-
-
-def _hardware(found: Design) -> Tile:
-    rate, board = CLOCK / found.cycles.interval, found.part.board
-    note = f"{found.cycles.interval:,} cycles, exact; {CLOCK / 1e6:.0f} MHz is assumed"
-    return Tile(f"{rate:,.0f} /s", f"images on the {board}'s accelerator", note)
 
 
 def _share(about: Net) -> Tile | None:
     if about.top1 is None:
         return None
     known = "" if about.range is None else f"95 % interval {points(about.range[0])} to {share(about.range[1])}"
-    return Tile(share(about.top1), "of held-out images named right", known)
+    left = f"; it was adapted to {about.adapted_to}" if about.left else ""
+    return Tile(about.name, share(about.top1), f"of {_images(about)} classified correctly", known + left)
 
 
 def _parameters(about: Net, nets: Sequence[Net]) -> Tile:
     best = _best_teacher(about, nets)
-    note = f"{about.macs:,} multiply-accumulates an image"
+    note = f"{about.macs:,} multiply-accumulates per image"
     if best is not None and best.parameters > about.parameters:
-        note = f"{best.parameters / about.parameters:.1f} times fewer than {best.name} has"
-    return Tile(f"{about.parameters:,}", "parameters", note)
+        note = f"{best.parameters / about.parameters:.1f} times fewer than {best.name}, its best teacher, has"
+    return Tile(about.name, f"{about.parameters:,}", "parameters", note)
 
 
-def _adapted(found: Adaptation) -> list[Tile]:
-    shares = dict(found.shares)
-    if not {"source-only", "adapted"} <= shares.keys():
-        return []
-    value = f"{points(shares['source-only'])} → {share(shares['adapted'])}"
-    return [Tile(value, f"on {found.target}, adapted without labels", f"{found.judged:,} images to judge by")]
+def _latency(about: Net, nets: Sequence[Net]) -> Tile | None:
+    """Return the latency of the fastest file that was exported from the net; that in PyTorch where there is none."""
+    exported = [net for net in nets if net.of == about.name and net.seconds is not None]
+    fastest = min(exported, key=lambda net: net.seconds or 0.0, default=about)
+    if fastest.seconds is None:
+        return None
+    what = f"per image, alone, on one thread of {fastest.engine}"
+    note = f"exported as {fastest.name}" if exported else "no exported file is at hand; limbeck export writes one"
+    return Tile(about.name, time(fastest.seconds), what, note)
+
+
+def _integers(program: Net, nets: Sequence[Net]) -> Tile:
+    origin = next((net for net in nets if net.name == program.of), None)
+    what = "in integers"
+    if origin is not None and program.bytes < origin.bytes:
+        what += f", {origin.bytes / program.bytes:.1f} times smaller than its float weights"
+    note = "" if program.top1 is None else f"{share(program.top1)} of {_images(program)} classified correctly"
+    return Tile(program.of or program.name, size(program.bytes), what, note)
+
+
+def _hardware(name: str, found: Design) -> Tile:
+    rate, board = CLOCK / found.cycles.interval, found.part.board
+    note = f"{found.cycles.interval:,} cycles per image, exact; {CLOCK / 1e6:.0f} MHz is assumed"
+    return Tile(name, f"{rate:,.0f} /s", f"images on the {board}'s accelerator", note)
+
+
+def _adapted(found: Adaptation) -> Tile | None:
+    shares, name = dict(found.shares), found.name
+    if {"source-only", "adapted"} <= shares.keys():
+        value = f"{points(shares['source-only'])} → {share(shares['adapted'])}"
+        what = f"of {found.target} classified correctly, before and after adaptation without labels"
+        return Tile(name, value, what, f"{found.judged:,} labelled images to measure by")
+    if found.difference is None:
+        return None
+    turned = found.difference.turned / found.difference.images
+    what = f"of {found.target} classified otherwise since the adaptation without labels"
+    return Tile(name, share(turned), what, "accuracy is not known: these images have no labels")

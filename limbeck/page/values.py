@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from limbeck.learn.evaluate import Answers, Evaluation
+from limbeck.learn.evaluate import Evaluation
 
 Role = Literal["teacher", "labels", "distilled", "adapted", "program", "onnx"]
 ROLES: dict[Role, str] = {
@@ -32,16 +32,22 @@ class Net:
     macs: int  # of one image
     bytes: int  # of its weights on disk
     engine: str  # what ran it
-    data: str = ""  # whose held-out images it was asked about
-    said: Answers | None = None
+    of: str = ""  # the run whose weights it has, where it is a file that was exported from one
+    adapted_to: str = ""  # the images that it was adapted to
+    data: str = ""  # whose held-out images it was evaluated on
     found: Evaluation | None = None  # None where images or labels are not at hand
-    recorded: float | None = None  # top-1 that its run noted down, over all held-out images
+    recorded: float | None = None  # top-1 that its run recorded, over all held-out images
     seconds: float | None = None  # of one image alone
 
     @property
     def top1(self) -> float | None:
-        """Share of images named right: as measured now, else as noted down."""
+        """Share of images classified correctly: as measured now, else as recorded."""
         return self.recorded if self.found is None else self.found.top1
+
+    @property
+    def left(self) -> bool:
+        """Whether it was evaluated on other images than those that it was adapted to."""
+        return bool(self.adapted_to and self.data) and self.adapted_to != self.data
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -100,8 +106,9 @@ class Cloud:
     kept: float  # share of the variance that the two directions have
 
 
-class Recall(NamedTuple):
-    """Share of a class's images that were named right."""
+class Change(NamedTuple):
+    """A class's share before and after an adaptation: of its images that are classified correctly, or of all images
+    that are predicted to be of it."""
 
     name: str
     before: float
@@ -110,6 +117,38 @@ class Recall(NamedTuple):
     @property
     def fell(self) -> bool:
         return self.after < self.before
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An image that is classified otherwise since the adaptation."""
+
+    picture: str
+    key: str
+    true: str  # empty where that is not known
+    before: tuple[str, float]  # class, confidence
+    after: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What an adaptation changed on images of the target; no label is needed for it."""
+
+    images: int
+    learned: bool  # whether it learned from these very images, as there are no others
+    turned: int  # images that are classified otherwise
+    confidence: tuple[float, float]  # mean, before and after
+    sure: tuple[float, float]  # share of images with a confidence of SURE or more
+    classes: tuple[Change, ...]  # share of images that are predicted to be of each class
+    moves: tuple[tuple[str, str, int], ...]  # the most frequent changes: from, to, images
+    turns: tuple[Turn, ...]  # an even choice of the images that turned
+
+    @property
+    def kept(self) -> int:
+        return self.images - self.turned
+
+
+SURE = 0.9
 
 
 @dataclass(frozen=True)
@@ -126,11 +165,12 @@ class Adaptation:
     images: int  # that it learned from, without labels
     shares: tuple[tuple[str, float], ...]  # source-only, new statistics, adapted, oracle: share of target images
     judged: int  # labelled target images
-    recall: tuple[Recall, ...]  # those that changed most first
+    recall: tuple[Change, ...]  # those that changed most first
     kept: str  # which candidate was saved
     collapse: str
     found: tuple[Evaluation, Evaluation] | None  # before, after, on the target
     mistakes: tuple[Mistake, ...]  # that are left
+    difference: Difference | None  # None where the target's images or the net as it was are not at hand
     clouds: tuple[Cloud, Cloud] | None
     on_source: tuple[float, float] | None  # top-1 on held-out source images, before and after
     seed: int | None = None

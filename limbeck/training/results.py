@@ -21,7 +21,7 @@ class Trained:
     parameters: int
     images: int  # that it was trained on
     epochs: int
-    seconds: float  # of this call
+    seconds: float  # of all calls that it took
     evaluation: "Evaluation | None"  # None where there is no labelled held-out split
     teachers: tuple[tuple[str, float | None], ...] = ()  # name, top-1
 

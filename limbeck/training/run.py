@@ -87,8 +87,9 @@ def train(
 
     begun, folder = time.monotonic(), Path(out)
     judge = partial(evaluate_on, sets, training=training, accelerator=accelerator)
-    finished = not dry_run and (folder / runs.RESULTS).exists()
-    if finished:
+    finished = None if dry_run else seconds_of(folder)
+    earlier = 0.0
+    if finished is not None:
         student.load_state_dict(zoo.load(out).state_dict())
         student.to(accelerator.device)
     else:
@@ -105,13 +106,12 @@ def train(
             found = judge(cast("Classifier", final))
             return {"val_top1": found.top1, "val_nll": found.nll} if found else {}
 
-        run(loop, student, folder, validate, training.validate_every, tell)
+        earlier = run(loop, student, folder, validate, training.validate_every, tell)
     evaluation = judge(student)
     parameters = sum(p.numel() for p in student.parameters())
-    done = Trained(
-        out, student.name, parameters, len(sets.train), training.epochs, time.monotonic() - begun, evaluation, teachers
-    )
-    if accelerator.is_main_process and not finished:
+    seconds = earlier + time.monotonic() - begun if finished is None else finished
+    done = Trained(out, student.name, parameters, len(sets.train), training.epochs, seconds, evaluation, teachers)
+    if accelerator.is_main_process and finished is None:
         _save(student, done, folder)
     return done
 
@@ -220,9 +220,9 @@ def run(
     validate: "Callable[[nn.Module, int], dict[str, float]]",
     validate_every: int,
     tell: Tell,
-) -> None:
+) -> float:
     """Train to the end, from where the run folder's state is; leave the weights that count in `student`. Those are
-    what `validate` gets, with the epoch, from 1."""
+    what `validate` gets, with the epoch, from 1. Return the seconds that earlier, interrupted calls trained for."""
     from limbeck.learn.fit import fit
     from limbeck.nets.classifier import computes_bfloat16
 
@@ -238,7 +238,7 @@ def run(
 
     loop.accelerator.init_trackers("limbeck")
     try:
-        fit(
+        progress = fit(
             loop, state=folder / runs.STATE, validate=partial(validate, final), validate_every=validate_every,
             record=record, tell=tell,
         )  # fmt: skip
@@ -247,6 +247,13 @@ def run(
             tracker.finish()
         loop.accelerator.trackers.clear()
     student.load_state_dict(final.state_dict())
+    return progress.earlier
+
+
+def seconds_of(folder: Path) -> float | None:
+    """Return the seconds that the finished run in the folder took; None where there is none."""
+    results = folder / runs.RESULTS
+    return float(runs.read_json(results).get("seconds", 0.0)) if results.exists() else None
 
 
 def _save(student: "Classifier", done: Trained, folder: Path) -> None:

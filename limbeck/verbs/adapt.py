@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.training.adaptation.adapted import Adapted, Changed
+from limbeck.training.adaptation.adapted import ADAPTED, Adapted, Changed
 from limbeck.training.adaptation.candidates import NORM, SOURCE, Judge
 from limbeck.training.adaptation.domains import open_domains, pairs, randomisation_of
 from limbeck.training.results import Estimate
@@ -22,6 +22,7 @@ from limbeck.training.run import (
     estimated,
     prepared,
     run,
+    seconds_of,
 )
 from limbeck.training.sets import Sets
 from limbeck.training.settings import Training, flat
@@ -162,7 +163,7 @@ def adapt(
     frozen = [load_teacher(spec, teacher_dtype, False, accelerator) for spec in teachers]
     _check_classes(teachers, frozen, oracle, net.classes)
     lineages = tuple(teacher.lineage for teacher in frozen)
-    net.lineage = replace(net.lineage, tag=f"{net.lineage.tag}, adapted to {target}", teachers=lineages)
+    net.lineage = replace(net.lineage, tag=f"{net.lineage.tag}{ADAPTED}{target}", teachers=lineages)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     weights = _weights(chosen)
     trains = any(asdict(weights).values())
@@ -170,7 +171,7 @@ def adapt(
     if not dry_run:
         sets = Sets(domains.target, None, net.classes, (), ())
         begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains)
-    finished = None if dry_run else _finished(Path(out))
+    finished, earlier = None if dry_run else seconds_of(Path(out)), 0.0
     judge = Judge(domains, training, accelerator, Path(out), select)
     answer = ask(frozen, temperature=temperature) if frozen else None
 
@@ -194,7 +195,7 @@ def adapt(
             return estimate(make(), net, training) if trains else _estimate_untrained(judge, net)
         judge.begin(net)
         if trains:
-            _train(make(), student, judge, training, tell)
+            earlier = _train(make(), student, judge, training, tell)
         _keep(judge, net, before)
         if oracle is not None:
             judge.beside(oracle, net.classes)
@@ -202,7 +203,7 @@ def adapt(
     kept, collapse = judge.choose()
     done = Adapted(
         out=out, model=model, target=target, method=method, images=len(domains.target), epochs=training.epochs,
-        seconds=finished or time.monotonic() - begun, criterion=select, chosen=kept, collapse=collapse,
+        seconds=finished or earlier + time.monotonic() - begun, criterion=select, chosen=kept, collapse=collapse,
         signs=judge.signs(), changed=Changed(*learn.bytes_changed(before, zoo.load(out))),
         report=judge.report(kept, target, net.classes), teachers=teachers,
     )  # fmt: skip
@@ -210,12 +211,6 @@ def adapt(
         runs.write_json(Path(out) / runs.RESULTS, done.to_json())
         (Path(out) / runs.STATE).unlink(missing_ok=True)
     return done
-
-
-def _finished(out: Path) -> float | None:
-    """Return the seconds that the finished run in `out` took; None where there is none."""
-    results = out / runs.RESULTS
-    return float(runs.read_json(results).get("seconds", 0.0)) if results.exists() else None
 
 
 def _estimate_untrained(judge: Judge, net: "Classifier") -> Estimate:
@@ -318,14 +313,14 @@ def _critic(net: "Classifier", terms: Terms, calls: int) -> "nn.Module | None":
     return DomainCritic(head_of(net).in_features, ramp=calls, classes=classes).to(net.scale.device)
 
 
-def _train(loop: "Loop", student: "nn.Module", judge: Judge, training: Training, tell: Tell) -> None:
+def _train(loop: "Loop", student: "nn.Module", judge: Judge, training: Training, tell: Tell) -> float:
     from limbeck.learn.adapt import TwoDomains
 
     def validate(final: "nn.Module", epoch: int) -> dict[str, float]:
         assert isinstance(final, TwoDomains)
         return judge.epoch(final.classifier, epoch)
 
-    run(loop, student, judge.out, validate, training.validate_every, tell)
+    return run(loop, student, judge.out, validate, training.validate_every, tell)
 
 
 def _keep(judge: Judge, net: "Classifier", before: "dict[str, Tensor]") -> None:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from limbeck.page.values import Teachers
 
 MISTAKES, LEFT, SPLITS = 12, 12, 8  # pictures: of the net, left after an adaptation, of teachers at odds
+TURNS = 24  # pictures that an adapted net classifies otherwise than before
 TIMED = (
-    "Latency: one image alone, the fastest of many, float32, torch and onnxruntime with one thread, Programs in numpy "
-    "with its own; measured when this page was made."
+    "Latency is that of one image alone, the fastest of many runs, in float32, measured when this page was made; "
+    "PyTorch and onnxruntime had one thread, Programs ran in numpy."
 )
 
 
@@ -55,14 +56,15 @@ def report(
     *,
     out: str = "report.html",
     data: str | None = None,
+    target_data: str | None = None,
     images: int = 2000,
     latency: bool = True,
     tell: Tell = runs.silent,
 ) -> Reported:
-    """Write what runs are and do into one page, report.html, that opens anywhere and asks nobody for anything.
+    """Write what runs are and do into one page, report.html, that opens anywhere and loads nothing.
 
     Accuracy against size and latency, training curves, mistakes, calibration, disagreement of teachers, adaptation,
-    layers, the accelerator, cost, lineage, commands: what the runs have. Nets are asked anew about held-out images.
+    layers, the accelerator, cost, lineage, commands: what the runs have. Nets are evaluated anew on held-out images.
 
     Examples:
         limbeck report runs/demo
@@ -72,8 +74,11 @@ def report(
         run: A run folder, label store, .program, .onnx or design; or a folder of these.
         others: More of them: all are compared.
         out: The page to write.
-        data: Held-out images to ask the nets about, instead of those that each run names; adapted nets keep theirs.
-        images: How many of them at most, evenly chosen.
+        data: Held-out images to evaluate the nets on, instead of those that each run names; for adapted nets see
+            --target-data.
+        target_data: The same for adapted nets and what was exported from them: images of the target, with labels or
+            without.
+        images: How many images at most, evenly chosen.
         latency: Measure how long one image takes.
     """
     from limbeck.artefacts import readers as artefacts
@@ -86,7 +91,7 @@ def report(
     if Path(out).is_dir():
         raise InputError(f"--out {out} is a folder; name a file, such as {Path(out) / 'report.html'}")
     make_folder(Path(out).parent)
-    page = _page(in_order(found), notes, Sight(data, images), latency, tell)
+    page = _page(in_order(found), notes, Sight(data, target_data, images), latency, tell)
     runs.write_text(Path(out), render(page))
     return Reported(
         out=out,
@@ -107,13 +112,13 @@ def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, t
 
     called = named(found)
     asked = ask_all(found, called, sight, timed, tell)
-    changes = tuple(adaptation(one, asked, sight, LEFT) for one in asked if one.verb == "adapt")
+    changes = tuple(adaptation(one, asked, sight, LEFT, TURNS) for one in asked if one.verb == "adapt")
     nets, designs = tuple(one.net for one in asked), tuple(one for one in found if isinstance(one, Design))
     page = Page(
         title=story.headline(nets, changes) or f"{called[found[0].path]}, without nets",
         lead=story.lead(nets),
         about=f"Limbeck report, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
-        tiles=story.tiles(nets, designs, changes),
+        tiles=story.tiles(nets, tuple((_origin(one, found, called), one) for one in designs), changes),
         nets=nets,
         timed=TIMED if timed else "",
         curves=tuple(Curves(called[r.path], r.verb, r.history) for r in found if isinstance(r, Run) and r.history),
@@ -130,8 +135,16 @@ def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, t
     return replace(page, missing=_missing(page))
 
 
+def _origin(design: "Design", found: "tuple[Artefact, ...]", called: Mapping[Path, str]) -> str:
+    """Return the name of the run whose net the design runs; the design's own where that is not at hand."""
+    from limbeck.page import lineage
+
+    run = lineage.made_from(design.program.lineage, found)
+    return called[(run or design).path]
+
+
 def _wrong(asked: "Sequence[Asked]") -> "Wrong | None":
-    """Return what the net that the report is about gets wrong; None where it was not asked."""
+    """Return what the net that the report is about gets wrong; None where it was not evaluated."""
     from limbeck.page import story
     from limbeck.page.page import Wrong
 
@@ -180,8 +193,8 @@ def _missing(page: "Page") -> tuple[tuple[str, str], ...]:
     every = [
         ("Nets", page.nets, "give run folders, .program or .onnx files"),
         ("Training curves", page.curves, "give run folders that limbeck teach, distill or adapt wrote"),
-        ("Mistakes, calibration", asked, "labelled held-out images: give --data with where they are now"),
-        ("Latency", page.timed, "leave --no-latency out"),
+        ("Mistakes, calibration", asked, "labelled held-out images: say where they are with --data"),
+        ("Latency", page.timed, "measured without --no-latency"),
         ("Disagreement of teachers", page.teachers, "give two teachers and the student or label store that names them"),
         ("Adaptation", page.adaptations, "give a run of limbeck adapt"),
         ("Formats and saturation", any(one.rows for one in page.layers), "give a .program, by limbeck quantize"),

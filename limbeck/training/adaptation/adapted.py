@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.learn.select import Signs
 
+ADAPTED = ", adapted to "  # in the tag of an adapted net, between that of the net before and the target
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -51,7 +53,7 @@ class Adapted:
     method: str
     images: int  # of the target, without labels
     epochs: int
-    seconds: float  # of the call that finished it
+    seconds: float  # of all calls that it took
     criterion: str
     chosen: str  # the candidate that was saved: "source", "norm" or an epoch
     collapse: str  # why the adapted net was given up, or empty
