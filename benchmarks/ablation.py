@@ -18,6 +18,7 @@ from limbeck.training.results import Trained
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
+from limbeck.verbs.merge_labels import merge_labels
 from limbeck.verbs.teach import teach
 
 STUDENT = {"arguments": ("width=8", "stem=3x3/2")}  # 19,074 parameters, 0.6 MMAC
@@ -58,7 +59,7 @@ def make_stores(data: str, teachers: list[str], stores: dict[str, str]) -> None:
     pair = (stores["one"], stores["other"])
     for name, average in (("both", "probabilities"), ("logits", "logits")):
         if not Path(stores[name], "manifest.json").exists():
-            label(merge=pair, average=average, out=stores[name])
+            merge_labels(pair, average=average, out=stores[name])
 
 
 def arms(data: str, out: Path, stores: dict[str, str], seed: int) -> dict[str, Callable[[str], Trained]]:

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.artefacts.comparison import compare, sample, views
 from limbeck.artefacts.models import load_model
-from limbeck.images.sources import Source, open_source
+from limbeck.deploy.comparison import compare, sample, views
+from limbeck.deploy.quantise import fit_to, widths
+from limbeck.images.source import Source
+from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.graph import pixels
 from limbeck.integer.lower import lower
@@ -33,7 +35,6 @@ from limbeck.nets import zoo
 from limbeck.training.sets import balanced
 from limbeck.training.settings import Training
 from limbeck.verbs.export import export
-from limbeck.verbs.quantize import fit_to, widths
 
 BITS = ("16", "8", "w4a8")
 TRAINED = ("8", "w4a8")  # 16 bits lose nothing that training could bring back

@@ -26,7 +26,8 @@ from limbeck.images.labelling import write_shard, writing
 from limbeck.images.labels import LabelStore, pack, recover
 from limbeck.images.loader import Batch, batches
 from limbeck.images.manifest import Manifest, Teacher, begin, record_kind
-from limbeck.images.sources import Source, open_source
+from limbeck.images.source import Source
+from limbeck.images.sources import open_source
 from limbeck.images.views import Augment
 from limbeck.learn import objectives
 from limbeck.nets import zoo

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.artefacts.comparison import sample
+from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
 from limbeck.integer.fixed import Format, Rounding, encode
 from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, centred, evaluate, extract, pixels

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from limbeck.artefacts.comparison import sample
+from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
 from limbeck.integer.graph import FloatLayer, centred, evaluate, extract, pixels
 from limbeck.integer.lower import lower

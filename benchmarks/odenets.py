@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from limbeck.artefacts.comparison import views
+from limbeck.deploy.comparison import views
 from limbeck.images.sources import open_source
 from limbeck.nets import zoo
 from limbeck.nets.classifier import computes_bfloat16

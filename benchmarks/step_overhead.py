@@ -46,7 +46,7 @@ def measure(name: str, steps: int, rounds: int) -> dict[str, list[float]]:
     from torch.nn.functional import cross_entropy
 
     from limbeck.images.loader import batches
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.images.views import Augment
     from limbeck.learn import objectives
     from limbeck.learn.fit import Loop, fit, make_optimizer

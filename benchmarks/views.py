@@ -23,6 +23,7 @@ from limbeck.training.results import Trained
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.label import label
+from limbeck.verbs.merge_labels import merge_labels
 from limbeck.verbs.teach import teach
 
 STUDENT = ("width=8", "stem=3x3/2")  # of resnet8: 19,074 parameters, 0.6 MMAC
@@ -78,7 +79,7 @@ def arms(data: str, teachers: tuple[str, ...], out: Path, seed: int) -> dict[str
     def stored(place: str, *, views: int, top: int | None = None, sampled: int = 0) -> Trained:
         cut = f"{out / 'labels'}-{views}-{f'sampled-{sampled}' if sampled else top}"
         if not Path(cut, "manifest.json").exists():
-            label(merge=(str(out / "labels"),), views=views, top=top, sampled=sampled, dtype="float16", out=cut)
+            merge_labels((str(out / "labels"),), views=views, top=top, sampled=sampled, dtype="float16", out=cut)
         return distill(data=data, student="resnet8", arguments=STUDENT, labels=cut, out=place, training=learning)
 
     def hard(place: str) -> Trained:

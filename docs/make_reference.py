@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +12,14 @@ from limbeck.training.settings import Training
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
-FLOORS = ("images", "nets", "learn", "training", "integer", "fpga", "artefacts", "page", "ui")
+FLOORS = ("images", "nets", "learn", "training", "integer", "fpga", "artefacts", "page", "deploy", "ui")
 BEGINNING = """# Reference
 
 Made of the docstrings by `make reference`; a test compares. `limbeck VERB --help` says the same of what is installed.
 
 Every verb also takes `-c recipe.toml` (begin with its settings; flags override them) and `--print-config` (print them
 as a recipe, and stop), and is a function of the package with the same keywords: `limbeck.distill(data=..., ...)`. It
-returns a value with `rows()` and `to_json()`; the latter is what the last line on stdout holds after `--result`. A
+returns a `limbeck.results.Result`, whose `to_json()` is what the last line on stdout holds after `--result`. A
 keyword `tell` takes a function `(event, values)` that receives progress. A user's mistake raises
 `limbeck.InputError` (exit code 2), a check that failed `limbeck.VerificationError` (3).
 """
@@ -28,7 +27,7 @@ keyword `tell` takes a function `(event, values)` that receives progress. A user
 
 def page() -> str:
     """Return the whole reference as Markdown."""
-    verbs = [_verb(name, getattr(importlib.import_module(f"limbeck.verbs.{name}"), name)) for name in cli.VERBS]
+    verbs = [_verb(name, cli.function_of(name)) for name in cli.VERBS]
     training = _table(_fields(Training, Training()))
     shared = f"## Training\n\n{_text(Training)}\n\n{training}"
     floors = [_floor(name) for name in FLOORS]
@@ -63,8 +62,8 @@ def _training(default: Training) -> str:
 
 def _fields(kind: Any, default: Any) -> list[tuple[str, ...]]:  # noqa: ANN401 - a settings dataclass
     texts, hints = flags.described(kind), get_type_hints(kind)
-    fields = dataclasses.fields(kind)
-    return [_row(f.name, hints[f.name], getattr(default, f.name), texts[f.name]) for f in fields]
+    groups = getattr(kind, "GROUPS", {"": [field.name for field in dataclasses.fields(kind)]})
+    return [_row(name, hints[name], getattr(default, name), texts[name]) for part in groups.values() for name in part]
 
 
 def _row(name: str, kind: Any, default: Any, text: str, *, word: bool = False) -> tuple[str, ...]:  # noqa: ANN401

@@ -20,6 +20,7 @@ from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import export
 from limbeck.verbs.info import info
 from limbeck.verbs.label import label
+from limbeck.verbs.merge_labels import merge_labels
 from limbeck.verbs.predict import predict
 from limbeck.verbs.push import push
 from limbeck.verbs.quantize import quantize
@@ -28,11 +29,12 @@ from limbeck.verbs.serve import serve
 from limbeck.verbs.simulate import simulate
 from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
+from limbeck.verbs.verify_labels import verify_labels
 from limbeck.verbs.zoo import zoo
 from limbeck.version import __version__
 
 __all__ = [
     "InputError", "Training", "VerificationError", "__version__", "adapt", "bench", "compile", "data", "demo",
-    "distill", "doctor", "evaluate", "export", "info", "label", "predict", "push", "quantize", "report", "serve",
-    "simulate", "steps", "teach", "zoo",
+    "distill", "doctor", "evaluate", "export", "info", "label", "merge_labels", "predict", "push", "quantize", "report",
+    "serve", "simulate", "steps", "teach", "verify_labels", "zoo",
 ]  # fmt: skip

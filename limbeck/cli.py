@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,13 @@ import limbeck
 from limbeck import flags, recipe
 from limbeck.errors import InputError, VerificationError
 from limbeck.flags import SHELLS, parse
+from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
 
-VERBS = {
-    "data": "look at a data set: counts, sizes, balance, duplicates, broken files",
-    "teach": "train or fine-tune a classifier on labels",
-    "label": "store what teachers say of many views, to train students from",
-    "distill": "distil teachers into a small student, without labels",
-    "adapt": "adapt a classifier to unlabelled images from elsewhere",
-    "evaluate": "measure a classifier on a held-out split",
-    "steps": "give an ODE net fewer or more steps: several speeds of one net",
-    "predict": "name what is in images",
-    "quantize": "turn a classifier into integers, a Program",
-    "export": "write a classifier as ONNX, verified",
-    "push": "publish a run as a model repository, on the hub or in a folder",
-    "compile": "make an accelerator of a Program, sized to a chip",
-    "simulate": "run images through a design in Verilator, every score compared",
-    "report": "write what runs are and do into one page that opens anywhere",
-    "bench": "measure a classifier in every format: accuracy, size, latency, throughput",
-    "serve": "show images to models side by side, on a page in your browser",
-    "demo": "tell the whole story on the built-in digits",
-    "zoo": "list recipes, Limbeck's own nets and timm's teachers; copy a recipe to edit",
-    "doctor": "say what is installed here, what is missing, and what brings it",
-    "info": "show a net layer by layer: parameters, MACs, bytes",
-}
+VERBS = (
+    "data", "teach", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps", "predict",
+    "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "demo", "zoo", "doctor", "info",
+)  # fmt: skip
 # Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
 # make training on a busy machine many times slower (benchmarks/busy.py).
 SPINS = "2000"
@@ -55,7 +38,7 @@ Examples:
 
 Usage: limbeck VERB ... | limbeck VERB --help
 
-{chr(10).join(f"  {name:<10} {text}" for name, text in VERBS.items())}
+%s
 
 Every verb:
   -c recipe.toml        begin with a recipe's settings; flags override them
@@ -85,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 def _answer(arguments: list[str]) -> int:
     match arguments:
         case [] | ["-h" | "--help" | "help", *_]:
-            print(HELP)
+            print(HELP % "\n".join(f"  {verb:<14} {described(verb)}" for verb in VERBS))
         case ["--version", *_]:
             print(limbeck.__version__)
         case ["--completion", *rest]:
@@ -99,13 +82,20 @@ def _complete(shells: list[str]) -> int:
     if len(shells) != 1 or shells[0] not in SHELLS:
         asked = " ".join(shells) or "nothing"
         return _fail("--completion", f"{asked} is none of {', '.join(SHELLS)}; give one of these", 2)
-    print(flags.completion(shells[0], {verb: (text, _function(verb)) for verb, text in VERBS.items()}), end="")
+    print(flags.completion(shells[0], {verb: (described(verb), function_of(verb)) for verb in VERBS}), end="")
     return 0
 
 
-def _function(verb: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
+def function_of(verb: str) -> Callable[..., Result]:
+    """Return the function that a verb is."""
+    name = verb.replace("-", "_")
+    function: Callable[..., Result] = getattr(importlib.import_module(f"limbeck.verbs.{name}"), name)
     return function
+
+
+def described(verb: str) -> str:
+    """Return what a verb does: the first line of its docstring."""
+    return (function_of(verb).__doc__ or "").partition("\n")[0]
 
 
 def _guarded(verb: str, arguments: list[str]) -> int:
@@ -128,9 +118,15 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+MOVED = {
+    ("label", "--merge"): "limbeck merge-labels STORE ... --out STORE",
+    ("label", "--verify"): "limbeck verify-labels STORE",
+    ("label", "--info"): "limbeck info STORE",
+}
+"""Flags of Limbeck 0.1, and what does the same now."""
 _AGAIN = "; a training goes on with the same command and --resume"
 _SAME = "; the same command goes on"
-_GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME, "demo": _SAME}
+_GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME, "merge-labels": _SAME, "demo": _SAME}
 
 
 def _fail(verb: str, sentence: str, code: int) -> int:
@@ -144,7 +140,10 @@ def _fail(verb: str, sentence: str, code: int) -> int:
 def _run(verb: str, arguments: list[str]) -> None:
     if verb not in VERBS:
         raise InputError(f"there is no such verb{recipe.nearest(verb, VERBS)}; limbeck --help lists them")
-    function = _function(verb)
+    for (old, flag), new in MOVED.items():
+        if old == verb and flag in arguments:
+            raise InputError(f"{flag} has a command of its own: {new}")
+    function = function_of(verb)
     arguments, print_config = _without(arguments, "--print-config")
     arguments, given = _with_recipe(function, verb, arguments)
     values = parse(function, arguments, given)
@@ -157,10 +156,10 @@ def _run(verb: str, arguments: list[str]) -> None:
         result = function(**values, tell=heard)
     if _rank() == 0:
         _print(result)
-    if problem := getattr(result, "problem", ""):  # the rest was done, and shown
-        raise InputError(problem)
-    if failure := getattr(result, "failure", ""):
-        raise VerificationError(failure)
+    if result.problem:  # the rest was done, and shown
+        raise InputError(result.problem)
+    if result.failure:
+        raise VerificationError(result.failure)
 
 
 @contextlib.contextmanager
@@ -206,13 +205,13 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
             signal.signal(number, handler)
 
 
-def _print(result: Any) -> None:  # noqa: ANN401 - whatever the verb returned
+def _print(result: Result) -> None:
     """Print a table for people and, as the last line, JSON for programs."""
     print(_table(result.rows()), end="")
     print("--result " + json.dumps(result.to_json(), default=str))
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     from rich.console import Console
     from rich.table import Table
 

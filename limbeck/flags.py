@@ -57,7 +57,7 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
     collect.__doc__ = function.__doc__
     return tyro.cli(
         collect,
-        prog=f"limbeck {function.__name__}",
+        prog=f"limbeck {function.__name__.replace('_', '-')}",
         description=inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0],
         args=arguments,
         config=(
@@ -123,11 +123,12 @@ def _recipe_flags() -> tuple[Any, Any]:
 
 
 def described(thing: Any) -> dict[str, str]:  # noqa: ANN401 - a verb or a settings dataclass
-    """Return what the docstrings of a function or a dataclass say of its parameters or fields."""
+    """Return what the docstrings of a function or a dataclass say of its parameters or fields, inherited ones too."""
     import docstring_parser  # tyro's own
 
-    read = docstring_parser.parse_from_object(thing)
-    return {p.arg_name: (p.description or "").replace("\n", " ") for p in read.params}
+    parts = reversed(thing.__mro__[:-1]) if isinstance(thing, type) else (inspect.unwrap(thing),)
+    every = [p for part in parts for p in docstring_parser.parse_from_object(part).params]
+    return {p.arg_name: (p.description or "").replace("\n", " ") for p in every}
 
 
 @dataclasses.dataclass(frozen=True)

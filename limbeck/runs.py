@@ -45,6 +45,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder now, so that a long measurement does not find out at its end that it can't."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path) as temporary:

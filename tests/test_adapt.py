@@ -18,6 +18,7 @@ from torch import nn
 from limbeck import cli, runs
 from limbeck.errors import InputError
 from limbeck.images import sources
+from limbeck.images.source import subset
 from limbeck.images.sources import open_source
 from limbeck.learn.adapt import TwoDomains, Weights, adapt, bytes_changed, freeze_head, head_of, train_norms_only
 from limbeck.learn.domain import DomainCritic
@@ -191,7 +192,7 @@ def test_batches_from_anywhere_are_those_from_the_start(accelerator):
 
 def test_the_smaller_domain_comes_again_and_no_label_with_it(accelerator):
     domains = opened("digits:mfeat", "digits:optdigits")
-    domains = replace(domains, target=sources.subset(domains.target, range(32)))
+    domains = replace(domains, target=subset(domains.target, range(32)))
     assert domains.steps(FAST, 1) == 3
     drawn = list(itertools.islice(pairs(domains, FAST, accelerator, steps=3, size=8, channels=1, kind="none")(0, 0), 3))
     assert all(sorted(batch.indices.tolist()) == list(range(32)) for batch in drawn)

@@ -9,13 +9,13 @@ import torch
 from tools import need
 
 from limbeck import cli
+from limbeck.deploy import benchmark as verb
+from limbeck.deploy import formats
 from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.nets import onnx
 from limbeck.runs import read_json
 from limbeck.training.settings import Training
-from limbeck.verbs import bench as verb
-from limbeck.verbs import formats
 from limbeck.verbs.bench import bench
 from limbeck.verbs.compile import compile
 from limbeck.verbs.evaluate import evaluate
@@ -193,7 +193,7 @@ def test_threads_are_as_told_and_afterwards_as_before(threads):
     from threadpoolctl import threadpool_info
 
     before = torch.get_num_threads()
-    with verb._threads(threads):
+    with verb.threads_of(threads):
         assert torch.get_num_threads() == threads
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {threads, 1}
     assert torch.get_num_threads() == before

@@ -1,7 +1,6 @@
 """The command line: what it answers, what it refuses, and in which words."""
 
 import ast
-import importlib
 import json
 import resource
 import subprocess
@@ -68,7 +67,7 @@ def test_every_verb_explains_itself(capsys, verb):
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_keyword_of_every_verb_is_described(verb):
-    function = getattr(importlib.import_module(f"limbeck.verbs.{verb}"), verb)
+    function = cli.function_of(verb)
     described = function.__doc__.partition("Args:")[2]
     names = [name for name in function.__annotations__ if name not in ("tell", "return", "training")]
     assert [name for name in names if f"\n        {name}: " not in described] == []
@@ -472,3 +471,12 @@ def test_every_verb_is_listed():
         functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         named |= {path.stem} & {f.name for f in functions if "tell" in {one.arg for one in f.args.kwonlyargs}}
     assert named == set(cli.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("flag", "command"), [("--merge", "merge-labels"), ("--verify", "verify-labels"), ("--info", "info")]
+)
+def test_an_old_flag_names_its_new_command(capsys, flag, command):
+    code, out, err = answered(capsys, "label", flag, "labels")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"limbeck label: {flag} has a command of its own: limbeck {command} STORE")

@@ -9,10 +9,11 @@ from test_export import DIGITS, TEN, images_for, made
 from tools import need
 
 from limbeck.artefacts.models import load_model
+from limbeck.deploy.export import TOLERANCE
 from limbeck.errors import InputError, VerificationError
 from limbeck.nets import executorch, zoo
 from limbeck.verbs.evaluate import evaluate
-from limbeck.verbs.export import TOLERANCE, export
+from limbeck.verbs.export import export
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import torch
 
 import limbeck
 from limbeck.artefacts.models import load_model
+from limbeck.deploy.export import TOLERANCE
 from limbeck.errors import InputError, VerificationError
 from limbeck.integer import qonnx
 from limbeck.nets import onnx, zoo
 from limbeck.nets.norm import reestimate
 from limbeck.verbs.evaluate import evaluate
-from limbeck.verbs.export import TOLERANCE, export
+from limbeck.verbs.export import export
 from limbeck.verbs.quantize import quantize
 
 DIGITS = "digits:optdigits"

@@ -1,15 +1,18 @@
 """A signature's flags: grouped in --help, completed by real shells."""
 
 import dataclasses
+import inspect
 import subprocess
 import sys
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from tools import need
 
 from limbeck import cli, flags
-from limbeck.training.settings import Training
+from limbeck.errors import InputError
+from limbeck.results import Result
+from limbeck.training.settings import Training, keywords
 from limbeck.verbs.adapt import adapt
 from limbeck.verbs.teach import teach
 
@@ -68,7 +71,7 @@ def test_words_are_named_in_the_usage(capsys):
 @pytest.mark.parametrize("function", [teach, adapt])
 def test_parsed_settings_are_a_training_with_the_verbs_defaults(function):
     usual = get_type_hints(function)["training"]
-    default = function.__kwdefaults__["training"]
+    default = inspect.signature(function).parameters["training"].default
     words = ["--out", "o", *(["m", "--target", "t"] if function is adapt else ["--data", "d", "--model", "m"])]
     found = flags.parse(function, [*words, "--size", "32", "--seed", "3"])["training"]
     assert isinstance(found, usual)
@@ -122,3 +125,38 @@ def test_completion_loads_no_torch():
     code = "import sys; from limbeck import cli; cli.main(['--completion', 'bash']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_settings_are_keywords_too_and_nothing_else_is():
+    """limbeck.teach(epochs=5) means --epochs 5; what is given beside a whole dataclass is put into it."""
+    given = Training(lr=0.5)
+
+    @keywords
+    def verb(*, training: Training = Training(batch=7)) -> Training:  # noqa: B008 - frozen
+        return training
+
+    assert verb(epochs=5, flip="no") == Training(batch=7, epochs=5, flip="no")
+    assert verb(training=given, workers=0) == dataclasses.replace(given, workers=0)
+    assert verb(training=given) is given
+    with pytest.raises(InputError, match="--epochs is 0"):
+        verb(epochs=0)
+    with pytest.raises(TypeError, match="epoch"):
+        verb(epoch=5)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_no_keyword_of_a_verb_is_there_twice(verb):
+    function = cli.function_of(verb)
+    hints = get_type_hints(function)
+    names = []
+    for name in inspect.signature(function).parameters:
+        kind = hints[name]
+        names += [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else [name]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_returns_results(verb):
+    returned = get_type_hints(cli.function_of(verb))["return"]
+    kinds = get_args(returned) or (returned,)
+    assert all(issubclass(kind, Result) for kind in kinds), kinds

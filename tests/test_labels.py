@@ -22,12 +22,15 @@ from limbeck.images.labelling import merge_shard, merged_manifest, write_shard
 from limbeck.images.labels import LabelStore, check_source, pack, recover, shard_path, unfinished
 from limbeck.images.loader import batches, repeated
 from limbeck.images.manifest import MANIFEST, Manifest, Teacher, begin, images_a_shard, read_manifest, record_kind
-from limbeck.images.sources import Source, in_memory
+from limbeck.images.source import Source, in_memory
 from limbeck.images.views import Augment
 from limbeck.nets import zoo
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
+from limbeck.verbs.info import info
 from limbeck.verbs.label import label
+from limbeck.verbs.merge_labels import merge_labels
+from limbeck.verbs.verify_labels import verify_labels
 
 LINEAGE = {"tag": "made", "data": "", "licence": "", "sha256": "00", "teachers": []}
 EVERY = torch.arange(12)
@@ -612,11 +615,11 @@ def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, t
 
 def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers, top=3)
-    fine = label(verify=str(tmp_path / "labels"), limit=160)
+    fine = verify_labels(str(tmp_path / "labels"), limit=160)
     assert fine.views == 320
     assert fine.difference <= fine.limit
     with pytest.raises(VerificationError, match="has other weights"):
-        label(verify=str(tmp_path / "labels"), teachers=teachers[::-1], limit=160)
+        verify_labels(str(tmp_path / "labels"), teachers=teachers[::-1], limit=160)
     store = LabelStore.open(tmp_path / "labels")
     write(
         tmp_path / "wrong",
@@ -625,7 +628,7 @@ def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
         lambda images: distributions(0, len(images), 10),
     )
     with pytest.raises(VerificationError, match="say otherwise"):
-        label(verify=str(tmp_path / "wrong"), limit=160)
+        verify_labels(str(tmp_path / "wrong"), limit=160)
 
 
 def open_train():
@@ -636,7 +639,7 @@ def open_train():
 
 def test_info_tells_the_lineage(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers)
-    rows = dict(label(info=str(tmp_path / "labels")).rows())
+    rows = dict(info(str(tmp_path / "labels")).rows())
     assert zoo.load(teachers[0]).lineage.sha256[:12] in rows[f"teacher {teachers[0]}"]
 
 
@@ -707,16 +710,21 @@ def test_a_run_does_not_go_on_with_another_store(tmp_path, teachers, made_labels
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"info": "a", "verify": "b"}, "give one"),
-        ({"out": "x", "info": "a"}, "--out"),
-        ({}, "--out"),
-        ({"out": "x"}, "--data and --teachers"),
-        ({"out": "x", "data": DATA, "teachers": ("t",), "views": 0}, "--views is 0"),
-        ({"out": "x", "data": DATA, "teachers": ("t",), "weights": (1.0, 2.0)}, "--weights"),
-        ({"out": "x", "data": DATA, "teachers": ("t",), "temperature": 0.0}, "--temperature"),
-        ({"info": "nowhere"}, "is not a label store"),
+        ({"teachers": ()}, "--teachers"),
+        ({"views": 0}, "--views is 0"),
+        ({"weights": (1.0, 2.0)}, "--weights"),
+        ({"temperature": 0.0}, "--temperature"),
     ],
 )
-def test_unclear_commands_are_refused(how, words):
+def test_what_nobody_can_label_by_is_refused(tmp_path, how, words):
     with pytest.raises(InputError, match=words):
-        label(**how)
+        label(**{"out": str(tmp_path / "x"), "data": DATA, "teachers": ("t",), **how})
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", [merge_labels, verify_labels])
+def test_what_is_no_store_is_neither_merged_nor_verified(tmp_path, verb):
+    more = {"out": str(tmp_path / "x")} if verb is merge_labels else {}
+    with pytest.raises(InputError, match="is not a label store"):
+        verb((str(tmp_path),) if verb is merge_labels else str(tmp_path), **more)
+    assert not any(tmp_path.iterdir())

@@ -9,7 +9,8 @@ from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.images.loader import batches, order, steps_per_epoch
-from limbeck.images.sources import Source, in_memory, open_source
+from limbeck.images.source import Source, in_memory
+from limbeck.images.sources import open_source
 from limbeck.images.views import Augment, draw, render_tensor
 
 

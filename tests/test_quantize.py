@@ -6,13 +6,14 @@ from typing import get_args
 import pytest
 import torch
 
+from limbeck.deploy.quantise import Bits, widths
 from limbeck.errors import InputError
 from limbeck.images.sources import open_source
 from limbeck.learn import fit
 from limbeck.nets import zoo
 from limbeck.nets.norm import reestimate
 from limbeck.verbs.evaluate import evaluate
-from limbeck.verbs.quantize import Bits, quantize, widths
+from limbeck.verbs.quantize import quantize
 
 DIGITS = "digits:optdigits"
 

@@ -18,7 +18,8 @@ from limbeck.images import sources
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.foreign import from_reader
 from limbeck.images.images import open_image
-from limbeck.images.sources import Source, hold_out, moments, open_source, pixels_of, subset
+from limbeck.images.source import Source, hold_out, moments, pixels_of, subset
+from limbeck.images.sources import open_source
 
 
 def noise(height=20, width=30, channels=3, seed=0):

@@ -16,6 +16,7 @@ from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.fpga import driver
 from limbeck.fpga.memories import Memory, memories
+from limbeck.fpga.parts import CLOCK
 from limbeck.fpga.plan import Plan, cycles, macs, multipliers, resources
 from limbeck.fpga.schedule import depth_for
 from limbeck.integer import file, program
@@ -165,7 +166,7 @@ def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str
         "ops": str(len(plan.schedule.ops)),
         "latency": f"{time.latency:,}",
         "interval": f"{time.interval:,}",
-        "rate": f"{200e6 / time.interval:,.0f}",
+        "rate": f"{CLOCK / time.interval:,.0f}",
         "resources": "\n".join(
             f"| {name} | {need_:,} | {have:,} | {need_ / have:.0%} |" if have else f"| {name} | {need_:,} | 0 | |"
             for name, need_, have in (

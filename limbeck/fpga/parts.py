@@ -1,8 +1,12 @@
 """The chips that Limbeck knows, from the makers' product tables."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from limbeck.errors import InputError
+
+PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020"]
+CLOCK = 200e6  # Hz, for images/s: assumed
 
 
 @dataclass(frozen=True)

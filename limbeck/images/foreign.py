@@ -18,7 +18,7 @@ from PIL import Image
 from limbeck.errors import InputError, first_line
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.images import Header, bombs_raise, decoding, look, open_image, to_channels
-from limbeck.images.sources import VAL_IS_TEST, Source, Split, counted, fingerprint_of, hold_out, packed
+from limbeck.images.source import VAL_IS_TEST, Source, Split, counted, fingerprint_of, hold_out, packed
 
 READERS = {
     "hfds": "pip install datasets",

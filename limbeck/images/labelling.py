@@ -15,7 +15,7 @@ from limbeck.errors import InputError
 from limbeck.images.labels import LabelStore, Records, pack, recover, shard_digest, shard_path, views_of
 from limbeck.images.loader import render_views
 from limbeck.images.manifest import Average, Dtype, Kind, Manifest, Tail
-from limbeck.images.sources import Source
+from limbeck.images.source import Source
 from limbeck.images.views import Augment, draw, render_tensor
 from limbeck.runs import replacing
 

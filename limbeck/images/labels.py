@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.errors import InputError
 from limbeck.images.manifest import DIGEST_BYTES, Manifest, read_manifest
-from limbeck.images.sources import Source
+from limbeck.images.source import Source
 from limbeck.images.views import STREAM_SAMPLE, Views, uniforms
 
 Records = NDArray[np.void]  # of Manifest.record

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from limbeck.errors import InputError
 from limbeck.images.images import decoding
-from limbeck.images.sources import Source
+from limbeck.images.source import Source
 from limbeck.images.views import (
     STREAM_ORDER,
     Augment,

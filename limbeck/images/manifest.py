@@ -150,7 +150,7 @@ def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Return what manifest.json says; InputError where it says nothing sensible. Nothing is read from a path in it, but
-    by `limbeck label --verify`, which looks for data and teachers where they were."""
+    by `limbeck verify-labels`, which looks for data and teachers where they were."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} is not a label store: it has no {MANIFEST}; write one with limbeck label")

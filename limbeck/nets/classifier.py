@@ -155,6 +155,16 @@ def imagenet_1k() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
 
 
+def meanings(classes: tuple[str, ...]) -> dict[str, str]:
+    """Return what ImageNet's synsets mean, where the classes are these."""
+    if classes != imagenet_1k():
+        return {}
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return {name: info.label_name_to_description(name).split(",")[0] for name in classes}
+
+
 def check_classes(classifier: Classifier, classes: tuple[str, ...], name: str = "") -> str:
     """Make `classifier` answer in the order of `classes`, or refuse; return a note, empty where all is plain. `name`
     is what it is called in them, as the user spelt it; by default its lineage's tag.

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from limbeck.artefacts.readers import Design
 from limbeck.errors import InputError
+from limbeck.fpga import parts
 from limbeck.fpga.plan import plan
 from limbeck.fpga.schedule import Op, Schedule
 
-CLOCK = 200e6  # Hz, for images/s: assumed, as limbeck compile has it
+CLOCK = parts.CLOCK  # for the templates
 
 
 @dataclass(frozen=True)

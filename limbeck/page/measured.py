@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.images.loader import Batch
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.zoo import Classifier
     from limbeck.page.values import Cloud, Difference, Mistake, Teachers
@@ -69,7 +69,7 @@ def evenly(source: "Source", images: int) -> "Source":
     """Return the source, or so many of its images, evenly spaced."""
     import torch
 
-    from limbeck.images.sources import subset
+    from limbeck.images.source import subset
 
     if len(source) <= images:
         return source

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limbeck.artefacts.readers import Design
-from limbeck.page.accelerator import CLOCK
+from limbeck.fpga.parts import CLOCK
 from limbeck.page.values import ROLES, Adaptation, Net, Role
 from limbeck.page.words import points, share, size, time
 

@@ -1,7 +1,9 @@
 """What a training gives back, and what a dry run of one found."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+from limbeck.results import Result
 
 if TYPE_CHECKING:
     from limbeck.learn.evaluate import Evaluation
@@ -13,7 +15,7 @@ def measured(top1: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Result):
     """A finished run."""
 
     out: str
@@ -43,7 +45,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Result):
     """What a dry run found: everything was built and two real steps were made."""
 
     model: str
@@ -64,7 +66,3 @@ class Estimate:
             ("disk", f"{self.disk / 1e6:,.1f} MB"),
             ("loss after two steps", "-" if self.loss is None else f"{self.loss:.4f}"),
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)

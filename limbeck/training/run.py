@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from limbeck.images.labels import LabelStore
     from limbeck.images.loader import Batch
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.images.views import Augment
     from limbeck.learn.evaluate import Evaluation
     from limbeck.learn.fit import Loop

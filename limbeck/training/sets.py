@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from limbeck.images.labels import LabelStore
     from limbeck.images.loader import Batch
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.images.views import Augment
     from limbeck.nets.zoo import Input
 
@@ -37,7 +37,8 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
     InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
     """
     from limbeck.images.folder import MissingSplitError
-    from limbeck.images.sources import moments, open_source
+    from limbeck.images.source import moments
+    from limbeck.images.sources import open_source
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
     train = opened("train") if labelled else _any_images(opened)
@@ -88,7 +89,7 @@ def balanced(source: "Source", count: int, seed: int) -> "Source":
     import torch
 
     from limbeck.images.loader import order
-    from limbeck.images.sources import subset
+    from limbeck.images.source import subset
 
     if not 0 < count <= len(source):
         raise InputError(f"--limit is {count}, but {source.spec} has {len(source)} training images")

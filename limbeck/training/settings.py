@@ -1,17 +1,77 @@
-"""How to train: the settings that teach and distill share, with their limits."""
+"""The settings that verbs share, with their limits. Each field is a flag, a recipe key and a keyword in Python."""
 
 import contextlib
+import functools
+import inspect
 import json
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, get_type_hints
 
 from limbeck.errors import InputError
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_Limits = list[tuple[str, bool, str]]  # a setting's name, whether it is right, and what would be
+
+
+def refuse(settings: Any, limits: _Limits) -> None:  # noqa: ANN401 - a settings dataclass
+    """Raise InputError for the first setting that is not right."""
+    for name, right, limit in limits:
+        if not right:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(settings, name)}, but must be {limit}")
+
 
 @dataclass(frozen=True)
-class Training:
-    """How to train. Every field is a flag and a recipe key."""
+class Loading:
+    """How images are read."""
+
+    workers: int | None = None
+    """Workers that decode images; by default one per core, none for small images held in memory."""
+    on_broken: Literal["fatal", "skip"] = "fatal"
+    """What to do about images that can't be read: stop, or leave them out."""
+    download: bool = False
+    """Let torchvision and timm fetch a named data set."""
+
+    def __post_init__(self) -> None:
+        refuse(self, self._limits())
+
+    def _limits(self) -> _Limits:
+        return [("workers", self.workers is None or self.workers >= 0, "0 or more")]
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """How views of images are drawn."""
+
+    size: int | None = None
+    """Side of the view, in pixels. By default that of small images, else the net's own; for label, that of the largest
+    teacher."""
+    augment: Literal["auto", "crop", "shift", "none"] = "auto"
+    """crop: random resized crops; shift: small shifts; auto: shift for small images of one size, else crop."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of a crop, as a share of the image's."""
+    shift: int = 2
+    """Pixels, each way."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror half of the views left-right; auto: yes, but not for the built-in digits."""
+
+    def __post_init__(self) -> None:
+        refuse(self, self._limits())
+
+    def _limits(self) -> _Limits:
+        low, high = self.crop_scale
+        return [
+            ("size", self.size is None or self.size >= 1, "1 or more"),
+            ("crop_scale", 0 < low <= high <= 1, "two shares of the image's area, the lower first"),
+            ("shift", self.shift >= 0, "0 or more"),
+        ]
+
+
+@dataclass(frozen=True)
+class Training(Viewing, Loading):
+    """How to train."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": (
@@ -58,16 +118,6 @@ class Training:
     random_steps: bool = False
     """Every ODE block takes between 1 and its number of steps, drawn at each batch: a net to go on from with fewer
     steps (limbeck steps)."""
-    size: int | None = None
-    """Side of the square that the net sees, in pixels; by default that of small images, else the net's own."""
-    augment: Literal["auto", "crop", "shift", "none"] = "auto"
-    """crop: random resized crops; shift: small shifts; auto: shift for small images of one size, else crop."""
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Area of a crop, as a share of the image's."""
-    shift: int = 2
-    """Pixels, each way."""
-    flip: Literal["auto", "yes", "no"] = "auto"
-    """Mirror half of the views left-right; auto: yes, but not for the built-in digits."""
     mixup: float = 0.0
     """Alpha of mixup's Beta distribution; 0: off."""
     cutmix: float = 0.0
@@ -76,12 +126,6 @@ class Training:
     """Train on so many images only, as many of each class, drawn by the seed."""
     validate_every: int = 1
     """Epochs between two evaluations on the held-out split; the last is always evaluated."""
-    workers: int | None = None
-    """Processes that decode images; by default one a core, none for small images held in memory."""
-    on_broken: Literal["fatal", "skip"] = "fatal"
-    """What to do about images that can't be read."""
-    download: bool = False
-    """Let torchvision and timm fetch a named data set."""
     seed: int = 0
     """Of the first weights, the order and the views of images."""
     resume: bool = False
@@ -89,15 +133,10 @@ class Training:
     track: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Also report to these services, which must be installed."""
 
-    def __post_init__(self) -> None:
-        for name, right, limit in self._limits():
-            if not right:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}, but must be {limit}")
-
-    def _limits(self) -> list[tuple[str, bool, str]]:
-        """Return each setting's name, whether it is right, and what would be."""
-        low, high = self.crop_scale
+    def _limits(self) -> _Limits:
         return [
+            *Viewing._limits(self),
+            *Loading._limits(self),
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 1, "1 or more"),
             ("repeats", self.repeats >= 1, "1 or more"),
@@ -117,21 +156,60 @@ class Training:
             ("warmup", 0 <= self.warmup < self.epochs, "0 or more and less than --epochs"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "0 or more and less than 1"),
             ("ema", 0 <= self.ema < 1, "0 or more and less than 1"),
-            ("size", self.size is None or self.size >= 1, "1 or more"),
-            ("crop_scale", 0 < low <= high <= 1, "two shares of the image's area, the lower first"),
-            ("shift", self.shift >= 0, "0 or more"),
             ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
             ("cutmix", 0 <= self.cutmix < math.inf, "0 or more"),
             ("limit", self.limit is None or self.limit >= 1, "1 or more"),
             ("validate_every", self.validate_every >= 1, "1 or more"),
-            ("workers", self.workers is None or self.workers >= 0, "0 or more"),
             ("seed", 0 <= self.seed < 2**32, "0 or more and less than 2^32"),
         ]
 
 
-def flat(*, training: Training, **settings: Any) -> dict[str, Any]:  # noqa: ANN401 - a verb's values
-    """Return a verb's settings and those of its training in one dictionary: the keys of its recipe."""
-    return {**settings, **asdict(training)}
+@dataclass(frozen=True)
+class Ensemble:
+    """How several teachers give one answer."""
+
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What of the teachers is averaged."""
+    weights: tuple[float, ...] = ()
+    """One per teacher; by default all count the same."""
+    temperature: float = 1.0
+    """Temperature of the softmax, a student's too; MEAL V2 has 1."""
+    teacher_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the teachers' arithmetic; auto is bfloat16 where the machine has it in hardware."""
+    compile_teachers: bool = False
+    """Compile the teachers (torch.compile): minutes to begin with, then faster."""
+
+    def check(self, teachers: int) -> None:
+        """Refuse weights and a temperature by which the answers of so many teachers can't be averaged."""
+        weights = self.weights
+        if weights and not (len(weights) == teachers and all(0 < weight < math.inf for weight in weights)):
+            raise InputError(f"--weights are {weights} for {teachers} teachers; give one above 0 per teacher")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"--temperature is {self.temperature}; give more than 0")
+
+
+def keywords(verb: Callable[P, R]) -> Callable[..., R]:
+    """Let a verb take the fields of its settings as keywords too, as its command line does: teach(..., epochs=5)."""
+
+    @functools.wraps(verb)
+    def called(*words: P.args, **named: P.kwargs) -> R:
+        hints = get_type_hints(verb)
+        for name, parameter in inspect.signature(verb).parameters.items():
+            if is_dataclass(hints[name]):
+                own = {field.name: named.pop(field.name) for field in fields(hints[name]) if field.name in named}
+                if own:
+                    named[name] = replace(named.get(name, parameter.default), **own)  # type: ignore[type-var]
+        return verb(*words, **named)
+
+    return called
+
+
+def flat(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - a verb's values
+    """Return a verb's settings, the fields of those that are dataclasses in their place: the keys of its recipe."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= asdict(value) if is_dataclass(value) and not isinstance(value, type) else {name: value}
+    return found
 
 
 def parsed(arguments: tuple[str, ...]) -> dict[str, Any]:

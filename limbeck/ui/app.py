@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limbeck.errors import InputError
-from limbeck.images.sources import Source
+from limbeck.images.source import Source
 from limbeck.ui.picture import LARGEST_BYTES, Picture, TooLargeError, of_source, too_many_bytes, uploaded
 from limbeck.ui.shift import SLIDERS, Backgrounds, read_shift
 from limbeck.ui.voice import Views, Voice, answer

@@ -9,7 +9,7 @@ from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.images.images import bombs_raise, decoding, look, open_image, to_channels
-from limbeck.images.sources import MEMORY_SIDE, Source
+from limbeck.images.source import MEMORY_SIDE, Source
 from limbeck.images.views import Augment, draw, render_image
 from limbeck.ui.shift import Pixels
 

@@ -1,1 +1,1 @@
-"""One file a verb: each composes the folders below and returns a value."""
+"""One file per verb of the command line. A verb imports no other."""

@@ -1,4 +1,4 @@
-"""limbeck adapt: a classifier becomes good on unlabelled images from elsewhere."""
+"""limbeck adapt."""
 
 import time
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ from limbeck.training.run import (
     seconds_of,
 )
 from limbeck.training.sets import Sets
-from limbeck.training.settings import Training, flat
-from limbeck.verbs.distill import load_teacher
+from limbeck.training.settings import Training, flat, keywords
+from limbeck.training.teachers import load_teacher
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,6 +87,7 @@ _METHODS: dict[Method, Terms] = {
 _NEED_SOURCE = ("source_weight", "coral", "mmd", "dann", "cdan")
 
 
+@keywords
 def adapt(
     model: str,
     *,
@@ -108,7 +109,7 @@ def adapt(
     dry_run: bool = False,
     tell: Tell = runs.silent,
 ) -> Adapted | Estimate:
-    """Adapt a classifier to unlabelled target images: with the labelled source it came from, or without.
+    """Adapt a classifier to unlabelled images from elsewhere, with its labelled source or without.
 
     Labels of the target are never used but for the report; which epoch is kept is chosen without them, and a net that
     collapsed is given up for the model as it came. auto is combined (minimum class confusion, information maximisation,
@@ -147,7 +148,7 @@ def adapt(
     _check_values(confidence, temperature, critic_lr, randomise, select, source_free)
     settings = flat(
         model=model, target=target, out=out, source=source, source_free=source_free, teachers=teachers, method=method,
-        **asdict(terms), confidence=confidence, temperature=temperature, randomise=randomise, critic_lr=critic_lr,
+        terms=terms, confidence=confidence, temperature=temperature, randomise=randomise, critic_lr=critic_lr,
         select=select, oracle=oracle, teacher_dtype=teacher_dtype, training=training,
     )  # fmt: skip
     import torch

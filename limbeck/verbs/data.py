@@ -1,15 +1,17 @@
-"""limbeck data: what is in a data set, and what is wrong with it."""
+"""limbeck data."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
 from limbeck.errors import InputError
+from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class DataReport:
+class DataReport(Result):
     """A data set. The groups of equal images name them split:name."""
 
     data: str
@@ -53,21 +55,17 @@ class DataReport:
             rows.append(("unlike labels", f"{len(self.conflicts)} equal images{_named(self.conflicts)}"))
         return rows
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return asdict(self)
 
-
+@keywords
 def data(
     data: str,
     *,
     split: Literal["all", "train", "val", "test"] = "all",
     labelled: bool = True,
-    on_broken: Literal["fatal", "skip"] = "skip",
-    download: bool = False,
+    loading: Loading = Loading(on_broken="skip"),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> DataReport:
-    """Look at a data set: counts, sizes, class balance, mean and std, broken files, duplicates, leaks.
+    """Look at a data set: counts, sizes, class balance, mean and std, duplicates, leaks, broken files.
 
     Every image of every split is decoded.
 
@@ -79,8 +77,7 @@ def data(
         data: An image folder, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, wds/PATH, ...
         split: The split to look at.
         labelled: Whether class folders give labels; without, all images below the folder are taken.
-        on_broken: skip lists broken files in the report; fatal stops at the first sign of one.
-        download: Whether a torchvision or timm set may be fetched.
+        loading: How images are read. Files that can't be are listed, unless --on-broken is fatal.
     """
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
@@ -88,7 +85,7 @@ def data(
     sources: list[Source] = []
     for name in ("train", "val", "test") if split == "all" else (split,):
         try:
-            source = open_source(data, name, labelled=labelled, on_broken=on_broken, download=download)
+            source = open_source(data, name, labelled=labelled, on_broken=loading.on_broken, download=loading.download)
         except MissingSplitError:
             if split != "all":
                 raise
@@ -97,20 +94,20 @@ def data(
             sources.append(source)
     if not sources:
         raise InputError(f"{data} has neither train nor val nor test images")
-    return _report(data, sources, on_broken, tell)
+    return _report(data, sources, loading, tell)
 
 
-def _report(data: str, sources: "list[Source]", on_broken: str, tell: Tell) -> DataReport:
+def _report(data: str, sources: "list[Source]", loading: Loading, tell: Tell) -> DataReport:
     total, done = sum(map(len, sources)), 0
     groups: dict[bytes, list[tuple[str, str, int]]] = {}  # pixel hash -> split, name, label
     splits = []
     for source in sources:
         tally = _Tally(source)
-        for i, seen in enumerate(_examined(source)):
+        for i, seen in enumerate(_examined(source, loading.workers)):
             done += 1
             tell("read", {"image": done, "images": total})
             if isinstance(seen, InputError):
-                if on_broken == "fatal":
+                if loading.on_broken == "fatal":
                     raise seen
                 tally.broken.append(f"{source.keys[i]} ({seen.__cause__})")
                 continue
@@ -136,12 +133,12 @@ class _Seen:
     sums: Any  # float64 [3, channels], of `sources.sums_of`
 
 
-def _examined(source: "Source") -> "Iterator[_Seen | InputError]":
+def _examined(source: "Source", workers: int | None) -> "Iterator[_Seen | InputError]":
     """Yield every image's figures in order; images are decoded in threads."""
     from concurrent.futures import ThreadPoolExecutor
     from functools import partial
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8 if workers is None else max(workers, 1)) as pool:
         for first in range(0, len(source), 512):  # few at a time, so that memory stays bounded
             yield from pool.map(partial(_examine, source), range(first, min(first + 512, len(source))))
 
@@ -149,7 +146,7 @@ def _examined(source: "Source") -> "Iterator[_Seen | InputError]":
 def _examine(source: "Source", i: int) -> "_Seen | InputError":
     import hashlib
 
-    from limbeck.images.sources import pixels_of, sums_of
+    from limbeck.images.source import pixels_of, sums_of
 
     try:
         pixels = pixels_of(source, i)
@@ -176,7 +173,7 @@ class _Tally:
             self.counts[label] += 1
 
     def report(self) -> SplitReport:
-        from limbeck.images.sources import moments_of
+        from limbeck.images.source import moments_of
 
         source = self.source
         if not self.images:

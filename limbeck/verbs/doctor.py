@@ -1,4 +1,4 @@
-"""limbeck doctor: what is installed here, what is missing, and the command that brings it."""
+"""limbeck doctor."""
 
 import importlib
 import os
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
 from limbeck.errors import first_line
+from limbeck.results import Result
 from limbeck.runs import Tell
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Result):
     """All findings."""
 
     findings: tuple[Finding, ...]

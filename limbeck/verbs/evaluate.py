@@ -1,4 +1,4 @@
-"""limbeck evaluate: how good a classifier is, what it confuses, how sure it is, what it costs."""
+"""limbeck evaluate."""
 
 import csv
 from dataclasses import asdict, dataclass
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck import runs
 from limbeck.artefacts.models import is_design, load_model, program_of
 from limbeck.errors import InputError, VerificationError
+from limbeck.fpga.parts import CLOCK
+from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.sets import centre, workers_of
-from limbeck.verbs.compile import CLOCK
+from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.learn.evaluate import Answers, Evaluation
     from limbeck.nets.zoo import Classifier
 
@@ -33,7 +35,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Result):
     """A classifier's figures on a labelled split, and what it costs for one image."""
 
     model: str
@@ -111,6 +113,7 @@ def _weakest(found: "Evaluation") -> list[tuple[str, float]]:
     return sorted(((name, share) for name, share in named if share < 1), key=lambda pair: pair[1])[:3]
 
 
+@keywords
 def evaluate(
     model: str,
     *,
@@ -119,9 +122,7 @@ def evaluate(
     teachers: tuple[str, ...] = (),
     images: int | None = None,
     batch: int = 256,
-    workers: int | None = None,
-    on_broken: Literal["fatal", "skip"] = "fatal",
-    download: bool = False,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
     out: str | None = None,
     tell: Tell = runs.silent,
 ) -> Evaluated:
@@ -145,9 +146,7 @@ def evaluate(
         teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
         images: How many of them, evenly spaced; by default all, and 100 where a design is simulated.
         batch: Images at once.
-        workers: Processes that decode images; by default one a core, none for small images held in memory.
-        on_broken: What to do about images that can't be read.
-        download: Let torchvision and timm fetch a named data set.
+        loading: How images are read.
         out: A folder for per_class.csv, confusion.csv, predictions.csv, evaluation.json and charts (.svg).
     """
     from accelerate import PartialState
@@ -155,7 +154,7 @@ def evaluate(
     from limbeck.images.sources import open_source
     from limbeck.learn.evaluate import agreement, figures
 
-    source = open_source(data, split, on_broken=on_broken, download=download)
+    source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
     source = _some(source, SIMULATED if images is None and is_design(model) else images)
@@ -166,10 +165,10 @@ def evaluate(
     for note in notes:
         tell("note", {"text": note})
     if out is not None:
-        make_folder(Path(out))
+        runs.make_folder(Path(out))
 
     said, *others = [
-        _asked(net, spec, source, batch, workers, state, tell)
+        _asked(net, spec, source, batch, loading.workers, state, tell)
         for spec, net in zip((model, *teachers), nets, strict=True)
     ]
     if is_design(model):
@@ -196,7 +195,7 @@ def _some(source: "Source", count: int | None) -> "Source":
     """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
     import torch
 
-    from limbeck.images.sources import subset
+    from limbeck.images.source import subset
 
     if count is not None and count < 1:
         raise InputError(f"--images is {count}; it must be at least 1")
@@ -275,14 +274,6 @@ def _rate(net: "Classifier", batch: int, state: "PartialState") -> tuple[float, 
     threads = f", threads: {torch.get_num_threads()}" if state.device.type == "cpu" else ""
     where = net.net.engine if isinstance(net.net, Outside) else state.device
     return speed(net, noise.to(state.device)), f"batch {batch}, {where}{threads}"
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder now, so that a long measurement does not find out at its end that it can't."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
 
 
 def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source: "Source") -> tuple[str, ...]:

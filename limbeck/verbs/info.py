@@ -1,13 +1,16 @@
-"""What a net costs, beside the nets that it stands in for."""
+"""limbeck info."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.artefacts.models import is_design
 from limbeck.errors import InputError
+from limbeck.results import Result
 from limbeck.runs import Tell, silent
 from limbeck.training.settings import parsed
+from limbeck.training.stores import Labels, open_store
 
 if TYPE_CHECKING:
     from limbeck.nets.classifier import Classifier
@@ -33,7 +36,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Info:
+class Info(Result):
     """A net's cost for one image. Bytes are of the parameters alone."""
 
     model: str
@@ -46,10 +49,6 @@ class Info:
     bytes: dict[str, int]
     beside: tuple[Beside, ...] = ()
     note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON takes it."""
-        return asdict(self)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the layer table: a heading, a line a layer, the totals."""
@@ -89,8 +88,8 @@ def info(
     channels: int = 3,
     classes: int = 10,
     tell: Tell = silent,
-) -> Info:
-    """What a net costs for one image: parameters, multiply-accumulates, activations, bytes, by layer.
+) -> Info | Labels:
+    """Show a net layer by layer, with what one image costs; or what a label store holds.
 
     A net of the family, as its name has it, stands beside the ResNet and the ODENet of its depth.
 
@@ -98,17 +97,22 @@ def info(
         limbeck info dsodenet20 --size 28 --channels 1
         limbeck info dsodenet20 --arguments width=8 steps=3,2,2
         limbeck info runs/student
+        limbeck info labels
 
     Args:
-        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, tv/NAME, or a run folder.
+        model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, tv/NAME, a run folder, or a store
+            of limbeck label.
         arguments: What else the net takes, as for teach; a run's own are known.
         size: Side of the image, in pixels; by default the net's own.
         channels: 3 for colour, 1 for grey; a run's own is known.
         classes: Number of classes; a run's own is known.
     """
+    from limbeck.images.manifest import MANIFEST
     from limbeck.nets.count import bytes_of, count
     from limbeck.nets.tags import size_argument
 
+    if (Path(model) / MANIFEST).is_file() and not is_design(model):
+        return Labels(model, open_store(model).manifest)
     if (Path(model) / "model.json").is_file():
         from limbeck.nets import zoo
 

@@ -1,4 +1,4 @@
-"""limbeck predict: what is in images."""
+"""limbeck predict."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
+from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.sets import centre
-from limbeck.verbs.evaluate import make_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Result):
     """What is in each image, likeliest first, and which images can't be used."""
 
     model: str
@@ -92,7 +92,7 @@ def predict(
     out: str | None = None,
     tell: Tell = runs.silent,
 ) -> Predictions:
-    """Name what is in images: a line an image, with the likeliest classes and their probabilities.
+    """Name what is in images: the likeliest classes of each, and their probabilities.
 
     Images are read as those of a data set are: upright, any size and mode. Small ones (up to 96 pixels) are seen
     whole, others as the net expects (its size, crop and interpolation). Images that can't be used are listed after
@@ -111,6 +111,7 @@ def predict(
     from accelerate import PartialState
 
     from limbeck.nets import zoo
+    from limbeck.nets.classifier import meanings
 
     if top < 1:
         raise InputError(f"--top is {top}; name at least 1 class")
@@ -120,7 +121,7 @@ def predict(
     net = zoo.freeze(load_model(model).to(PartialState().device), dtype="float32")
     known = meanings(net.classes)
     if out is not None:
-        make_folder(Path(out).parent)
+        runs.make_folder(Path(out).parent)
     named: list[tuple[str, tuple[Label, ...]]] = []
     broken: list[tuple[str, str]] = []
     for path, found in _answers(net, paths):
@@ -186,7 +187,7 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
 def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uint8] | str":
     """Return what the net is to see of the file, uint8 [3, size, size], or why it can't be used."""
     from limbeck.images.images import decoding, open_image
-    from limbeck.images.sources import MEMORY_SIDE
+    from limbeck.images.source import MEMORY_SIDE
     from limbeck.images.views import draw, render_image
 
     if isinstance(header, str):
@@ -208,18 +209,6 @@ def _likeliest(
     values, places = probabilities.topk(min(top, len(classes)))
     pairs = zip(places.tolist(), values.tolist(), strict=True)
     return tuple(Label(classes[i], value, meanings.get(classes[i], "")) for i, value in pairs)
-
-
-def meanings(classes: tuple[str, ...]) -> dict[str, str]:
-    """Return what ImageNet's synsets mean, where the classes are these."""
-    from limbeck.nets.classifier import imagenet_1k
-
-    if classes != imagenet_1k():
-        return {}
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info = ImageNetInfo("imagenet-1k")
-    return {name: info.label_name_to_description(name).split(",")[0] for name in classes}
 
 
 def _write(out: Path, result: Predictions) -> None:

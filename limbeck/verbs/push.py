@@ -1,14 +1,15 @@
-"""limbeck push: a run as a model repository, in a folder or on the Hugging Face hub."""
+"""limbeck push."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError, first_line
+from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.version import __version__
 
@@ -27,7 +28,7 @@ _RUN = (
 
 
 @dataclass(frozen=True)
-class Pushed:
+class Pushed(Result):
     """A model repository."""
 
     run: str
@@ -45,10 +46,6 @@ class Pushed:
             ("use it", f"limbeck predict {self.to} photo.jpg"),
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON values."""
-        return asdict(self)
-
 
 def push(
     run: str,
@@ -59,10 +56,11 @@ def push(
     private: bool = False,
     tell: Tell = runs.silent,
 ) -> Pushed:
-    """Publish a run as a model repository: weights, timm's config.json, recipe, results and a model card.
+    """Publish a run as a model repository, on the hub or in a folder.
 
-    limbeck loads it by what --to says, and so does timm.create_model, of the nets that timm or limbeck defines. Both
-    are tried before anything leaves: their logits must be the run's. On the hub everything arrives in one commit.
+    It has weights, timm's config.json, recipe, results and a model card. limbeck loads it by what --to says, and so
+    does timm.create_model, of the nets that timm or limbeck defines. Both are tried before anything leaves: their
+    logits must be the run's. On the hub everything arrives in one commit.
 
     Examples:
         limbeck push runs/s --to hf-hub:USER/NAME

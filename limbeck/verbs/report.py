@@ -1,17 +1,17 @@
-"""limbeck report: what runs are and do, as one page that needs nothing else."""
+"""limbeck report."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.page import measured
 from limbeck.page.asked import Asked, Sight, adaptation, ask_all, in_order
+from limbeck.results import Result
 from limbeck.runs import Tell
-from limbeck.verbs.evaluate import make_folder
 
 if TYPE_CHECKING:
     from limbeck.artefacts.readers import Artefact, Design
@@ -27,7 +27,7 @@ TIMED = (
 
 
 @dataclass(frozen=True)
-class Reported:
+class Reported(Result):
     """A page that was written."""
 
     out: str
@@ -45,10 +45,6 @@ class Reported:
         notes = [("note", note) for note in self.notes]
         return [*named, *gone, *notes, ("seconds", f"{self.seconds:.1f}"), ("report", self.out)]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON values."""
-        return asdict(self)
-
 
 def report(
     run: str,
@@ -61,7 +57,7 @@ def report(
     latency: bool = True,
     tell: Tell = runs.silent,
 ) -> Reported:
-    """Write what runs are and do into one page, report.html, that opens anywhere and loads nothing.
+    """Write what runs are and do into one page that opens anywhere and loads nothing.
 
     Accuracy against size and latency, training curves, mistakes, calibration, disagreement of teachers, adaptation,
     layers, the accelerator, cost, lineage, commands: what the runs have. Nets are evaluated anew on held-out images.
@@ -90,7 +86,7 @@ def report(
     found, notes = artefacts.find((run, *others))
     if Path(out).is_dir():
         raise InputError(f"--out {out} is a folder; name a file, such as {Path(out) / 'report.html'}")
-    make_folder(Path(out).parent)
+    runs.make_folder(Path(out).parent)
     page = _page(in_order(found), notes, Sight(data, target_data, images), latency, tell)
     runs.write_text(Path(out), render(page))
     return Reported(

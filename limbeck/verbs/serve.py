@@ -1,21 +1,21 @@
-"""limbeck serve: a page on which a person shows an image to several models, side by side."""
+"""limbeck serve."""
 
 import contextlib
 import importlib
 import ipaddress
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
+from limbeck.fpga.parts import CLOCK
+from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.sets import centre
-from limbeck.verbs.compile import CLOCK
-from limbeck.verbs.predict import meanings
 
 if TYPE_CHECKING:
     from limbeck.nets.classifier import Classifier
@@ -28,7 +28,7 @@ _COLOURS = {1: "grey", 3: "colour"}
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Result):
     """A page that has ended."""
 
     url: str
@@ -38,10 +38,6 @@ class Served:
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
         return [("page", self.url), ("models", ", ".join(self.models)), ("pictures", f"{self.pictures:,}")]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON values."""
-        return asdict(self)
 
 
 def serve(
@@ -53,12 +49,12 @@ def serve(
     host: str = "127.0.0.1",
     tell: Tell = runs.silent,
 ) -> Served:
-    """Serve a page where an image is dropped or drawn, and every model says what it sees.
+    """Show images to models side by side, on a page in your browser.
 
-    Answers stand side by side: likeliest classes, probabilities, milliseconds. Sliders put another background behind
-    the image, blur it, add noise: the shift to another domain, and what adaptation buys, when the run before and
-    the run after limbeck adapt are both given. A Design is run in Verilator, every score compared with its Program's.
-    Ctrl-C ends it.
+    An image is dropped or drawn there, and every model classifies it. Answers stand side by side: likeliest classes,
+    probabilities, milliseconds. Sliders put another background behind the image, blur it, add noise: the shift to
+    another domain, and what adaptation buys, when the run before and the run after limbeck adapt are both given. A
+    Design is run in Verilator, every score compared with its Program's. Ctrl-C ends it.
 
     Examples:
         limbeck serve runs/t1 runs/s s.program design --data photos/
@@ -184,6 +180,7 @@ def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: s
     from accelerate import PartialState
 
     from limbeck.nets import zoo
+    from limbeck.nets.classifier import meanings
     from limbeck.ui.voice import Voice, answer
 
     zoo.freeze(net.to(PartialState().device), dtype="float32")

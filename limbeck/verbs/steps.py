@@ -1,20 +1,22 @@
-"""limbeck steps: one ODE net at several speeds, its blocks in fewer or more steps."""
+"""limbeck steps."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from limbeck import runs
-from limbeck.artefacts.comparison import views
+from limbeck.deploy.comparison import views
 from limbeck.errors import InputError
+from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.nets.zoo import Classifier
 
 PLOT = "steps.svg"
@@ -33,7 +35,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Speeds:
+class Speeds(Result):
     """One net at several speeds."""
 
     model: str
@@ -50,11 +52,8 @@ class Speeds:
             table.append((steps, top1, f"{speed.macs:,}", f"{1000 * speed.seconds:.3f}", speed.out))
         return table
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON takes it."""
-        return asdict(self)
 
-
+@keywords
 def steps(
     model: str,
     *,
@@ -63,16 +62,14 @@ def steps(
     steps: tuple[int, ...] = (1, 2, 3),
     images: int = 2048,
     batch: int = 128,
-    workers: int | None = None,
-    on_broken: Literal["fatal", "skip"] = "fatal",
-    download: bool = False,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Speeds:
-    """Make an ODE net faster or finer: so many steps a block over the same span, accuracy and time of each.
+    """Give an ODE net fewer or more steps: several speeds of one net, accuracy and time of each.
 
-    Each number of steps gets a run folder in --out, which every verb takes. Weights are the model's; BatchNorm's
-    statistics, which belong to a step, are taken anew from training images, without labels. A net trained with
-    --random-steps is meant for this.
+    The blocks' span stays. Each number of steps gets a run folder in --out, which every verb takes. Weights are the
+    model's; BatchNorm's statistics, which belong to a step, are taken anew from training images, without labels. A net
+    trained with --random-steps is meant for this.
 
     Examples:
         limbeck steps runs/s --data photos/ --steps 1 2 3 --out runs/speeds
@@ -85,9 +82,7 @@ def steps(
         steps: Of every ODE block.
         images: Training images that statistics are taken from.
         batch: Images at once.
-        workers: Processes that decode images; by default one a core, none for small images held in memory.
-        on_broken: What to do about images that can't be read.
-        download: Let torchvision and timm fetch a named data set.
+        loading: How images are read.
     """
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
@@ -102,22 +97,22 @@ def steps(
         if place.exists():
             raise InputError(f"{place} is there already; choose another --out")
     net = zoo.load(model).eval()
-    train = open_source(data, "train", labelled=False, on_broken=on_broken, download=download)
+    train = open_source(data, "train", labelled=False, on_broken=loading.on_broken, download=loading.download)
     try:
-        held_out = open_source(data, "val", on_broken=on_broken, download=download)
+        held_out = open_source(data, "val", on_broken=loading.on_broken, download=loading.download)
     except MissingSplitError:
         held_out = train
     if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
         tell("note", {"text": note})
-    found = [_speed(net, model, held_out, batch, workers)]
+    found = [_speed(net, model, held_out, batch, loading.workers)]
     nets = {count: _with_steps(net, count) for count in steps}  # refuse before anything is written
     for count, other in nets.items():
         tell("note", {"text": f"{count} steps: statistics from {min(images, len(train))} training images"})
-        reestimate(other, _images(net, train, images, batch, workers))
+        reestimate(other, _images(net, train, images, batch, loading.workers))
         folder = Path(out) / str(count)
         folder.mkdir(parents=True, exist_ok=True)
         zoo.save(other, folder)
-        found.append(_speed(other, str(folder), held_out, batch, workers))
+        found.append(_speed(other, str(folder), held_out, batch, loading.workers))
     drawn = _drawn(found, model)
     if drawn:
         runs.write_text(Path(out) / PLOT, drawn)

@@ -1,4 +1,4 @@
-"""limbeck teach: train or fine-tune a classifier on labels."""
+"""limbeck teach."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
 from limbeck.training.sets import augment_of, open_sets
-from limbeck.training.settings import Training, flat
+from limbeck.training.settings import Training, flat, keywords
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
 
 
+@keywords
 def teach(
     *,
     data: str,

@@ -1,11 +1,11 @@
-"""limbeck zoo: recipes to begin with, Limbeck's own nets, and teachers that others have trained."""
+"""limbeck zoo."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from limbeck import runs
 from limbeck.errors import InputError
+from limbeck.results import Result
 from limbeck.runs import Tell
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -41,7 +41,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Zoo:
+class Zoo(Result):
     """What there is to begin with; `text` is that of the recipe that was asked for."""
 
     recipes: tuple[Recipe, ...] = ()
@@ -68,10 +68,6 @@ class Zoo:
             *((one.tag, str(one.size), one.licence or "not said") for one in self.teachers),
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as JSON values."""
-        return asdict(self)
-
 
 def zoo(
     name: str | None = None,
@@ -80,7 +76,7 @@ def zoo(
     teachers: str | None = None,
     tell: Tell = runs.silent,
 ) -> Zoo:
-    """List recipes and Limbeck's own nets; show a recipe, or copy it to edit; list timm's trained nets.
+    """List recipes, Limbeck's own nets and timm's teachers; show a recipe, or copy it to edit.
 
     Examples:
         limbeck zoo

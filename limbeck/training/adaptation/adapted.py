@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from limbeck.results import Result
+
 if TYPE_CHECKING:
     from limbeck.learn.select import Signs
 
@@ -44,7 +46,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Adapted:
+class Adapted(Result):
     """A finished adaptation."""
 
     out: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from limbeck.images.domains import Randomise
     from limbeck.images.loader import Batch
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.nets.zoo import Classifier
 
 ENOUGH = 2048  # target images that statistics are re-estimated from ...
@@ -189,7 +189,7 @@ def still_batches(
     import torch
 
     from limbeck.images.loader import batches
-    from limbeck.images.sources import subset
+    from limbeck.images.source import subset
     from limbeck.training.sets import centre, workers_of
 
     view = centre(net.input, whole=source.pixels is not None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.images.loader import Batch
-    from limbeck.images.sources import Source
+    from limbeck.images.source import Source
     from limbeck.nets.zoo import Classifier
 
 Call = Callable[["Tensor"], "Tensor"]

@@ -1,16 +1,18 @@
-"""A classifier in each of the formats that it can run in, made by the verbs that make them, for limbeck bench."""
+"""A classifier in each of the formats that it can run in, for limbeck bench."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from limbeck.artefacts.models import is_design, load_model, program_of
+from limbeck.deploy.design import compile_program
+from limbeck.deploy.export import export
+from limbeck.deploy.quantise import Quantising, quantise
+from limbeck.deploy.simulate import Simulated, simulate
 from limbeck.errors import InputError
+from limbeck.fpga.parts import PartName
 from limbeck.runs import Tell
-from limbeck.verbs.compile import PartName, compile
-from limbeck.verbs.export import export
-from limbeck.verbs.quantize import quantize
-from limbeck.verbs.simulate import Simulated, simulate
+from limbeck.training.settings import Loading, Training
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +44,7 @@ class Workshop:
     part: PartName
     images: int  # to simulate
     calibration: int
-    workers: int | None
-    on_broken: Literal["fatal", "skip"]
-    download: bool
+    loading: Loading
     tell: Tell
 
 
@@ -115,10 +115,7 @@ def _exported(model: str, format: Literal["onnx", "onnx-int8"], shop: Workshop) 
     path = _place(model, f"-{format}.onnx", shop)
     if format == "onnx-int8":
         _needed(shop, format)
-    export(
-        model, out=str(path), format=format, data=shop.data, calibration=shop.calibration, workers=shop.workers,
-        on_broken=shop.on_broken, download=shop.download, tell=shop.tell,
-    )  # fmt: skip
+    export(model, str(path), format, shop.data, calibration=shop.calibration, loading=shop.loading, tell=shop.tell)
     return path
 
 
@@ -128,10 +125,8 @@ def _program(model: str, shop: Workshop) -> Path:
         return Path(model)
     path = _place(model, ".program", shop)
     if not path.exists():
-        quantize(
-            model, data=_needed(shop, "a Program"), out=str(path), calibration=shop.calibration, workers=shop.workers,
-            on_broken=shop.on_broken, download=shop.download, tell=shop.tell,
-        )  # fmt: skip
+        how, training = Quantising(calibration=shop.calibration), Training(**vars(shop.loading))
+        quantise(model, _needed(shop, "a Program"), str(path), how, training, tell=shop.tell)
     return path
 
 
@@ -146,10 +141,7 @@ def _simulated(model: str, shop: Workshop) -> Made:
     design = model
     if not is_design(model):
         program, design = _program(model, shop), str(_place(model, ".design", shop))
-        compile(str(program), out=design, part=shop.part, tell=shop.tell)
-    found = simulate(
-        design, data=shop.data, images=shop.images, on_broken=shop.on_broken, download=shop.download,
-        tell=shop.tell,
-    )  # fmt: skip
+        compile_program(str(program), design, part=shop.part, tell=shop.tell)
+    found = simulate(design, shop.data, shop.images, loading=shop.loading, tell=shop.tell)
     held = program_of(design)
     return Made(model, "hardware", load_model(str(held)), held.stat().st_size, found)

@@ -1,0 +1,248 @@
+"""A trained classifier as an ONNX, QONNX or ExecuTorch file, verified before it has its name."""
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from limbeck import runs
+from limbeck.artefacts.models import load_model
+from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.deploy.quantise import Quantising, check_calibration, quantise
+from limbeck.errors import InputError, VerificationError
+from limbeck.results import Result
+from limbeck.runs import Tell
+from limbeck.training.settings import Loading, Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.images.source import Source
+    from limbeck.integer.program import Program
+    from limbeck.nets.zoo import Classifier
+
+Format = Literal["onnx", "onnx-int8", "qonnx", "executorch"]
+VERIFIED = 256  # images
+TOLERANCE = 1e-3  # of the largest logit: float32 sums in another order, through a deep net
+ROUNDINGS = 0.05  # of the largest logit: where float32 can't tell which way to round, later layers feel it
+DIGITS = "digits:mnist"
+_BATCH = 32
+_REMEDY = "try --format onnx, or limbeck quantize --train"
+
+
+@dataclass(frozen=True)
+class Exported(Result):
+    """A verified file. Shares are in [0, 1]. `difference` is that of QONNX and its Program, or of the float file and
+    PyTorch, both in logits."""
+
+    model: str
+    out: str
+    format: str
+    opset: int | None  # of ONNX
+    size: int  # bytes of the file
+    images: int  # that both were compared on
+    difference: float  # the largest of a logit
+    largest: float  # the largest logit
+    compared: Compared | None  # 8 bits beside the float net; None for the float file, and where the Program was given
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        whole = f"{self.difference:.2g} where logits reach {self.largest:.3g}, on {self.images:,} images"
+        taken, against = "uint8 [batch, channels, size, size]", "float, onnxruntime against PyTorch"
+        if self.format == "qonnx":
+            taken, against = "float32 [1, channels, size, size], whole numbers to 255", "QONNX against the Program"
+        if self.format == "executorch":
+            taken, against = "uint8 [1, channels, size, size]", "float, ExecuTorch against PyTorch"
+        opset = "" if self.opset is None else f", opset {self.opset}"
+        found = [
+            ("file", f"{self.out}, {self.size:,} bytes{opset}"),
+            ("takes", f"images: {taken}, not normalised"),
+            ("largest difference", f"{whole} ({against})"),
+        ]
+        return [*found, *rows(self.compared, "8-bit")] if self.compared else found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        lost = drop(self.compared.float_top1, self.compared.top1) if self.compared else None
+        return {**asdict(self), "drop": lost}
+
+
+def export(
+    model: str,
+    out: str,
+    format: Format,
+    data: str | None = None,
+    *,
+    calibration: int = 512,
+    max_drop: float | None = None,
+    batch: int = 128,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
+    tell: Tell = runs.silent,
+) -> Exported:
+    """Write `model` to `out` once the file has answered as the model does on held-out images of `data`, or on digits
+    and noise. 8 bits get their scales from training images of `data`, and VerificationError where they lose more than
+    `max_drop` points of top-1."""
+    from limbeck.images.sources import open_source
+    from limbeck.nets import executorch, onnx
+
+    is_program = model.endswith(".program")
+    eight = format == "onnx-int8" or (format == "qonnx" and not is_program)
+    kind, ending = (executorch, ".pte") if format == "executorch" else (onnx, ".onnx")
+    if not out.endswith(ending):
+        raise InputError(f"--out {out} must end in {ending}, by which limbeck evaluate knows what it is")
+    check_calibration(calibration)
+    if eight and data is None:
+        raise InputError(f"--format {format} needs --data: its scales are chosen from training images")
+    if is_program and format != "qonnx":
+        raise InputError(f"{model} is a Program, which can be exported with --format qonnx alone")
+    kind.needed(out)
+    held_out = open_source(data or DIGITS, "val", on_broken=loading.on_broken, download=loading.download)
+    if max_drop is not None and (not eight or held_out.labels is None):
+        raise InputError("--max-drop is for 8 bits made of a run, and data with labels; leave it out")
+    job = _Job(model, out, data, held_out, calibration, max_drop, batch, loading, tell)
+    if format == "qonnx":
+        return _qonnx(job) if is_program else _lowered(job)
+    return _onnx_int8(job) if format == "onnx-int8" else _float(job, format, kind)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be written, from which images."""
+
+    model: str
+    out: str
+    data: str | None
+    held_out: "Source"
+    calibration: int
+    max_drop: float | None
+    batch: int
+    loading: Loading
+    tell: Tell
+
+    def net(self) -> "Classifier":
+        from limbeck.nets import zoo
+
+        return zoo.load(self.model).eval()
+
+    def images(self, net: "Classifier") -> "Tensor":
+        """Return the images to verify with, as the file takes them: half of them noise where there is no --data."""
+        import torch
+
+        from limbeck.integer.graph import pixels
+
+        images = pixels(net, sample(net, self.held_out, VERIFIED, self.loading.workers))
+        if self.data is not None:
+            return images
+        noise = torch.randint(0, 256, images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return torch.cat([images[: len(images) // 2], noise[len(images) // 2 :]])
+
+    def done(
+        self, format: Format, opset: int | None, verified: "Tensor", differs: tuple[float, float],
+        compared: Compared | None = None,
+    ) -> Exported:  # fmt: skip
+        size = Path(self.out).stat().st_size
+        return Exported(self.model, self.out, format, opset, size, len(verified), *differs, compared)
+
+
+def _float(job: _Job, format: Format, kind: Any) -> Exported:  # noqa: ANN401 - the module of a runtime
+    net = job.net()
+    with runs.replacing(Path(job.out)) as path:
+        images = job.images(net)
+        kind.export(net, path)
+        differs = verify(net, kind.load(path), images)
+        job.tell("note", {"text": f"traced {net.name}"})
+    return job.done(format, kind.OPSET, images, differs)
+
+
+def _onnx_int8(job: _Job) -> Exported:
+    """Write float ONNX, verify it, have onnxruntime quantise it, and measure that beside the float net."""
+    from limbeck.images.sources import open_source
+    from limbeck.integer.graph import pixels
+    from limbeck.nets import onnx, zoo
+
+    net = job.net()
+    if job.held_out.labels is not None and (note := zoo.check_classes(net, job.held_out.classes)):
+        job.tell("note", {"text": note})
+    with runs.replacing(Path(job.out)) as path:
+        images = job.images(net)
+        onnx.export(net, path)
+        differs = verify(net, onnx.load(path), images)
+        job.tell("note", {"text": f"traced {net.name}"})
+        opened = partial(open_source, str(job.data), on_broken=job.loading.on_broken, download=job.loading.download)
+        source = opened("train", labelled=False)
+        seen = sample(net, source, min(job.calibration, len(source)), job.loading.workers)
+        onnx.quantise(path, path, pixels(net, seen))
+        other = onnx.load(path).eval()
+
+        def call(images: "Tensor") -> "Tensor":
+            return other(images).argmax(1)  # type: ignore[no-any-return]
+
+        found = compare(
+            net, call, views(net, job.held_out, job.batch, job.loading.workers), len(job.held_out), job.tell
+        )
+        check_drop(found, job.max_drop, _REMEDY)
+    return job.done("onnx-int8", onnx.OPSET, images, differs, found)
+
+
+def _lowered(job: _Job) -> Exported:
+    """Write the QONNX of the 8-bit Program that limbeck quantize would make."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder) / "net.program")
+        training = Training(batch=job.batch, **vars(job.loading))
+        how = Quantising(calibration=job.calibration)
+        done = quantise(job.model, str(job.data), program, how, training, max_drop=job.max_drop, tell=job.tell)
+        found = Compared(done.images, done.float_top1, done.top1, done.agreement)
+        return replace(_qonnx(replace(job, model=program)), model=job.model, compared=found)
+
+
+def _qonnx(job: _Job) -> Exported:
+    """Write a Program as QONNX, once it has answered nearly as the Program does."""
+    from limbeck.integer import file, qonnx
+
+    program, images = file.load(job.model), job.images(load_model(job.model))
+    with runs.replacing(Path(job.out)) as path:
+        qonnx.save(program, path)
+        differs = verify_qonnx(program, path, images)
+    return job.done("qonnx", qonnx.OPSET, images, differs)
+
+
+def verify_qonnx(program: "Program", path: Path, images: "Tensor") -> tuple[float, float]:
+    """Return how far a logit of the QONNX file, run by onnxruntime, is from the Program's, and how large one is, on
+    uint8 images [N, channels, size, size]. VerificationError where that is further than ROUNDINGS."""
+    import numpy as np
+
+    from limbeck.integer.program import run
+    from limbeck.nets import onnx
+
+    session = onnx.session(path)
+    expected = run(program, images.numpy()) * program.scale
+    found = [session.run(None, {"images": image[None].numpy().astype(np.float32)})[0] for image in images]
+    difference, largest = float(np.abs(np.concatenate(found) - expected).max()), float(np.abs(expected).max())
+    if not difference <= ROUNDINGS * largest:
+        raise VerificationError(
+            f"QONNX's logits differ from the Program's by up to {difference:.3g} where they reach {largest:.3g}; the "
+            f"limit is {ROUNDINGS:g} of that, so nothing was written"
+        )
+    return difference, largest
+
+
+def verify(net: "Classifier", other: "Classifier", images: "Tensor") -> tuple[float, float]:
+    """Return how far a logit of `other`, a file loaded, is from the net's, and how large one is, on uint8 `images` as
+    the file takes them. VerificationError where that is further than TOLERANCE."""
+    import torch
+
+    difference, largest = 0.0, 0.0
+    for part in torch.split(images, _BATCH):
+        with torch.inference_mode():
+            expected, found = net(part), other(part)
+        if not bool(expected.isfinite().all()):
+            raise InputError("the net answers with what is not a number; its weights are broken, train it again")
+        difference = max(difference, float((found - expected).abs().nan_to_num(torch.inf).max()))
+        largest = max(largest, float(expected.abs().max()))
+    if difference > TOLERANCE * largest:
+        raise VerificationError(
+            f"{other.net.engine}'s logits differ from PyTorch's by up to {difference:.3g} where they reach "
+            f"{largest:.3g}; the limit is {TOLERANCE:g} of that, so nothing was written"
+        )
+    return difference, largest

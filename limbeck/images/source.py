@@ -1,0 +1,172 @@
+"""A Source: N images of one split. How one is made, cut, read, and what is known of all its pixels."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from limbeck.errors import InputError
+from limbeck.images.images import decoding, to_channels
+
+Split = Literal["train", "val", "test"]
+OnBroken = Literal["fatal", "skip"]
+
+MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
+MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
+VAL_IS_TEST = "val is the test set: choose nothing by it"
+
+
+@dataclass(frozen=True)
+class Source:
+    """N images of one split. Pixels are decoded when read, or all lie in `pixels`."""
+
+    spec: str  # as the user gave it
+    split: str  # "train", "val" or "test"
+    classes: tuple[str, ...]  # sorted names; empty where there are no labels
+    labels: Tensor | None  # int64 [N]
+    keys: tuple[str, ...]  # the images' names, relative to the source
+    channels: int  # 1 or 3
+    sizes: Tensor  # int32 [N, 2], height and width in pixels
+    read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
+    pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
+    fingerprint: str  # hex sha256: names, sizes, labels (a folder's names hold them), pixels or files' lengths
+    note: str = ""  # what the user should know, as a split that was made here
+    modes: tuple[tuple[str, int], ...] = ()  # Pillow's modes as stored, and how many images have each
+    broken: tuple[str, ...] = ()  # "name (reason)" of the files that were left out
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
+    """Return the images `indices` [M] of the source, in their order."""
+    chosen = torch.as_tensor(indices, dtype=torch.int64)
+    digest = hashlib.sha256(source.fingerprint.encode() + chosen.numpy().tobytes()).hexdigest()
+    return replace(
+        source,
+        labels=None if source.labels is None else source.labels[chosen],
+        keys=tuple(source.keys[i] for i in chosen.tolist()),
+        sizes=source.sizes[chosen],
+        read=partial(_read_chosen, source.read, chosen),
+        pixels=None if source.pixels is None else source.pixels[chosen],
+        fingerprint=digest,
+    )
+
+
+def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, pixels in [0, 1], over up to `sample` even-spaced images."""
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(np.int64))
+    totals = np.zeros((3, source.channels))
+    for i in chosen.tolist():
+        totals += sums_of(pixels_of(source, i), source.channels)
+    return moments_of(totals)
+
+
+def sums_of(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.float64]:
+    """Return float64 [3, channels] of an image: number, sum and sum of squares of its pixels in [0, 1]."""
+    values = pixels.reshape(-1, channels) / 255
+    return np.stack([np.full(channels, len(values)), values.sum(0), (values**2).sum(0)])
+
+
+def moments_of(sums: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, from the sum of all images' `sums_of`."""
+    number, total, squares = sums
+    mean = total / number
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / number - mean**2, 0)).tolist())
+
+
+def pixels_of(source: Source, i: int) -> NDArray[np.uint8]:
+    """Return image i whole, uint8 [H, W] or [H, W, 3]; InputError names it where it can't be decoded."""
+    with decoding(f"{source.spec}: {source.keys[i]}"):
+        return np.asarray(source.read(i))
+
+
+def _read_chosen(read: Callable[[int], Image.Image], chosen: Tensor, i: int) -> Image.Image:
+    return read(int(chosen[i]))
+
+
+def _read_pixels(pixels: Tensor, i: int) -> Image.Image:
+    image = pixels[i].numpy()
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def fingerprint_of(keys: Sequence[str], sizes: Tensor, labels: Tensor | None, *contents: NDArray[np.generic]) -> str:
+    """Return the hex sha256 of names, sizes, labels and contents: pixels in memory, or the files' lengths."""
+    digest = hashlib.sha256("\0".join(keys).encode())
+    digest.update(sizes.to(torch.int32).numpy().tobytes())
+    digest.update(b"none" if labels is None else labels.numpy().tobytes())
+    for content in contents:
+        digest.update(np.ascontiguousarray(content).tobytes())
+    return digest.hexdigest()
+
+
+def in_memory(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]] | None,
+    classes: tuple[str, ...],
+    *,
+    spec: str,
+    split: str,
+    keys: tuple[str, ...] | None = None,
+    channels: int | None = None,
+    note: str = "",
+) -> Source:
+    """Return a source of pixels uint8 [N, C, H, W] with C = 1 or 3, repeated or averaged to `channels`."""
+    values = torch.from_numpy(pixels)
+    if channels == 3 and values.shape[1] == 1:
+        values = values.expand(-1, 3, -1, -1).contiguous()
+    elif channels == 1 and values.shape[1] == 3:
+        grey = [to_channels(_read_pixels(values, i), 1) for i in range(len(values))]
+        values = torch.from_numpy(np.stack([np.asarray(image) for image in grey]))[:, None]
+    own = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    keys = keys or tuple(f"{i:06d}" for i in range(len(values)))
+    sizes = torch.tensor(values.shape[2:], dtype=torch.int32).repeat(len(values), 1)
+    fingerprint = fingerprint_of(keys, sizes, own, values.numpy())
+    read = partial(_read_pixels, values)
+    modes = (("L" if pixels.shape[1] == 1 else "RGB", len(values)),)
+    return Source(spec, split, classes, own, keys, values.shape[1], sizes, read, values, fingerprint, note, modes)
+
+
+def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
+    """Return the source with its pixels in memory, where all images have one small size."""
+    height, width = (int(v) for v in source.sizes[0])
+    size = len(source) * source.channels * height * width
+    if max(height, width) > MEMORY_SIDE or size > MEMORY_BYTES or not bool((source.sizes == source.sizes[0]).all()):
+        return source
+    images, broken = [], {}
+    for i in range(len(source)):
+        try:
+            images.append(pixels_of(source, i).reshape(height, width, source.channels).transpose(2, 0, 1))
+        except InputError as error:
+            if on_broken == "fatal":
+                raise
+            broken[i] = f"{source.keys[i]} ({error.__cause__})"
+    if broken:
+        source = subset(source, [i for i in range(len(source)) if i not in broken])
+    pixels = torch.from_numpy(np.stack(images))
+    digest = hashlib.sha256(source.fingerprint.encode() + pixels.numpy().tobytes()).hexdigest()
+    read, gone = partial(_read_pixels, pixels), (*source.broken, *broken.values())
+    return replace(source, pixels=pixels, read=read, fingerprint=digest, broken=gone)
+
+
+def hold_out(labels: NDArray[np.integer[Any]], keys: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Return bool [N], the images held out: of each class the `share` whose names hash lowest, never the last one."""
+    order = np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys], dtype=np.uint64)
+    held = np.zeros(len(keys), dtype=bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        number = min(max(1, round(share * len(own))), len(own) - 1)
+        held[own[np.argsort(order[own], kind="stable")[:number]]] = True
+    return held
+
+
+def counted(modes: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(Counter(modes).items()))

@@ -1,0 +1,39 @@
+"""limbeck merge-labels."""
+
+import time
+from typing import Literal
+
+from limbeck import runs
+from limbeck.errors import InputError
+from limbeck.runs import Tell
+from limbeck.training.settings import keywords
+from limbeck.training.stores import Labels, Records, merge
+
+
+@keywords
+def merge_labels(
+    stores: tuple[str, ...],
+    *,
+    out: str,
+    average: Literal["probabilities", "logits"] = "probabilities",
+    records: Records = Records(),  # noqa: B008 - frozen
+    tell: Tell = runs.silent,
+) -> Labels:
+    """Make one label store of several with the same views, without the teachers.
+
+    One store alone can be cut to fewer views or classes. Whole distributions merge exactly; of a top-k what is known is
+    averaged and cut anew. The same command again goes on where it was killed.
+
+    Examples:
+        limbeck merge-labels labels1 labels2 --out both
+
+    Args:
+        stores: Folders that limbeck label wrote.
+        out: The store to write.
+        average: What of the stores is averaged.
+        records: What is stored of each view.
+    """
+    begun = time.monotonic()
+    if not stores:
+        raise InputError("no store is given; name folders that limbeck label wrote")
+    return Labels(out, merge(stores, out, average, records, tell), time.monotonic() - begun)

@@ -1,0 +1,38 @@
+"""limbeck verify-labels."""
+
+from limbeck import runs
+from limbeck.runs import Tell
+from limbeck.training.settings import Loading, Training, keywords
+from limbeck.training.stores import Verified, verify
+
+
+@keywords
+def verify_labels(
+    store: str,
+    *,
+    data: str = "",
+    teachers: tuple[str, ...] = (),
+    compile_teachers: bool = False,
+    limit: int | None = None,
+    batch: int = 128,
+    loading: Loading = Loading(),  # noqa: B008 - frozen
+    tell: Tell = runs.silent,
+) -> Verified:
+    """Evaluate the teachers again on a random sample of a label store's views, and compare.
+
+    The exit code is 3 where they predict otherwise, or have other weights.
+
+    Examples:
+        limbeck verify-labels labels
+
+    Args:
+        store: A folder that limbeck label wrote.
+        data: Where the images are now; by default where they were.
+        teachers: Where the teachers are now, all in their order; by default where they were.
+        compile_teachers: Compile the teachers (torch.compile): minutes to begin with, then faster.
+        limit: As the store was made with.
+        batch: Views that the teachers get at once.
+        loading: How images are read.
+    """
+    training = Training(batch=batch, limit=limit, **vars(loading))
+    return verify(store, data, teachers, training, compiled=compile_teachers)
