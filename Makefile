@@ -41,8 +41,9 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# docs/reference.md, from the docstrings and the command line.
+# docs/reference.md, from the docstrings and the command line; the RTL's header and the hardware's tables.
 reference: $(VENV)/installed-dev
+	$(BIN)/python docs/make_contract.py
 	$(BIN)/python docs/make_reference.py
 
 # A source distribution, and the wheel that it makes.

@@ -25,8 +25,9 @@ from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.fpga.driver import Accelerator
 from limbeck.fpga.emit import emit, parameters
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.parts import CLOCK
 from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
-from limbeck.fpga.schedule import Lanes
 from limbeck.fpga.synth import synthesise
 from limbeck.fpga.works import works_of
 from limbeck.integer.lower import lower
@@ -36,7 +37,6 @@ from limbeck.nets import onnx, zoo
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fpga_programs import Maker, random_program
 
-CLOCK = 200e6  # Hz, assumed
 BUDGETS = (1300, 640, 220)
 NETS = {
     "dsodenet20 16/32/64, 32 px": ("dsodenet20", 32, {}),

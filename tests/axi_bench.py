@@ -22,6 +22,7 @@ from cocotbext.axi import (
 )
 
 from limbeck.fpga import driver
+from limbeck.fpga.driver import Error, Register
 
 MANIFEST = json.loads(Path("design/manifest.json").read_text())
 IMAGES, SCORES = (np.load(f"{name}.npy", allow_pickle=False) for name in ("images", "scores"))
@@ -107,16 +108,16 @@ class Bench:
 
     async def load(self):
         """Load the memories and run, as driver.Accelerator.load does."""
-        await self.write(driver.RUN, 0)
-        await self.write(driver.ERRORS, 7)
-        await self.write(driver.LAST_OP, MANIFEST["ops"] - 1)
+        await self.write(Register.RUN, 0)
+        await self.write(Register.ERRORS, (1 << len(Error)) - 1)
+        await self.write(Register.LAST_OP, MANIFEST["ops"] - 1)
         for memory in MANIFEST["memories"]:
             words = driver.read_memory(Path("design") / memory["file"], memory["width"])
-            await self.write(driver.MEMORY, memory["select"] | words.shape[1] << 8)
-            await self.write(driver.ADDRESS, 0)
+            await self.write(Register.MEMORY, memory["select"] | words.shape[1] << 8)
+            await self.write(Register.ADDRESS, 0)
             for piece in words.ravel():
-                await self.write(driver.DATA, piece)
-        await self.write(driver.RUN, 1)
+                await self.write(Register.DATA, piece)
+        await self.write(Register.RUN, 1)
 
     async def send(self, beats):
         """Queue beats as one frame: TLAST with the last."""
@@ -160,28 +161,33 @@ async def stalls_on_every_channel_change_nothing(dut):
         await bench.send(frame(image))
     for image in range(len(IMAGES)):
         await bench.check(image)
-    assert await bench.read(driver.IMAGES) == len(IMAGES)
-    assert await bench.read(driver.ERRORS) == 0
+    assert await bench.read(Register.IMAGES) == len(IMAGES)
+    assert await bench.read(Register.ERRORS) == 0
 
 
 @cocotb.test()
 async def registers_read_back_and_tell_of_wrong_writes(dut):
     bench = await begun(dut)
-    assert await bench.read(driver.IDENTITY) == MANIFEST["identity"]
-    for address, value in ((driver.LAST_OP, 0x5A), (driver.MEMORY, 0x0312), (driver.ADDRESS, 0xBEEF), (driver.RUN, 1)):
+    assert await bench.read(Register.IDENTITY) == MANIFEST["identity"]
+    for address, value in (
+        (Register.LAST_OP, 0x5A),
+        (Register.MEMORY, 0x0312),
+        (Register.ADDRESS, 0xBEEF),
+        (Register.RUN, 1),
+    ):
         await bench.write(address, value)
         assert await bench.read(address) == value
-    assert await bench.read(driver.ERRORS) == 0
-    await bench.write(driver.DATA, 1)  # while it runs
-    assert await bench.read(driver.ERRORS) == 4
-    await bench.write(driver.ERRORS, 3)
-    assert await bench.read(driver.ERRORS) == 4  # only a 1 clears
-    for wrong in ((0xFC, b"\1\2\3\4"), (driver.LAST_OP, b"\1"), (driver.LAST_OP + 2, b"\1\2")):
-        await bench.write(driver.ERRORS, 4)
-        assert await bench.read(driver.ERRORS) == 0
+    assert await bench.read(Register.ERRORS) == 0
+    await bench.write(Register.DATA, 1)  # while it runs
+    assert await bench.read(Register.ERRORS) == 4
+    await bench.write(Register.ERRORS, 3)
+    assert await bench.read(Register.ERRORS) == 4  # only a 1 clears
+    for wrong in ((0xFC, b"\1\2\3\4"), (Register.LAST_OP, b"\1"), (Register.LAST_OP + 2, b"\1\2")):
+        await bench.write(Register.ERRORS, 4)
+        assert await bench.read(Register.ERRORS) == 0
         await with_timeout(bench.axi.write(*wrong), TIMEOUT, "us")
-        assert await bench.read(driver.ERRORS) == 4
-    assert await bench.read(driver.LAST_OP) == 0x5A  # no byte of it was written
+        assert await bench.read(Register.ERRORS) == 4
+    assert await bench.read(Register.LAST_OP) == 0x5A  # no byte of it was written
     assert await bench.read(0xFC) == 0
 
 
@@ -191,13 +197,13 @@ async def address_and_data_may_come_in_any_order(dut):
     aw, w = bench.axi.write_if.aw_channel, bench.axi.write_if.w_channel
     for late in (aw, w):
         late.pause = True
-        write = cocotb.start_soon(bench.write(driver.LAST_OP, 17))
+        write = cocotb.start_soon(bench.write(Register.LAST_OP, 17))
         await ClockCycles(dut.aclk, 20)
         assert not write.done()
         late.pause = False
         await write
-        assert await bench.read(driver.LAST_OP) == 17
-        await bench.write(driver.LAST_OP, 3)
+        assert await bench.read(Register.LAST_OP) == 17
+        await bench.write(Register.LAST_OP, 3)
 
 
 @cocotb.test()
@@ -209,8 +215,8 @@ async def an_answer_waits_until_it_is_taken(dut):
         await bench.send(frame(image))
     await ClockCycles(dut.aclk, 8 * MANIFEST["cycles"]["latency"])
     assert dut.m_axis_tvalid.value == 1  # valid does not wait for ready
-    assert await bench.read(driver.IMAGES) == 2  # what there is room for
-    assert await bench.read(driver.WAIT_SCORES) > 0
+    assert await bench.read(Register.IMAGES) == 2  # what there is room for
+    assert await bench.read(Register.WAIT_SCORES) > 0
     bench.answers.pause = False
     for image in range(4):
         await bench.check(image)
@@ -223,9 +229,9 @@ async def an_answer_that_is_offered_is_finished_when_the_run_stops(dut):
     bench.answers.pause = True
     for image in range(2):
         await bench.send(frame(image))
-    while await bench.read(driver.IMAGES) < 2:
+    while await bench.read(Register.IMAGES) < 2:
         pass
-    await bench.write(driver.RUN, 0)
+    await bench.write(Register.RUN, 0)
     bench.answers.pause = False
     await bench.check(0)
     await ClockCycles(dut.aclk, 200)
@@ -250,10 +256,10 @@ async def broken_frames_are_told_and_dropped_and_nothing_hangs(dut):
         await bench.send(beats)
         await bench.send(frame(1))
         await bench.check(1)
-        assert await bench.read(driver.ERRORS) == error
-        await bench.write(driver.ERRORS, error)
+        assert await bench.read(Register.ERRORS) == error
+        await bench.write(Register.ERRORS, error)
     assert bench.answers.empty()
-    assert await bench.read(driver.IMAGES) == len(cases)
+    assert await bench.read(Register.IMAGES) == len(cases)
 
 
 async def restarted(bench):
@@ -261,7 +267,7 @@ async def restarted(bench):
     await bench.reset()
     bench.answers.clear()
     bench.pixels.clear()
-    for register in (driver.RUN, driver.ERRORS, driver.IMAGES, driver.STATUS):
+    for register in (Register.RUN, Register.ERRORS, Register.IMAGES, Register.STATUS):
         assert await bench.read(register) == 0
     await bench.load()
     await bench.send(frame(2))
@@ -286,7 +292,10 @@ async def a_reset_at_any_time_leaves_nothing(dut):
     bench.answers.pause = False
     await restarted(bench)  # in an answer
     bench.axi.write_if.b_channel.pause = bench.axi.read_if.r_channel.pause = True
-    pending = [cocotb.start_soon(bench.axi.write(driver.LAST_OP, b"\1\0\0\0")), cocotb.start_soon(bench.axi.read(0, 4))]
+    pending = [
+        cocotb.start_soon(bench.axi.write(Register.LAST_OP, b"\1\0\0\0")),
+        cocotb.start_soon(bench.axi.read(0, 4)),
+    ]
     await ClockCycles(dut.aclk, 10)
     bench.axi.write_if.b_channel.pause = bench.axi.read_if.r_channel.pause = False
     await restarted(bench)  # with a write and a read under way

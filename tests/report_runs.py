@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import plan
 from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.lower import lower

@@ -12,7 +12,8 @@ from fpga_programs import random_program
 from tools import need
 
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import plan
 from limbeck.integer.program import run
 
 need("cocotb", "cocotbext.axi", "iverilog")

@@ -1,7 +1,6 @@
 """A Design folder says the same thing everywhere: in its RTL, its memories and its manifest."""
 
 import json
-import re
 import subprocess
 from dataclasses import replace
 from importlib.resources import files
@@ -15,12 +14,12 @@ from limbeck.cli import main
 from limbeck.errors import InputError
 from limbeck.fpga import driver, memories
 from limbeck.fpga.emit import emit, hex_lines, identity, parameters
-from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import cycles, plan
 from limbeck.integer import file
 from limbeck.integer.program import run
 
 IMAGE, CLASSES = (3, 8, 8), 4
-RTL = files("limbeck.fpga") / "rtl"
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +34,6 @@ def design(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("emitted") / "design"
     emit(found, program, out)
     return out
-
-
-def fields_of(struct):
-    """Return the fields of a struct of rtl/ops.svh and their bits, in order."""
-    text = (RTL / "ops.svh").read_text()
-    body = next(m[1] for m in re.finditer(r"typedef struct packed \{(.*?)\} (\w+);", text, re.DOTALL) if m[2] == struct)
-    found = re.findall(r"^\s*logic\s*(?:\[\s*(\d+):0\])?\s*(\w+);", body, re.MULTILINE)
-    return {name: int(high or 0) + 1 for high, name in found}
-
-
-@pytest.mark.parametrize(
-    ("struct", "fields", "width"),
-    [("front_op_t", memories.FRONT, "FrontW"), ("back_op_t", memories.BACK, "BackW"),
-     ("out_op_t", memories.RESULT, "ResultW")],
-)  # fmt: skip
-def test_micro_ops_have_the_same_fields_in_python_and_in_rtl(struct, fields, width):
-    assert list(fields_of(struct).items()) == list(fields.items())
-    wide = re.search(rf"localparam int {width} = (\d+);", (RTL / "accelerator.sv").read_text())
-    assert wide is not None
-    assert int(wide[1]) == sum(fields.values())
 
 
 def test_packed_words_give_their_fields_back():

@@ -6,7 +6,8 @@ import numpy as np
 from test_lower import family, images_for
 
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import plan
 from limbeck.integer.lower import lower
 from limbeck.integer.program import run
 from limbeck.integer.survey import survey

@@ -10,7 +10,8 @@ from test_rtl_mac_chain import DSP48E2
 from tools import need
 
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import plan
 
 need("pyosys")
 

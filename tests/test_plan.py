@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fpga_programs import Maker, random_program
+from fpga_programs import random_program
 
 from limbeck.errors import InputError
-from limbeck.fpga.parts import PARTS, Part
-from limbeck.fpga.plan import Lanes, cycles, macs, multipliers, plan, resources, trade_offs
+from limbeck.fpga.op import Lanes, spent
+from limbeck.fpga.parts import PARTS
+from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
 from limbeck.fpga.schedule import depth_for
 from limbeck.fpga.works import works_of
 from limbeck.integer.program import (
     Conv,
+    Depthwise,
     GlobalAverage,
     Input,
     MaxPool,
@@ -21,6 +23,7 @@ from limbeck.integer.program import (
     Pointwise,
     Program,
     Requant,
+    Residual,
 )
 from limbeck.integer.survey import survey
 
@@ -130,8 +133,8 @@ def stem(image, **changes):
 
 def test_a_7x7_stem_takes_as_many_words_as_its_values_fill():
     found = plan(stem((3, 16, 16)), "xczu7ev", lanes=Lanes(2, 8, 8))
-    assert found.schedule.ops[0].groups == -(-147 // 8)
-    assert plan(stem((1, 16, 16)), "xczu7ev", lanes=Lanes(2, 8, 8)).schedule.ops[0].groups == -(-49 // 8)
+    assert found.schedule.ops[0].pace.groups == -(-147 // 8)
+    assert plan(stem((1, 16, 16)), "xczu7ev", lanes=Lanes(2, 8, 8)).schedule.ops[0].pace.groups == -(-49 // 8)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +166,22 @@ def test_depths_are_powers_of_two():
     assert [depth_for(n) for n in (0, 1, 2, 3, 4, 5, 1024, 1025)] == [2, 2, 2, 4, 4, 8, 1024, 2048]
 
 
-def test_random_programs_are_programs():
+def test_random_programs_are_programs_of_every_kind():
+    kinds = set()
     for seed in range(30):
-        survey(random_program(seed, (3, 9, 9), 5))
-    assert isinstance(PARTS["xczu7ev"], Part)
-    assert Maker(0).narrow().bits == 8
+        kinds |= {type(site.layer) for site in survey(random_program(seed, (3, 9, 9), 5))}
+    assert kinds == {Conv, Depthwise, Pointwise, Narrow, GlobalAverage, Residual, Ode}
+
+
+@pytest.mark.parametrize("lanes", [Lanes(1, 4, 4), Lanes(2, 8, 16), Lanes(4, 4, 8)])
+def test_the_interval_is_the_sum_of_the_cycles_of_the_micro_ops(lanes):
+    for seed in range(8):
+        program = random_program(seed, (3, 11, 13), 5)
+        found = plan(program, "xczu7ev", lanes=lanes)
+        each = spent(found.schedule.ops)
+        assert sum(each) == cycles(found, program).interval
+        for taken, op in zip(each, found.schedule.ops, strict=True):
+            assert taken >= op.slots * max(op.pace.front, op.pace.back) - max(0, op.pace.front - op.pace.back)
 
 
 def test_16_bits_take_a_multiplier_for_each_product_and_two_to_requantise():

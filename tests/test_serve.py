@@ -25,7 +25,8 @@ from limbeck import cli
 from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import plan
 from limbeck.images.domains import on_photos, packaged_photos
 from limbeck.integer.file import load
 from limbeck.integer.program import run

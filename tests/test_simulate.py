@@ -13,9 +13,10 @@ from tools import need
 from limbeck.cli import main
 from limbeck.errors import VerificationError
 from limbeck.fpga import simulate
-from limbeck.fpga.driver import ERRORS, Accelerator, DriverError, pixels
+from limbeck.fpga.driver import Accelerator, DriverError, Register, pixels
 from limbeck.fpga.emit import emit, parameters
-from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.fpga.op import Lanes, with_gap
+from limbeck.fpga.plan import cycles, plan
 from limbeck.fpga.schedule import shape3
 from limbeck.integer.file import save
 from limbeck.integer.lower import lower
@@ -198,8 +199,7 @@ def differs(simulator, design, p, images, wanted):
 def hastier(p, number):
     """Return the plan with the gap of a micro-op one cycle shorter."""
     ops = list(p.schedule.ops)
-    gap = ops[number].gap - 1
-    ops[number] = replace(ops[number], gap=gap, front={**ops[number].front, "gap": gap})
+    ops[number] = with_gap(ops[number], ops[number].gap - 1)
     return replace(p, schedule=replace(p.schedule, ops=tuple(ops)))
 
 
@@ -274,8 +274,8 @@ def test_broken_frames_are_told_and_dropped(designs):
             last = np.arange(1, len(frame) + 1) == len(frame)
             data, _ = port.exchange(frame, last, 1)
             assert len(data) == 0
-            assert port.read(ERRORS) == error
-            port.write([(ERRORS, error)])
+            assert port.read(Register.ERRORS) == error
+            port.write([(Register.ERRORS, error)])
             assert (accelerator.run(image)[0] == run(program, image)).all()
         last = np.arange(1, 2 * size + 1) % size == 3  # TLAST in the middle of two frames
         port.exchange(np.tile(beats, 2), last, 1)

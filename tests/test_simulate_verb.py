@@ -12,7 +12,8 @@ from limbeck.cli import main
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga import simulate as fpga
 from limbeck.fpga.emit import emit
-from limbeck.fpga.plan import Lanes, cycles, plan
+from limbeck.fpga.op import Lanes
+from limbeck.fpga.plan import cycles, plan
 from limbeck.images.sources import open_source
 from limbeck.integer.program import run
 from limbeck.verbs.evaluate import evaluate

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.errors import InputError
+from limbeck.fpga.op import Cycles, Lanes
 from limbeck.fpga.parts import Part, part_of
 from limbeck.fpga.plan import Resources
-from limbeck.fpga.schedule import Cycles, Lanes
 from limbeck.images.manifest import COST, MANIFEST, Manifest, read_manifest
 from limbeck.integer.file import load
 from limbeck.integer.program import Program

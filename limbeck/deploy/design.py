@@ -11,9 +11,9 @@ from limbeck.results import Result
 from limbeck.runs import Tell
 
 if TYPE_CHECKING:
+    from limbeck.fpga.op import Cycles, Lanes
     from limbeck.fpga.parts import Part
     from limbeck.fpga.plan import Plan, Resources
-    from limbeck.fpga.schedule import Cycles, Lanes
     from limbeck.fpga.synth import Synthesis
 
 EXPLORED = "explore.svg"
@@ -132,8 +132,8 @@ def compile_program(
     """Write the Design of a Program for a chip: of the fastest engine that fits, of one with these `lanes` or at most
     `max_dsp` DSPs, or of the `engine` that another Design has. `clock` is in MHz."""
     from limbeck.fpga.emit import emit
+    from limbeck.fpga.op import Lanes
     from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
-    from limbeck.fpga.schedule import Lanes
     from limbeck.fpga.synth import synthesise
     from limbeck.integer.file import load
 

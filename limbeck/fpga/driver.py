@@ -4,6 +4,7 @@ The same class drives a board and the simulator, through a Port. Copied into eve
 """
 
 import json
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,10 +13,42 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 
-# Registers (docs/hardware.md)
-RUN, STATUS, ERRORS, IMAGES, INTERVAL, LATENCY = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14
-WAIT_PIXELS, WAIT_SCORES, IDENTITY, LAST_OP, MEMORY, ADDRESS, DATA = 0x18, 0x1C, 0x20, 0x24, 0x28, 0x2C, 0x30
-ERROR_NAMES = ("a frame ended early", "a frame did not end with its last pixel", "a register was written wrongly")
+
+class Register(IntEnum):
+    """Addresses of the registers; docs/hardware.md has what they hold."""
+
+    RUN = 0x00
+    STATUS = 0x04
+    ERRORS = 0x08
+    IMAGES = 0x0C
+    INTERVAL = 0x10
+    LATENCY = 0x14
+    WAIT_PIXELS = 0x18
+    WAIT_SCORES = 0x1C
+    IDENTITY = 0x20
+    LAST_OP = 0x24
+    MEMORY = 0x28
+    ADDRESS = 0x2C
+    DATA = 0x30
+
+
+class Error(IntEnum):
+    """Bits of the ERRORS register."""
+
+    SHORT_FRAME = 0
+    LONG_FRAME = 1
+    REGISTER = 2
+    LOAD = 3
+
+    @property
+    def text(self) -> str:
+        """What went wrong."""
+        return {
+            Error.SHORT_FRAME: "a frame ended early",
+            Error.LONG_FRAME: "a frame did not end with its last pixel",
+            Error.REGISTER: "a wrong register write (unknown address, partial strobes, DATA or LAST_OP while running)",
+            Error.LOAD: "DATA for a memory, an address or a number of pieces that the engine does not have",
+        }[self]
 
 
 class Port(Protocol):
@@ -42,7 +75,7 @@ class Counters(NamedTuple):
 
 
 class DriverError(Exception):
-    """The accelerator is not what the design says, or told of an error."""
+    """The accelerator is not what the design says, or reports an error."""
 
 
 class Accelerator:
@@ -51,7 +84,7 @@ class Accelerator:
     def __init__(self, port: Port, design: str | Path) -> None:
         self.port = port
         self.manifest: dict[str, Any] = json.loads((Path(design) / "manifest.json").read_text(encoding="utf-8"))
-        if (found := port.read(IDENTITY)) != self.manifest["identity"]:
+        if (found := port.read(Register.IDENTITY)) != self.manifest["identity"]:
             raise DriverError(f"the accelerator is {found:#010x}, the design {self.manifest['identity']:#010x}")
         self.load(design)
 
@@ -61,12 +94,14 @@ class Accelerator:
         if manifest["identity"] != self.manifest["identity"]:
             raise DriverError(f"{design} is made for another engine")
         self.manifest = manifest
-        self.port.write([(RUN, 0), (ERRORS, 7), (LAST_OP, manifest["ops"] - 1)])
+        errors = (1 << len(Error)) - 1
+        self.port.write([(Register.RUN, 0), (Register.ERRORS, errors), (Register.LAST_OP, manifest["ops"] - 1)])
         for memory in manifest["memories"]:
             words = read_memory(Path(design) / memory["file"], memory["width"])
-            begin = [(MEMORY, memory["select"] | words.shape[1] << 8), (ADDRESS, 0)]
-            self.port.write(begin + [(DATA, int(piece)) for piece in words.ravel()])
-        self.port.write([(RUN, 1)])
+            select = memory["select"] | words.shape[1] << 8
+            self.port.write([(Register.MEMORY, select), (Register.ADDRESS, 0)])
+            self.port.write([(Register.DATA, int(piece)) for piece in words.ravel()])
+        self.port.write([(Register.RUN, 1)])
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return scores [N, classes] and classes [N] of uint8 images [N, channels, height, width]."""
@@ -78,14 +113,15 @@ class Accelerator:
 
     def check(self) -> None:
         """Raise DriverError where the error register is set, and clear it."""
-        if errors := self.port.read(ERRORS):
-            self.port.write([(ERRORS, errors)])
-            names = [name for bit, name in enumerate(ERROR_NAMES) if errors >> bit & 1]
-            raise DriverError("the accelerator tells: " + ", ".join(names))
+        if errors := self.port.read(Register.ERRORS):
+            self.port.write([(Register.ERRORS, errors)])
+            raise DriverError("the accelerator reports: " + ", ".join(e.text for e in Error if errors >> e & 1))
 
     def counters(self) -> Counters:
         """Return the counters since the run began."""
-        return Counters(*(self.port.read(a) for a in (IMAGES, INTERVAL, LATENCY, WAIT_PIXELS, WAIT_SCORES)))
+        r = Register
+        counters = (r.IMAGES, r.INTERVAL, r.LATENCY, r.WAIT_PIXELS, r.WAIT_SCORES)
+        return Counters(*(self.port.read(counter) for counter in counters))
 
 
 def pixels(images: NDArray[np.uint8]) -> Words:

@@ -44,7 +44,7 @@ def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
         "Stem": int(ops[0].work.stem),
         "Classes": len(net.classes),
         "Groups": max(op.read.words for op in ops),
-        "XWords": depth_for(max(op.groups for op in ops)),
+        "XWords": depth_for(max(op.pace.groups for op in ops)),
         "Words": max(op.written.words for op in ops),
         "Ops": depth_for(len(ops)),
         "MapDepth": max(2, depths["map"]),
@@ -142,12 +142,8 @@ def _manifest(
             {"file": f"memories/{m.name}.mem", "select": m.select, "width": m.width, "words": len(m.words)}
             for m in loaded
         ],
-        "registers": {
-            name: getattr(driver, name)
-            for name in ("RUN", "STATUS", "ERRORS", "IMAGES", "INTERVAL", "LATENCY", "WAIT_PIXELS", "WAIT_SCORES",
-                         "IDENTITY", "LAST_OP", "MEMORY", "ADDRESS", "DATA")
-        },
-    }  # fmt: skip
+        "registers": {register.name: int(register) for register in driver.Register},
+    }
 
 
 def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str, str]:

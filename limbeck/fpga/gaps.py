@@ -1,86 +1,75 @@
 """How long a micro-op waits for the one before it: no longer than what it reads takes to be written."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from limbeck.fpga.schedule import Lanes, Op
+from limbeck.fpga.contract import LATENCY
+from limbeck.fpga.op import Op, with_gap
 
 _Times = NDArray[np.int64]
 
-READ_AFTER_WRITE = 32  # plus the lanes of a chain: cycles from the end of an accumulation to the first read of its map
-POOLING = 2  # cycles that pooling takes
-SUM_AFTER_SUM = 9  # cycles from the last summand to the reading of the sum
 
-
-def spaced(before: "Op", op: "Op", lanes: "Lanes") -> "Op":
+def spaced(before: Op, op: Op) -> Op:
     """Return the op with the shortest gap after which everything it reads has been written."""
     gap = 0
-    while late := _late(before, with_gap(op, gap), lanes):
+    while late := _late(before, with_gap(op, gap)):
         gap += late
     return with_gap(op, gap)
 
 
-def with_gap(op: "Op", gap: int) -> "Op":
-    """Return the op with another gap."""
-    return replace(op, gap=gap, front={**op.front, "gap": gap})
-
-
-def _late(before: "Op", op: "Op", lanes: "Lanes") -> int:
+def _late(before: Op, op: Op) -> int:
     """Return by how many cycles a read of `op` comes too early; 0 where none does. `before` begins at time 0."""
-    pace = max(before.front_cycles, before.back_cycles)
-    starts = np.arange(before.slots) * pace  # of back's slots
+    starts = np.arange(before.slots) * before.pace.slot  # of back's slots
     begin = int(starts[-1])
-    steps = np.array([op.first_cycles, *[op.front_cycles] * (op.slots - 1)])
-    lengths = np.maximum(steps, [before.back_cycles, *[op.back_cycles] * (op.slots - 1)])
+    steps = np.array([op.first_cycles, *[op.pace.front] * (op.slots - 1)])
+    lengths = np.maximum(steps, [before.pace.back, *[op.pace.back] * (op.slots - 1)])
     fronts = begin + np.concatenate([[0], np.cumsum(lengths)[:-1]])  # when front begins with each slot of op
-    ends = _ends(before, starts, lanes)
-    late = undrained(before, op, lanes)
+    ends = _ends(before, starts)
+    late = undrained(before, op)
     if op.work.from_sum:
         back = int(fronts[0] + lengths[0])
-        reads = back + op.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
-        return max(late, int((ends[-1, -1] + SUM_AFTER_SUM - reads).max()))
-    written = _kept(before, ends) + READ_AFTER_WRITE + lanes.chain
+        reads = back + op.pace.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
+        return max(late, int((ends[-1, -1] + LATENCY.sum_after_sum - reads).max()))
+    written = _kept(before, ends) + LATENCY.read_after_write + op.lanes.chain
     return max(late, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
 
 
-def undrained(before: "Op", op: "Op", lanes: "Lanes") -> int:
+def undrained(before: Op, op: Op) -> int:
     """Return by how many cycles the first sums of `op` come before the last ones of `before` have been handed on."""
-    last = before.written.words - (before.out_groups - 1) * (lanes.outputs // lanes.inputs)
-    handed = before.back_cycles - before.period + before.groups + before.interval * last
-    need = handed + (POOLING if before.work.pool else 0) - op.groups
-    return max(0, need - op.first_cycles) if need > before.back_cycles else 0
+    pace = before.pace
+    last = before.written.words - (pace.out_groups - 1) * op.lanes.words
+    handed = pace.back - pace.period + pace.groups + pace.interval * last
+    need = handed + (LATENCY.pool if before.work.pool else 0) - op.pace.groups
+    return max(0, need - op.first_cycles) if need > pace.back else 0
 
 
-def _ends(op: "Op", starts: _Times, lanes: "Lanes") -> _Times:
+def _ends(op: Op, starts: _Times) -> _Times:
     """Return when `back` ends with each word [row, slot, channel word], as `result` comes to it."""
     word = np.arange(op.written.words)
-    group, place = word // (lanes.outputs // lanes.inputs), word % (lanes.outputs // lanes.inputs)
-    inside = group * op.period + op.groups - 1 + place * op.interval + op.interval - 1
+    group, place, pace = word // op.lanes.words, word % op.lanes.words, op.pace
+    inside = group * pace.period + pace.groups - 1 + place * pace.interval + pace.interval - 1
     return (starts[:, None] + inside).reshape(op.written.rows, op.written.slots, -1)
 
 
-def _kept(op: "Op", ends: _Times) -> _Times:
+def _kept(op: Op, ends: _Times) -> _Times:
     """Return the times [row, slot, channel word] of what is kept: a pool's with the last of its window."""
     if not op.work.pool:
         return ends
     rows = np.minimum(2 * np.arange(op.kept.rows) + 1, op.written.rows - 1)
     slots = np.minimum(2 * np.arange(op.kept.slots) + 1, op.written.slots - 1)
-    return ends[rows][:, slots] + POOLING
+    return ends[rows][:, slots] + LATENCY.pool
 
 
-def _reads(op: "Op", fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
+def _reads(op: Op, fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
     """Yield row and word of the map, and when its channel words must have been written, for all that is read."""
     passes = [(int(fronts[0]) + op.gap + 1, False)]
     for slot, front in enumerate(fronts):
         begin = int(front) + (op.gap + 1 + op.read.words if slot == 0 else 0)
-        if slot > 0 and op.before:
+        if slot > 0 and op.pace.before:
             passes.append((begin, False))
-            begin += op.before
+            begin += op.pace.before
         passes.append((begin, True))
     channel = np.arange(op.read.words)
     words = op.written.slots * (2 if op.work.stride == 2 else 1)
@@ -89,18 +78,18 @@ def _reads(op: "Op", fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
         if word < op.read.slots:  # else it is masked
             for near, wait in _near(op, emits=emits):
                 if 0 <= row + near < op.read.rows:
-                    yield row + near, word, begin + channel * (op.taps if emits else 1) + wait
+                    yield row + near, word, begin + channel * (op.pace.taps if emits else 1) + wait
 
 
-def _near(op: "Op", *, emits: bool) -> Iterator[tuple[int, int]]:
+def _near(op: Op, *, emits: bool) -> Iterator[tuple[int, int]]:
     """Yield the rows that matter around the one that is read, and how much later each is used."""
     if op.work.depthwise is None and not op.work.dense:
         yield 0, 0
-    elif op.taps == 1 or not emits:
+    elif op.pace.taps == 1 or not emits:
         yield from ((-1, 0), (0, 0), (1, 0))
     else:  # tap by tap: of the word that comes in, the column on the right is seen first
         yield from ((near, 3 * (near + 1) + _first_column(op)) for near in (-1, 0, 1))
 
 
-def _first_column(op: "Op") -> int:
-    return 2 if op.work.stride == 1 else max(0, 3 - op.pixels)
+def _first_column(op: Op) -> int:
+    return 2 if op.work.stride == 1 else max(0, 3 - op.lanes.pixels)

@@ -7,26 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import InputError
+from limbeck.fpga.contract import MicroOp, Select, packed_op, width
+from limbeck.fpga.op import Op
 from limbeck.fpga.plan import Plan, widths
-from limbeck.fpga.schedule import Key, Op, bordered, row_of, ticks_of
+from limbeck.fpga.schedule import Key, bordered, row_of, ticks_of
 from limbeck.integer.fixed import Ints
 from limbeck.integer.program import GlobalAverage, Requant
 
 Pieces = NDArray[np.uint32]  # [words, pieces]
-
-# Fields of rtl/ops.svh and their bits, the highest first.
-FRONT = {
-    "final_op": 1, "image": 1, "taps": 1, "stem": 1, "stride_2": 1, "bottom": 1, "right": 1, "tap_first": 5,
-    "tap_last": 5, "groups": 8, "rows": 12, "slots": 12, "base": 16, "pitch": 16, "weight": 16, "table_base": 16,
-    "shift_less_1": 6, "relu": 1, "gap": 16,
-}  # fmt: skip
-BACK = {"groups": 12, "period": 12, "out_groups": 8, "slots": 24, "weight": 16}
-RESULT = {
-    "out_groups": 8, "rows": 12, "slots": 12, "words": 9, "last_pixel": 4, "pool": 1, "base": 16, "pitch": 16,
-    "write_map": 1, "offset": 16, "offset_pitch": 16, "wide": 1, "mult": 16, "shift_less_1": 6, "relu": 1, "narrow": 1,
-    "add": 1, "add_twice": 1, "state": 16, "state_slot": 16, "state_row": 16, "state_words": 9, "write_state": 1,
-    "state_base": 16, "state_relu": 1, "state_narrow": 1, "drop": 5, "sum": 1, "from_sum": 1, "score": 1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +31,21 @@ def memories(plan: Plan) -> tuple[Memory, ...]:
     """Return all that is loaded before a run."""
     ops, lanes, wide = plan.schedule.ops, plan.lanes, widths(plan)
     made = [
-        _ops("front", 0, FRONT, [op.front for op in ops]),
-        _ops("back", 1, BACK, [op.back for op in ops]),
-        _ops("result", 2, RESULT, [op.result for op in ops]),
-        Memory("kernel", 3, wide["kernel"], packed(_filled(plan, "kernel", _kernels), plan.value_bits)),
-        Memory("table", 4, wide["table"], _tables(plan)),
-        Memory("offset", 5, wide["offset"], packed(_filled(plan, "offset", _offsets), plan.accumulator_bits)),
-        Memory("mult", 6, wide["mult"], packed(_filled(plan, "mult", _mults), 16)),
+        _ops("front", Select.FRONT, [op.front for op in ops]),
+        _ops("back", Select.BACK, [op.back for op in ops]),
+        _ops("result", Select.RESULT, [op.result for op in ops]),
+        Memory("kernel", Select.KERNEL, wide["kernel"], packed(_filled(plan, "kernel", _kernels), plan.value_bits)),
+        Memory("table", Select.TABLE, wide["table"], _tables(plan)),
+        Memory(
+            "offset", Select.OFFSET, wide["offset"], packed(_filled(plan, "offset", _offsets), plan.accumulator_bits)
+        ),
+        Memory("mult", Select.MULT, wide["mult"], packed(_filled(plan, "mult", _mults), 16)),
     ]
     weights = _filled(plan, "weight", _weights).reshape(-1, lanes.inputs, lanes.outputs)
     for lane in range(lanes.inputs):
-        made.append(Memory(f"weight{lane}", 16 + lane, wide["weight"], packed(weights[:, lane], plan.value_bits)))
+        made.append(
+            Memory(f"weight{lane}", Select.WEIGHT + lane, wide["weight"], packed(weights[:, lane], plan.value_bits))
+        )
     return tuple(memory for memory in made if len(memory.words))
 
 
@@ -65,20 +57,11 @@ def packed(fields: Ints, bits: int) -> Pieces:
     return np.packbits(padded, axis=1, bitorder="little").view("<u4").reshape(len(fields), padded.shape[1] // 32)
 
 
-def _ops(name: str, select: int, bits: dict[str, int], ops: Sequence[dict[str, int]]) -> Memory:
-    width = sum(bits.values())
-    pieces = -(-width // 32)
-    words = [_word(bits, op).to_bytes(4 * pieces, "little") for op in ops]
-    return Memory(name, select, width, np.frombuffer(b"".join(words), "<u4").reshape(-1, pieces))
-
-
-def _word(bits: dict[str, int], op: dict[str, int]) -> int:
-    word = 0
-    for name, width in bits.items():
-        if not 0 <= op[name] < 1 << width:
-            raise InputError(f"a micro-op's {name} is {op[name]:,}; the limit is {(1 << width) - 1:,}: use more lanes")
-        word = word << width | int(op[name])
-    return word
+def _ops(name: str, select: int, ops: Sequence[MicroOp]) -> Memory:
+    bits = width(type(ops[0]))
+    pieces = -(-bits // 32)
+    words = [packed_op(op).to_bytes(4 * pieces, "little") for op in ops]
+    return Memory(name, select, bits, np.frombuffer(b"".join(words), "<u4").reshape(-1, pieces))
 
 
 Made = Iterator[tuple[Key, Ints]]  # a stretch of a memory and its rows of fields
@@ -104,12 +87,12 @@ def _weights(plan: Plan, op: Op) -> Made:
     weight = layer.weight.reshape(len(layer.weight), layer.weight.shape[1], -1)  # [out, in, places]
     if op.work.image and (op.work.dense or op.work.stem):
         flat = _padded(
-            _image_words(op, weight, lanes.inputs), (op.out_groups * lanes.outputs, op.groups * lanes.inputs)
+            _image_words(op, weight, lanes.inputs), (op.pace.out_groups * lanes.outputs, op.pace.groups * lanes.inputs)
         )
-        grouped = flat.reshape(op.out_groups, lanes.outputs, op.groups, lanes.inputs).transpose(0, 2, 3, 1)
+        grouped = flat.reshape(op.pace.out_groups, lanes.outputs, op.pace.groups, lanes.inputs).transpose(0, 2, 3, 1)
     else:
-        shape = (op.out_groups * lanes.outputs, op.read.words * lanes.inputs, weight.shape[2])
-        grouped = _padded(weight, shape).reshape(op.out_groups, lanes.outputs, op.read.words, lanes.inputs, -1)
+        shape = (op.pace.out_groups * lanes.outputs, op.read.words * lanes.inputs, weight.shape[2])
+        grouped = _padded(weight, shape).reshape(op.pace.out_groups, lanes.outputs, op.read.words, lanes.inputs, -1)
         grouped = grouped.transpose(0, 2, 4, 3, 1)
     yield Key(op.work.path), grouped.reshape(-1, lanes.inputs * lanes.outputs)
 
@@ -121,7 +104,7 @@ def _image_words(op: Op, weight: Ints, inputs: int) -> Ints:
         return flat
     three = 3 * 7 * weight.shape[1]
     rows = _padded(flat, (len(weight), 3 * three)).reshape(len(weight), 3, three)
-    return _padded(rows, (len(weight), 3, op.taps * inputs)).reshape(len(weight), -1)[:, : op.groups * inputs]
+    return _padded(rows, (len(weight), 3, op.pace.taps * inputs)).reshape(len(weight), -1)[:, : op.pace.groups * inputs]
 
 
 def _kernels(plan: Plan, op: Op) -> Made:

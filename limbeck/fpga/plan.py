@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from limbeck.errors import InputError
+from limbeck.fpga.contract import MICRO_OPS, BackOp, FrontOp, ResultOp, width
+from limbeck.fpga.op import Cycles, Lanes
 from limbeck.fpga.parts import PARTS, Part, part_of
-from limbeck.fpga.schedule import Cycles, Lanes, Schedule, depth_for, schedule, shape3, words_of
+from limbeck.fpga.schedule import Schedule, depth_for, pace, schedule, shape3
 from limbeck.fpga.schedule import cycles as cycles_of
 from limbeck.fpga.works import Work, works_of
 from limbeck.integer.program import Program
@@ -18,6 +20,7 @@ ACCUMULATOR_LIMIT = {8: 27, 16: 44}  # by the bits of values: what one DSP48E2 m
 STATE_BITS = (16, 24)
 INPUT_LANES = (2, 4, 8, 16)
 _URAM_FROM = 1024  # words
+_FLAGS = {FrontOp: 0, BackOp: 4, ResultOp: 6}  # bits that are made as a micro-op is stored
 
 
 @dataclass(frozen=True)
@@ -244,14 +247,8 @@ def _candidates(works: Sequence[Work], channels: int, limit: int, *, packs: bool
 
 def _estimate(works: Sequence[Work], lanes: Lanes) -> int:
     """Return the cycles of an image but for gaps."""
-    total = 0
-    for work in works:
-        out, groups, before = shape3(work.out, lanes), *words_of(work, lanes)
-        wide = lanes.outputs // lanes.inputs
-        twice = 2 if work.shortcut and work.shortcut.stride == 2 and lanes.pixels > 1 else 1
-        back = -(-out.words // wide) * max(groups, twice * min(wide, out.words))
-        total += out.rows * out.slots * max(back, groups + before)
-    return total
+    shapes = ((shape3(work.out, lanes), pace(work, lanes)) for work in works)
+    return sum(out.rows * out.slots * slot.slot for out, slot in shapes)
 
 
 def _dsps(lanes: Lanes, *, packs: bool) -> int:
@@ -276,8 +273,8 @@ def _blocks(found: Plan) -> Iterator[tuple[int, int]]:
     first = found.schedule.ops[0].work
     for _ in range(3):
         yield found.lanes.pixels * (2 if first.stem else 1) * first.shape[0] * 8, depths["image"]
-    for width in (136, 76, 228):  # micro-ops, with flags that are made as they are stored
-        yield width, depth_for(len(found.schedule.ops))
+    for kind in MICRO_OPS:
+        yield width(kind) + _FLAGS[kind], depth_for(len(found.schedule.ops))
 
 
 def _large(found: Plan) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga.driver import Accelerator, Counters, Words
-from limbeck.fpga.schedule import Cycles
+from limbeck.fpga.op import Cycles
 from limbeck.integer import file, program
 
 _WRITE, _READ, _TRANSFER, _STALL, _LIMIT, _RESET = range(1, 7)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from limbeck.artefacts.readers import Design
 from limbeck.errors import InputError
 from limbeck.fpga import parts
+from limbeck.fpga.op import Op, spent
 from limbeck.fpga.plan import plan
-from limbeck.fpga.schedule import Op, Schedule
 
 CLOCK = parts.CLOCK  # for the templates
 
@@ -59,25 +59,16 @@ def passes(found: Design) -> tuple[Pass, ...]:
         times = plan(found.program, found.part.name, lanes=found.lanes).schedule
     except InputError:
         return ()
-    spent = cycles_by_op(times)
-    if sum(spent) != found.cycles.interval:
+    taken = spent(times.ops)
+    if sum(taken) != found.cycles.interval:
         return ()
     every = sum(found.multipliers)
     rows: dict[str, list[tuple[int, Op]]] = {}
-    for cycles, op in zip(spent, times.ops, strict=True):
+    for cycles, op in zip(taken, times.ops, strict=True):
         rows.setdefault(op.work.path, []).append((cycles, op))
     return tuple(_pass(path, ops, found.cycles.interval, every) for path, ops in rows.items())
 
 
 def _pass(path: str, ops: list[tuple[int, Op]], interval: int, multipliers: int) -> Pass:
-    cycles, macs = sum(spent for spent, _ in ops), sum(op.work.macs for _, op in ops)
+    cycles, macs = sum(took for took, _ in ops), sum(op.work.macs for _, op in ops)
     return Pass(path, len(ops), cycles, cycles / interval, macs, macs / (cycles * multipliers))
-
-
-def cycles_by_op(times: Schedule) -> tuple[int, ...]:
-    """Return the cycles from each micro-op to the next, in a stream; their sum is the interval."""
-    followers = [*times.ops[1:], times.ops[0]]
-    return tuple(
-        (op.slots - 1) * max(op.front_cycles, op.back_cycles) + max(op.back_cycles, after.first_cycles)
-        for op, after in zip(times.ops, followers, strict=True)
-    )

@@ -61,30 +61,37 @@ module accelerator #(
     input  logic        m_axis_tready,
     output logic        m_axis_tlast
 );
-  localparam int FrontW = 136;       // of ops.svh's structs
-  localparam int BackW = 72;
-  localparam int ResultW = 222;
+  `include "contract.svh"
   localparam int WordW = Px * Il * Bits;
   localparam int ImagePx = Stem != 0 ? 2 * Px : Px;  // pixels of a word of the image
   localparam int PixelsW = ImagePx * ImageC * 8;
   localparam int HalfWords = (ImageH + 2) / 3 * ((ImageW + ImagePx - 1) / ImagePx);
   localparam int KernelW = Il * 9 * Bits;
   localparam int TableW = Il * (AccW + 16);
-  localparam int LoadA = ResultW > Ol * Bits ? ResultW : Ol * Bits;
-  localparam int LoadB = KernelW > 3 * Il * AccW ? KernelW : 3 * Il * AccW;
+  localparam int OffsetW = 3 * Il * AccW;
+  localparam int MultW = Il * 16;
+  localparam int WeightW = Ol * Bits;
+  localparam int LoadA = ResultOpW > WeightW ? ResultOpW : WeightW;
+  localparam int LoadB = KernelW > OffsetW ? KernelW : OffsetW;
   localparam int LoadW = LoadA > LoadB ? LoadA : LoadB;  // the widest memory that is loaded
   localparam int XAddrW = $clog2(XWords);
+  localparam int WindowGroupW = Groups > 1 ? $clog2(Groups) : 1;
+  localparam int GroupW = Stem != 0 && WindowGroupW < 2 ? 2 : WindowGroupW;  // a stem walks by three rows
+  localparam int ResultWordW = Words > 1 ? $clog2(Words) : 1;
+  localparam int ScoreWords = (Classes + Il - 1) / Il;
+  localparam int ScoreWordW = ScoreWords > 1 ? $clog2(ScoreWords) : 1;
   localparam int ChainLanes = Il < 8 ? Il : 8;
-  localparam int FrontCycles = 15;   // from front's outputs to words
-  localparam int BackDelay = 16;     // from back's outputs to the reading of words
 
   // ---- control
   logic run, we, room, busy, image_there, start, release_image, sent, stale, short_frame, long_frame, data_rst_n;
-  logic [7:0] last_op, memory;
+  logic [7:0] last_op, memory, needed;
   logic [15:0] waddr;
+  logic [16:0] depth;
   logic [LoadW-1:0] wdata;
   logic score_we, score_last;
-  logic [7:0] score_word;
+  /* verilator lint_off UNUSEDSIGNAL */  // results may have more words than scores
+  logic [ResultWordW-1:0] result_word;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [Il*StateW-1:0] score_data;
 
   control #(.LoadW(LoadW), .Identity(Identity)) u_control (
@@ -94,11 +101,29 @@ module accelerator #(
       .bresp_o(s_axi_bresp), .bvalid_o(s_axi_bvalid), .bready_i(s_axi_bready),
       .araddr_i(s_axi_araddr), .arvalid_i(s_axi_arvalid), .arready_o(s_axi_arready),
       .rdata_o(s_axi_rdata), .rresp_o(s_axi_rresp), .rvalid_o(s_axi_rvalid), .rready_i(s_axi_rready),
-      .run_o(run), .last_op_o(last_op), .we_o(we), .memory_o(memory), .addr_o(waddr), .data_o(wdata),
-      .room_o(room), .busy_i(busy), .ready_i(image_there), .start_i(start), .scored_i(score_we && score_last),
-      .sent_i(sent), .stale_i(stale), .short_i(short_frame), .long_i(long_frame)
+      .run_o(run), .last_op_o(last_op), .depth_i(depth), .needed_i(needed), .we_o(we), .memory_o(memory),
+      .addr_o(waddr), .data_o(wdata), .room_o(room), .busy_i(busy), .waiting_i(image_there), .start_i(start),
+      .scored_i(score_we && score_last), .sent_i(sent), .stale_i(stale), .short_i(short_frame), .long_i(long_frame)
   );
   assign data_rst_n = aresetn && run;
+
+  // words of the memory that is selected, and the pieces of 32 bits in one
+  always_comb begin
+    depth = 17'd0;
+    needed = 8'd0;
+    case (memory)
+      SelectFront: {depth, needed} = {17'(Ops), 8'((FrontOpW + 31) / 32)};
+      SelectBack: {depth, needed} = {17'(Ops), 8'((BackOpW + 31) / 32)};
+      SelectResult: {depth, needed} = {17'(Ops), 8'((ResultOpW + 31) / 32)};
+      SelectKernel: {depth, needed} = {17'(KernelDepth), 8'((KernelW + 31) / 32)};
+      SelectTable: {depth, needed} = {17'(TableDepth), 8'((TableW + 31) / 32)};
+      SelectOffset: {depth, needed} = {17'(OffsetDepth), 8'((OffsetW + 31) / 32)};
+      SelectMult: {depth, needed} = {17'(MultDepth), 8'((MultW + 31) / 32)};
+      default:
+      if (memory >= SelectWeight && memory < SelectWeight + 8'(Il))
+        {depth, needed} = {17'(WeightDepth), 8'((WeightW + 31) / 32)};
+    endcase
+  end
 
   // ---- image in
   logic image_we, pixels_ready;
@@ -114,21 +139,26 @@ module accelerator #(
   assign s_axis_tready = pixels_ready && run;
 
   // ---- front: reading
-  logic slot, back_done, image, top, middle, bottom, shift, left, right, stride_2, is_taps, emit, front_relu;
+  logic slot, back_done, image, none_above, none_here, none_below, remember, none_before, none_after, stride_2;
+  logic is_taps, emit, front_relu;
   logic [15:0] addr0, addr1, addr2, kernel_addr, table_addr;
   logic [1:0] bank;
-  logic [7:0] group;
+  logic [GroupW-1:0] group;
   logic [4:0] tap;
   logic [5:0] front_shift;
   logic [XAddrW:0] front_xaddr;
 
-  front #(.HalfWords(HalfWords), .StemTaps((7 * ImageC + Il - 1) / Il), .OpW(FrontW), .Ops(Ops), .XAddrW(XAddrW)) u_front (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == 8'd0), .waddr_i(waddr),
-      .wdata_i(wdata[FrontW-1:0]), .startable_i(image_there && room), .back_done_i(back_done), .slot_o(slot),
+  front #(
+      .HalfWords(HalfWords), .StemTaps((7 * ImageC + Il - 1) / Il), .OpW(FrontOpW), .Ops(Ops), .XAddrW(XAddrW),
+      .GroupW(GroupW)
+  ) u_front (
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == SelectFront), .waddr_i(waddr),
+      .wdata_i(wdata[FrontOpW-1:0]), .startable_i(image_there && room), .back_done_i(back_done), .slot_o(slot),
       .start_o(start), .release_o(release_image), .busy_o(busy), .addr0_o(addr0), .addr1_o(addr1), .addr2_o(addr2),
-      .image_o(image), .bank_o(bank), .top_o(top), .middle_o(middle), .bottom_o(bottom), .group_o(group),
-      .shift_o(shift), .left_o(left), .right_o(right), .stride_2_o(stride_2), .taps_o(is_taps), .tap_o(tap), .weight_o(kernel_addr),
-      .table_o(table_addr), .shift_less_1_o(front_shift), .relu_o(front_relu), .emit_o(emit), .xaddr_o(front_xaddr)
+      .image_o(image), .bank_o(bank), .none_above_o(none_above), .none_here_o(none_here), .none_below_o(none_below),
+      .group_o(group), .remember_o(remember), .none_before_o(none_before), .none_after_o(none_after),
+      .stride_2_o(stride_2), .taps_o(is_taps), .tap_o(tap), .kernel_o(kernel_addr), .table_o(table_addr),
+      .shift_less_1_o(front_shift), .relu_o(front_relu), .emit_o(emit), .xaddr_o(front_xaddr)
   );
 
   logic map_we;
@@ -138,10 +168,10 @@ module accelerator #(
   logic [3*16-1:0] addrs;
   logic [3*WordW-1:0] seen;
   logic [3*PixelsW-1:0] image_seen;
-  logic image_2;
+  logic image_at_words;
 
   assign addrs = {addr2, addr1, addr0};
-  delay #(.Width(1), .Cycles(2)) u_image (.clk_i(aclk), .d_i(image), .q_o(image_2));
+  delay #(.Width(1), .Cycles(RamCycles)) u_image (.clk_i(aclk), .d_i(image), .q_o(image_at_words));
 
   for (genvar b = 0; b < 3; b++) begin : gen_bank
     logic [WordW-1:0] from_map;
@@ -167,109 +197,129 @@ module accelerator #(
           end
         end
       end
-      assign seen[b*WordW+:WordW] = image_2 ? from_image : from_map;
+      assign seen[b*WordW+:WordW] = image_at_words ? from_image : from_map;
     end
   end
 
-  logic [1:0] bank_2;
+  // what comes with the words, and a cycle after them
+  logic [1:0] words_bank;
   /* verilator lint_off UNUSEDSIGNAL */  // of a stem
-  logic middle_2;
+  logic words_none_here;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic top_2, bottom_2, shift_2, left_3, right_3, stride_2_3;
-  logic [7:0] group_2;
+  logic words_none_above, words_none_below, words_remember, sides_none_before, sides_none_after, sides_stride_2;
+  logic [GroupW-1:0] words_group;
   logic [Px*9*Il*Bits-1:0] win;
-  delay #(.Width(14), .Cycles(2)) u_words (
-      .clk_i(aclk), .d_i({bank, top, middle, bottom, shift, group}),
-      .q_o({bank_2, top_2, middle_2, bottom_2, shift_2, group_2})
+  delay #(.Width(6 + GroupW), .Cycles(RamCycles)) u_words (
+      .clk_i(aclk), .d_i({bank, none_above, none_here, none_below, remember, group}),
+      .q_o({words_bank, words_none_above, words_none_here, words_none_below, words_remember, words_group})
   );
-  delay #(.Width(3), .Cycles(3)) u_sides (
-      .clk_i(aclk), .d_i({left, right, stride_2}), .q_o({left_3, right_3, stride_2_3})
+  delay #(.Width(3), .Cycles(RamCycles + 1)) u_sides (
+      .clk_i(aclk), .d_i({none_before, none_after, stride_2}),
+      .q_o({sides_none_before, sides_none_after, sides_stride_2})
   );
   window #(.Px(Px), .Il(Il * Bits / 8), .Groups(Groups)) u_window (
       .clk_i(aclk), .word0_i(seen[0+:WordW]), .word1_i(seen[WordW+:WordW]), .word2_i(seen[2*WordW+:WordW]),
-      .bank_i(bank_2), .top_i(top_2), .bottom_i(bottom_2), .group_i(group_2), .shift_i(shift_2), .left_i(left_3),
-      .right_i(right_3), .stride_2_i(stride_2_3), .win_o(win)
+      .bank_i(words_bank), .none_above_i(words_none_above), .none_below_i(words_none_below), .group_i(WindowGroupW'(words_group)),
+      .remember_i(words_remember), .none_before_i(sides_none_before), .none_after_i(sides_none_after),
+      .stride_2_i(sides_stride_2), .win_o(win)
   );
 
   // ---- depthwise or taps: words for pointwise
-  logic [15:0] kernel_addr_2, table_addr_8;
+  localparam int WinCycles = RamCycles + WindowCycles;           // from front's outputs to windows
+  localparam int DwAccCycles = WinCycles + DepthwiseTableCycles; // to the accumulators of depthwise
+  logic [15:0] kernel_raddr, table_raddr;
   logic [KernelW-1:0] kernel;
   logic [TableW-1:0] dw_table;
-  logic [5:0] front_shift_11, front_shift_12;
-  logic front_relu_14, is_taps_15, emit_15;
-  logic [4:0] tap_4;
-  logic [XAddrW:0] front_xaddr_15;
-  logic [WordW-1:0] dw_word, window_tap, tap_word_5, tap_word;
+  logic [5:0] dw_shift, dw_shift_q;
+  logic dw_relu, word_is_taps, word_there;
+  logic [4:0] win_tap;
+  logic [XAddrW:0] word_xaddr;
+  logic [WordW-1:0] dw_word, window_tap, tap_early, tap_word;
 
-  delay #(.Width(16), .Cycles(2)) u_kernel_addr (.clk_i(aclk), .d_i(kernel_addr), .q_o(kernel_addr_2));
-  delay #(.Width(16), .Cycles(8)) u_table_addr (.clk_i(aclk), .d_i(table_addr), .q_o(table_addr_8));
-  delay #(.Width(6), .Cycles(11)) u_dw_shift (.clk_i(aclk), .d_i(front_shift), .q_o(front_shift_11));
-  always_ff @(posedge aclk) front_shift_12 <= run ? front_shift_11 : 6'd0;  // a flip-flop: an SRL is slow for many sinks
-  delay #(.Width(1), .Cycles(14)) u_dw_relu (.clk_i(aclk), .d_i(front_relu), .q_o(front_relu_14));
-  delay #(.Width(5), .Cycles(4)) u_tap (.clk_i(aclk), .d_i(tap), .q_o(tap_4));
+  delay #(.Width(16), .Cycles(WinCycles - RamCycles)) u_kernel_addr (
+      .clk_i(aclk), .d_i(kernel_addr), .q_o(kernel_raddr)
+  );
+  delay #(.Width(16), .Cycles(DwAccCycles - RamCycles)) u_table_addr (
+      .clk_i(aclk), .d_i(table_addr), .q_o(table_raddr)
+  );
+  delay #(.Width(6), .Cycles(DwAccCycles + RequantShiftCycles - 1)) u_dw_shift (
+      .clk_i(aclk), .d_i(front_shift), .q_o(dw_shift)
+  );
+  always_ff @(posedge aclk) dw_shift_q <= run ? dw_shift : 6'd0;  // a flip-flop: an SRL is slow for many sinks
+  delay #(.Width(1), .Cycles(DwAccCycles + RequantSidesCycles)) u_dw_relu (
+      .clk_i(aclk), .d_i(front_relu), .q_o(dw_relu)
+  );
+  delay #(.Width(5), .Cycles(WinCycles)) u_tap (.clk_i(aclk), .d_i(tap), .q_o(win_tap));
   delay #(.Width(XAddrW + 3), .Cycles(FrontCycles)) u_emit (
-      .clk_i(aclk), .d_i({is_taps, emit && run, front_xaddr}), .q_o({is_taps_15, emit_15, front_xaddr_15})
+      .clk_i(aclk), .d_i({is_taps, emit && run, front_xaddr}), .q_o({word_is_taps, word_there, word_xaddr})
   );
   ram #(.Width(KernelW), .Depth(KernelDepth)) u_kernel (
-      .clk_i(aclk), .we_i(we && memory == 8'd3), .waddr_i(waddr), .wdata_i(wdata[KernelW-1:0]),
-      .raddr_i(kernel_addr_2), .q_o(kernel)
+      .clk_i(aclk), .we_i(we && memory == SelectKernel), .waddr_i(waddr), .wdata_i(wdata[KernelW-1:0]),
+      .raddr_i(kernel_raddr), .q_o(kernel)
   );
   ram #(.Width(TableW), .Depth(TableDepth)) u_table (
-      .clk_i(aclk), .we_i(we && memory == 8'd4), .waddr_i(waddr), .wdata_i(wdata[TableW-1:0]),
-      .raddr_i(table_addr_8), .q_o(dw_table)
+      .clk_i(aclk), .we_i(we && memory == SelectTable), .waddr_i(waddr), .wdata_i(wdata[TableW-1:0]),
+      .raddr_i(table_raddr), .q_o(dw_table)
   );
   depthwise #(.Px(Px), .Il(Il), .AccW(AccW), .Bits(Bits)) u_depthwise (
-      .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(front_shift_12),
-      .relu_i(front_relu_14), .y_o(dw_word)
+      .clk_i(aclk), .win_i(win), .kernel_i(kernel), .table_i(dw_table), .shift_less_1_i(dw_shift_q),
+      .relu_i(dw_relu), .y_o(dw_word)
   );
   taps #(.Px(Px), .Il(Il), .ImageC(Stem != 0 ? 0 : ImageC), .Bits(Bits)) u_taps (
-      .clk_i(aclk), .win_i(win), .tap_i(tap_4), .x_o(window_tap)
+      .clk_i(aclk), .win_i(win), .tap_i(win_tap), .x_o(window_tap)
   );
   if (Stem != 0) begin : gen_stem
-    logic left_2, image_5;
+    logic words_none_before, image_at_taps;
     logic [WordW-1:0] stem_tap;
-    delay #(.Width(1), .Cycles(2)) u_left (.clk_i(aclk), .d_i(left), .q_o(left_2));
-    delay #(.Width(1), .Cycles(3)) u_image_5 (.clk_i(aclk), .d_i(image_2), .q_o(image_5));
+    delay #(.Width(1), .Cycles(RamCycles)) u_before (.clk_i(aclk), .d_i(none_before), .q_o(words_none_before));
+    delay #(.Width(1), .Cycles(WindowCycles + TapsCycles)) u_image_at_taps (
+        .clk_i(aclk), .d_i(image_at_words), .q_o(image_at_taps)
+    );
     stem #(.Px(Px), .Il(Il), .ImageC(ImageC), .Bits(Bits)) u_stem (
         .clk_i(aclk), .word0_i(image_seen[0+:PixelsW]), .word1_i(image_seen[PixelsW+:PixelsW]),
-        .word2_i(image_seen[2*PixelsW+:PixelsW]), .bank_i(bank_2), .top_i(top_2), .middle_i(middle_2),
-        .bottom_i(bottom_2), .group_i(group_2[1:0]), .shift_i(shift_2), .left_i(left_2), .right_i(right_3),
-        .tap_i(tap_4), .x_o(stem_tap)
+        .word2_i(image_seen[2*PixelsW+:PixelsW]), .bank_i(words_bank), .none_above_i(words_none_above),
+        .none_here_i(words_none_here), .none_below_i(words_none_below), .group_i(2'(words_group)),
+        .remember_i(words_remember), .none_before_i(words_none_before), .none_after_i(sides_none_after),
+        .tap_i(win_tap), .x_o(stem_tap)
     );
-    assign tap_word_5 = image_5 ? stem_tap : window_tap;
+    assign tap_early = image_at_taps ? stem_tap : window_tap;
   end else begin : gen_no_stem
-    assign tap_word_5 = window_tap;
+    assign tap_early = window_tap;
   end
-  delay #(.Width(WordW), .Cycles(10)) u_tap_word (.clk_i(aclk), .d_i(tap_word_5), .q_o(tap_word));
+  delay #(.Width(WordW), .Cycles(FrontCycles - WinCycles - TapsCycles)) u_tap_word (
+      .clk_i(aclk), .d_i(tap_early), .q_o(tap_word)
+  );
 
   // ---- words of two slots: one is written, one read
   (* ram_style = "distributed" *) logic [WordW-1:0] words [0:2*(1<<XAddrW)-1];
   logic [WordW-1:0] x_q;
-  logic [XAddrW:0] back_xaddr, back_xaddr_16;
+  logic [XAddrW:0] back_xaddr, read_xaddr;
 
   always_ff @(posedge aclk) begin
-    if (emit_15) words[front_xaddr_15] <= is_taps_15 ? tap_word : dw_word;
-    x_q <= words[back_xaddr_16];
+    if (word_there) words[word_xaddr] <= word_is_taps ? tap_word : dw_word;
+    x_q <= words[read_xaddr];
   end
 
   // ---- back: multiply-accumulate
-  logic first, last, first_16, last_late;
+  logic first, last, read_first, last_notice;
   logic [15:0] weight_addr;
   logic [Il*Ol*Bits-1:0] weights;
   logic [Ol*Px*AccW-1:0] acc;
 
-  back #(.OpW(BackW), .Ops(Ops), .XAddrW(XAddrW)) u_back (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == 8'd1), .waddr_i(waddr),
-      .wdata_i(wdata[BackW-1:0]), .slot_i(slot), .done_o(back_done), .first_o(first), .last_o(last),
+  back #(.OpW(BackOpW), .Ops(Ops), .XAddrW(XAddrW)) u_back (
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == SelectBack), .waddr_i(waddr),
+      .wdata_i(wdata[BackOpW-1:0]), .slot_i(slot), .done_o(back_done), .first_o(first), .last_o(last),
       .weight_o(weight_addr), .xaddr_o(back_xaddr)
   );
-  delay #(.Width(XAddrW + 2), .Cycles(BackDelay)) u_back_delay (
-      .clk_i(aclk), .d_i({first, back_xaddr}), .q_o({first_16, back_xaddr_16})
+  delay #(.Width(XAddrW + 2), .Cycles(BackCycles)) u_back_delay (
+      .clk_i(aclk), .d_i({first, back_xaddr}), .q_o({read_first, read_xaddr})
   );
-  delay #(.Width(1), .Cycles(BackDelay + ChainLanes + 2)) u_last (.clk_i(aclk), .d_i(last), .q_o(last_late));
+  delay #(.Width(1), .Cycles(BackCycles + ChainLanes + PointwiseCycles - NoticeCycles)) u_last (
+      .clk_i(aclk), .d_i(last), .q_o(last_notice)
+  );
 
   logic [ChainLanes*16-1:0] weight_addrs;  // of the first lane of each chain, of the second, and so on
-  delay #(.Width(16), .Cycles(BackDelay - 1)) u_weight_addr (
+  delay #(.Width(16), .Cycles(BackCycles + 1 - RamCycles)) u_weight_addr (
       .clk_i(aclk), .d_i(weight_addr), .q_o(weight_addrs[15:0])
   );
   for (genvar lane = 1; lane < ChainLanes; lane++) begin : gen_later
@@ -278,30 +328,44 @@ module accelerator #(
     );
   end
   for (genvar lane = 0; lane < Il; lane++) begin : gen_weight
-    ram #(.Width(Ol * Bits), .Depth(WeightDepth)) u_weight (
-        .clk_i(aclk), .we_i(we && memory == 8'(16 + lane)), .waddr_i(waddr), .wdata_i(wdata[Ol*Bits-1:0]),
-        .raddr_i(weight_addrs[(lane%ChainLanes)*16+:16]), .q_o(weights[lane*Ol*Bits+:Ol*Bits])
+    ram #(.Width(WeightW), .Depth(WeightDepth)) u_weight (
+        .clk_i(aclk), .we_i(we && memory == SelectWeight + 8'(lane)), .waddr_i(waddr), .wdata_i(wdata[WeightW-1:0]),
+        .raddr_i(weight_addrs[(lane%ChainLanes)*16+:16]), .q_o(weights[lane*WeightW+:WeightW])
     );
   end
   pointwise #(.Px(Px), .Il(Il), .Ol(Ol), .AccW(AccW), .Bits(Bits)) u_pointwise (
-      .clk_i(aclk), .x_i(x_q), .weight_i(weights), .first_i(first_16), .acc_o(acc)
+      .clk_i(aclk), .x_i(x_q), .weight_i(weights), .first_i(read_first), .acc_o(acc)
   );
 
   // ---- results
   result #(
       .Px(Px), .Il(Il), .Ol(Ol), .Bits(Bits), .AccW(AccW), .StateW(StateW), .Words(Words), .StateDepth(StateDepth),
-      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultW), .Ops(Ops), .LoadW(LoadW),
+      .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultOpW), .Ops(Ops),
       .StateStyle(MapStyle), .OffsetStyle(OffsetStyle)
   ) u_result (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == 8'd2),
-      .offset_we_i(we && memory == 8'd5), .mult_we_i(we && memory == 8'd6), .waddr_i(waddr), .wdata_i(wdata),
-      .last_i(last_late), .acc_i(acc), .map_we_o(map_we), .map_bank_o(map_bank), .map_addr_o(map_addr),
-      .map_data_o(map_data), .score_we_o(score_we), .score_word_o(score_word), .score_last_o(score_last),
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == SelectResult),
+      .offset_we_i(we && memory == SelectOffset), .mult_we_i(we && memory == SelectMult), .waddr_i(waddr),
+      .op_i(wdata[ResultOpW-1:0]), .offset_i(wdata[OffsetW-1:0]), .mult_i(wdata[MultW-1:0]),
+      .last_i(last_notice), .acc_i(acc), .map_we_o(map_we), .map_bank_o(map_bank), .map_addr_o(map_addr),
+      .map_data_o(map_data), .score_we_o(score_we), .word_o(result_word), .score_last_o(score_last),
       .score_o(score_data)
   );
   scores #(.Il(Il), .StateW(StateW), .Classes(Classes)) u_scores (
-      .clk_i(aclk), .rst_ni(aresetn), .run_i(run), .we_i(score_we), .word_i(score_word), .last_i(score_last),
-      .data_i(score_data), .tdata_o(m_axis_tdata), .tvalid_o(m_axis_tvalid), .tready_i(m_axis_tready),
-      .tlast_o(m_axis_tlast), .sent_o(sent), .stale_o(stale)
+      .clk_i(aclk), .rst_ni(aresetn), .run_i(run), .we_i(score_we), .word_i(ScoreWordW'(result_word)),
+      .last_i(score_last), .data_i(score_data), .tdata_o(m_axis_tdata), .tvalid_o(m_axis_tvalid),
+      .tready_i(m_axis_tready), .tlast_o(m_axis_tlast), .sent_o(sent), .stale_o(stale)
   );
+
+`ifndef SYNTHESIS
+  bit checking;
+  initial checking = 0;
+  always @(posedge aclk) begin
+    if (!run) checking <= 1;  // a simulation begins with anything in its registers
+    if (checking && run) begin
+      if (map_we && 32'(map_addr) >= MapDepth) $fatal(1, "accelerator: a map is too deep for its banks");
+      if (image_we && 32'(image_addr) >= 2 * HalfWords) $fatal(1, "accelerator: an image is too deep for its banks");
+      if (score_we && 32'(result_word) >= ScoreWords) $fatal(1, "accelerator: more scores than classes");
+    end
+  end
+`endif
 endmodule : accelerator

@@ -1,6 +1,6 @@
 // Schedules the multiply-accumulates of the slot that `front` has read: output group by output group, all words of it.
 module back #(
-    parameter int OpW = 72,
+    parameter int OpW = 1,
     parameter int Ops = 2,
     parameter int XAddrW = 1
 ) (
@@ -17,7 +17,7 @@ module back #(
     output logic [     15:0] weight_o,
     output logic [ XAddrW:0] xaddr_o
 );
-  `include "ops.svh"
+  `include "contract.svh"
 
   back_op_t op;
   logic busy_q, parity_q, active, period_end, group_end, slot_last, slot_end, next;
@@ -25,12 +25,10 @@ module back #(
   logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
   logic one, free_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups, or no slot
   logic [11:0] cycle_q, next_cycle_q;
-  logic [ 7:0] next_group_q;
+  logic [WordBits-1:0] next_group_q;
   logic [23:0] next_slot_q;
   logic [15:0] weight_q;
-  /* verilator lint_off UNUSEDSIGNAL */  // `front` leaves ops the time to be fetched
-  logic ready;
-  /* verilator lint_on UNUSEDSIGNAL */
+  logic ready;  // always, while a slot is computed: `front` leaves ops the time to be fetched
 
   /* verilator lint_off UNUSEDSIGNAL */
   back_op_t loaded;
@@ -39,7 +37,7 @@ module back #(
 
   fetch #(.Width(OpW + 4), .Depth(Ops)) u_fetch (
       .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i,
-      .wdata_i({loaded.period == 12'd0 && loaded.out_groups == 8'd0, loaded.period == 12'd0, loaded.out_groups == 8'd0,
+      .wdata_i({loaded.period == 12'd0 && loaded.out_groups == '0, loaded.period == 12'd0, loaded.out_groups == '0,
                 loaded.slots == 24'd0, wdata_i}),
       .op_o({one, one_cycle, one_group, one_slot, op}), .ready_o(ready)
   );
@@ -79,12 +77,12 @@ module back #(
     if (slot_i) begin
       cycle_q <= '0;
       next_cycle_q <= 12'd1;
-      next_group_q <= 8'd1;
+      next_group_q <= WordBits'(1);
       weight_q <= '0;
     end else if (busy_q) begin
       cycle_q <= period_end ? 12'd0 : next_cycle_q;
       next_cycle_q <= period_end ? 12'd1 : next_cycle_q + 12'd1;
-      if (period_end) next_group_q <= next_group_q + 8'd1;
+      if (period_end) next_group_q <= next_group_q + WordBits'(1);
       if (active) weight_q <= weight_q + 16'd1;
     end
 
@@ -94,4 +92,13 @@ module back #(
     xaddr_o <= {parity_q, cycle_q[XAddrW-1:0]};
   end
 
-  endmodule : back
+`ifndef SYNTHESIS
+  `include "checks.svh"
+  always @(posedge clk_i)
+    if (checking && run_i && busy_q) begin
+      if (!ready) $fatal(1, "back: a slot without a micro-op");
+      if (slot_i && !done_o) $fatal(1, "back: a slot begins before the one before has ended");
+    end
+  initial if (OpW != $bits(op)) $fatal(1, "back: OpW must be %0d", $bits(op));
+`endif
+endmodule : back

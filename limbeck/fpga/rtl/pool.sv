@@ -6,12 +6,13 @@ module pool #(
     parameter int Lanes = 8,
     parameter int StateW = 16,
     parameter int Words = 2,        // of a pixel's channels, at most
-    parameter int Depth = 2         // words of a row of maxima, at most
+    parameter int Depth = 2,        // words of a row of maxima, at most
+    localparam int WordsW = Words > 1 ? $clog2(Words) : 1
 ) (
     input  logic                       clk_i,
     input  logic [Px*Lanes*StateW-1:0] v_i,
     /* verilator lint_off UNUSEDSIGNAL */  // counts are as wide as everywhere
-    input  logic [7:0]                 word_i,        // this and the next come a cycle before the rest
+    input  logic [WordsW-1:0]          word_i,        // this and the next come a cycle before the rest
     input  logic [15:0]                place_i,       // in a row of maxima
     input  logic [3:0]                 last_pixel_i,  // of the last slot
     /* verilator lint_on UNUSEDSIGNAL */
@@ -25,7 +26,6 @@ module pool #(
 );
   localparam int PixelW = Lanes * StateW;
   localparam int Half = Px > 1 ? Px / 2 : 1;
-  localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
   localparam int DepthW = Depth > 1 ? $clog2(Depth) : 1;
 
   (* ram_style = "distributed" *) logic [Half*PixelW-1:0] halves [0:Words-1];
@@ -42,7 +42,7 @@ module pool #(
     larger = a > b ? a : b;
   endfunction
 
-  assign word = Words > 1 ? word_i[WordsW-1:0] : '0;
+  assign word = Words > 1 ? word_i : '0;
   assign half = halves[word_q];
   assign edge_pixel = first_slot_i ? '0 : renewed_q ? last_q : edge_q;
   assign kept = odd_row_q ? row_word_q : largest;

@@ -3,15 +3,15 @@
 module scores #(
     parameter int Il = 8,
     parameter int StateW = 16,
-    parameter int Classes = 10
+    parameter int Classes = 10,
+    localparam int Words = (Classes + Il - 1) / Il,
+    localparam int WordsW = Words > 1 ? $clog2(Words) : 1
 ) (
     input  logic                 clk_i,
     input  logic                 rst_ni,
     input  logic                 run_i,
     input  logic                 we_i,
-    /* verilator lint_off UNUSEDSIGNAL */
-    input  logic [7:0]           word_i,
-    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic [WordsW-1:0]    word_i,
     input  logic                 last_i,
     input  logic [Il*StateW-1:0] data_i,
     output logic [31:0]          tdata_o,
@@ -21,8 +21,6 @@ module scores #(
     output logic                 sent_o,     // this run's: an image's last beat was taken
     output logic                 stale_o
 );
-  localparam int Words = (Classes + Il - 1) / Il;
-  localparam int WordsW = Words > 1 ? $clog2(Words) : 1;
   localparam int LaneW = Il > 1 ? $clog2(Il) : 1;
 
   (* ram_style = "distributed" *) logic [Il*StateW-1:0] mem [0:2*(1<<WordsW)-1];
@@ -53,7 +51,7 @@ module scores #(
     last_score_q <= score;
     best_q <= best;
     if (better) top_q <= last_score_q;
-    if (we_i) mem[{write_half_q, word_i[WordsW-1:0]}] <= data_i;
+    if (we_i) mem[{write_half_q, word_i}] <= data_i;
     if (!rst_ni) begin
       write_half_q <= 1'b0;
       read_half_q <= 1'b0;
@@ -99,4 +97,10 @@ module scores #(
       end
     end
   end
+
+`ifndef SYNTHESIS
+  `include "checks.svh"
+  always @(posedge clk_i)
+    if (checking && run_i && rst_ni && we_i && full_q == 2'd2 && !sent) $fatal(1, "scores: more than two images' scores");
+`endif
 endmodule : scores

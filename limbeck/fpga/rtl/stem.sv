@@ -12,13 +12,13 @@ module stem #(
     input  logic [2*Px*ImageC*8-1:0]  word1_i,
     input  logic [2*Px*ImageC*8-1:0]  word2_i,
     input  logic [1:0]                bank_i,    // of the middle row
-    input  logic                      top_i,     // rows that lie outside
-    input  logic                      middle_i,
-    input  logic                      bottom_i,
+    input  logic                      none_above_i,   // rows that lie outside
+    input  logic                      none_here_i,
+    input  logic                      none_below_i,
     input  logic [1:0]                group_i,   // which three rows
-    input  logic                      shift_i,
-    input  logic                      left_i,    // no word before
-    input  logic                      right_i,   // no word after; one cycle after the words
+    input  logic                      remember_i,
+    input  logic                      none_before_i,  // no word before
+    input  logic                      none_after_i,   // no word after; one cycle after the words
     input  logic [4:0]                tap_i,     // two cycles after the words
     output logic [Px*Il*Bits-1:0]     x_o
 );
@@ -38,9 +38,9 @@ module stem #(
   assign up = bank_i == 2'd0 ? word2_i : bank_i == 2'd1 ? word0_i : word1_i;
   assign middle = bank_i == 2'd0 ? word0_i : bank_i == 2'd1 ? word1_i : word2_i;
   assign down = bank_i == 2'd0 ? word1_i : bank_i == 2'd1 ? word2_i : word0_i;
-  assign now = {bottom_i ? WordW'(0) : down, middle_i ? WordW'(0) : middle, top_i ? WordW'(0) : up};
+  assign now = {none_below_i ? WordW'(0) : down, none_here_i ? WordW'(0) : middle, none_above_i ? WordW'(0) : up};
   assign before_word = history[group_i];
-  assign edge_pixels = left_i ? '0 : edges[group_i];
+  assign edge_pixels = none_before_i ? '0 : edges[group_i];
 
   for (genvar row = 0; row < 3; row++) begin : gen_last
     /* verilator lint_off UNUSEDSIGNAL */  // the last three pixels are used
@@ -54,7 +54,7 @@ module stem #(
     before_q <= before_word;
     edge_q <= edge_pixels;
     for (int row = 0; row < 3; row++) next_q[row*2*PixelW+:2*PixelW] <= now[row*WordW+:2*PixelW];
-    if (shift_i) begin
+    if (remember_i) begin
       history[group_i] <= now;
       edges[group_i] <= last_pixels;
     end
@@ -64,7 +64,7 @@ module stem #(
   for (genvar row = 0; row < 3; row++) begin : gen_seen
     always_ff @(posedge clk_i)
       seen_q[row*SeenW+:SeenW] <= {
-        right_i ? (2 * PixelW)'(0) : next_q[row*2*PixelW+:2*PixelW],
+        none_after_i ? (2 * PixelW)'(0) : next_q[row*2*PixelW+:2*PixelW],
         before_q[row*WordW+:WordW],
         edge_q[row*3*PixelW+:3*PixelW]
       };
