@@ -143,8 +143,8 @@ BLOCKS = {  # the block; what it needs; bits of the pulse and of what comes of i
                   ".first_i(1'b1), .acc_o(q));", LATENCY.pointwise + 2 - 1),  # x comes a cycle after its reading
     "pool": (["pool"], 64, 64, "64'd7", "pool #(.Px(2), .Lanes(2), .StateW(16), .Words(1), .Depth(2)) dut ("
              ".clk_i(clk), .v_i(d), .word_i(1'b0), .place_i(16'd0), .last_pixel_i(4'd1), .valid_i(1'b0), "
-             ".first_slot_i(1'b1), .last_slot_i(1'b0), .odd_slot_i(1'b0), .first_row_i(1'b1), .odd_row_i(1'b0), .y_o(q));",
-             LATENCY.pool),
+             ".first_slot_i(1'b1), .last_slot_i(1'b0), .odd_slot_i(1'b0), .first_row_i(1'b1), .odd_row_i(1'b0), "
+             ".y_o(q));", LATENCY.pool),
     "a value": (["result_value", "requant", "dsp_mac", "shift_part"], 40, 16, SUM, VALUE +
                 ".acc_i(d[19:0]), .offset_i(d[39:20]), .mult_i(16'd1), .shift_less_1_i(6'd0), .relu_i(1'b0), "
                 ".narrow_i(1'b0), .short_i(16'd0), .add_i(1'b0), .in_map_i(1'b1), .state_relu_i(1'b0), "
