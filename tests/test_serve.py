@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -141,6 +142,18 @@ def test_a_held_out_image_comes_with_its_label(page, port):
     assert first["name"] == page.source.keys[place]
     _, sent = answers(port, encoded(page.source.read(place)))
     assert [line["top"] for line in found] == [line["top"] for line in sent]
+
+
+def test_without_data_the_first_runs_own_images_are_shown(models, tmp_path):
+    for verb, key in (("teach", "data"), ("adapt", "target")):
+        shutil.copytree(models[0], tmp_path / verb)
+        (tmp_path / verb / "recipe.toml").write_text(f'verb = "{verb}"\n{key} = "digits:optdigits"\n')
+        with opened((models[1], str(tmp_path / verb))) as found:
+            assert found.source.spec == "digits:optdigits"
+            assert found.source.split == "val"
+    (tmp_path / "teach" / "recipe.toml").write_text('verb = "teach"\ndata = "gone/"\n')
+    with opened((str(tmp_path / "teach"),)) as found:
+        assert found.source is None
 
 
 def test_a_shift_changes_what_is_seen_and_said(port):
@@ -347,7 +360,7 @@ def test_a_net_of_broken_weights_is_refused_at_once(tmp_path):
         net.net.get_classifier().weight.fill_(3e38)  # finite, and its sums are not
     zoo.save(net, tmp_path / "net")
     with (
-        pytest.raises(InputError, match="net failed: it answers with what is not a number"),
+        pytest.raises(InputError, match="net failed: it outputs NaN or infinity"),
         opened((str(tmp_path / "net"),)),
     ):
         pass
@@ -439,7 +452,7 @@ def test_simulated_hardware_says_what_its_program_does_and_survives_its_end(tmp_
     with opened((design, like)) as page, served(page) as port:
         _, (simulated, golden) = answers(port, body)
         assert simulated["top"] == golden["top"]
-        assert re.match(r"[\d,]+ cycles an image", page.voices[0].detail)
+        assert re.match(r"[\d,]+ cycles per image", page.voices[0].detail)
         hardware = page.voices[0].net.net.answer
         hardware.start().port._process.kill()
         _, (broken, golden_again) = answers(port, body)

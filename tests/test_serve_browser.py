@@ -31,7 +31,8 @@ def port(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=shutil.which("chromium"))
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=camera)
         yield browser
         browser.close()
 
@@ -93,12 +94,14 @@ def without_times(cards):
     ]
 
 
-def test_the_page_opens_quietly(visit):
+def test_the_page_opens_with_a_held_out_image_that_is_judged(visit):
     page = visit()
+    cards = answered(page)
+    assert all(card.endswith("wrong") for card in cards)  # no model here knows digits
     assert page.locator("h1").inner_text() == "Limbeck"
     assert page.locator(".card h2").all_inner_texts()[::2] == ["grey", "x.program"]
     assert page.locator(".slider").count() == 5
-    assert page.locator("#canvas").is_visible()
+    assert page.locator("#given").is_visible()
 
 
 def test_every_model_answers_a_chosen_image(visit):
@@ -129,6 +132,7 @@ def test_every_model_answers_a_dropped_image(visit):
 
 def test_every_model_answers_a_drawing(visit):
     page = visit()
+    page.click("#draw")
     box = page.locator("#canvas").bounding_box()
 
     def point(x, y):
@@ -170,6 +174,40 @@ def test_sliders_change_the_answers_and_reset_brings_them_back(visit):
         assert without_times(answered(page)) == before
 
 
+def test_every_image_begins_without_a_shift(visit):
+    page = visit()
+    data = encoded(picture(28, 28))
+    before = without_times(give(page, data))
+    slide(page, "contrast", 0)
+    assert without_times(give(page, data)) == before
+    assert page.locator("input[name=contrast]").input_value() == "1"
+
+
+def test_every_model_answers_the_camera_until_it_is_stopped(visit):
+    page = visit()
+    answered(page)
+    page.click("#camera")
+    sync_api.expect(page.locator("#film")).to_be_visible()
+    first = page.locator("#seen").get_attribute("src")
+    page.wait_for_function("first => document.querySelector('#seen').src !== first", arg=first)
+    moving = page.locator("#seen").get_attribute("src")
+    page.wait_for_function("before => document.querySelector('#seen').src !== before", arg=moving)
+    page.click("#camera")
+    answered(page)
+    assert page.locator("#film").is_hidden()
+    assert page.locator("#given").is_visible()
+    assert page.locator("#camera").inner_text() == "Camera"
+
+
+def test_cards_have_room_for_what_they_show_and_no_more(visit):
+    page = visit()
+    answered(page)
+    holes = page.locator(".card .answer").evaluate_all(
+        "all => all.map(a => a.clientHeight - [...a.children].reduce((sum, e) => sum + e.offsetHeight, 0))"
+    )
+    assert all(hole < 40 for hole in holes)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_nothing_is_wider_than_the_window(visit, size):
     page = visit(size)
@@ -204,7 +242,7 @@ def test_a_file_over_the_limit_is_not_even_sent(visit):
     about = {**page.request.get(f"{page.url}about").json(), "largest_bytes": 1000}
     page.route("**/about", lambda route: route.fulfill(json=about))
     page.reload()
-    page.locator(".slider").first.wait_for()
+    answered(page)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": bytes(1001)})

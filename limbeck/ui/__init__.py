@@ -1,1 +1,1 @@
-"""The page of `limbeck serve`: an image is shown, and every model says what it sees."""
+"""The page of `limbeck serve`: an image is shown, and every model classifies it."""

@@ -1,4 +1,4 @@
-"""The page's server side: what is asked over HTTP, and who may ask."""
+"""The page's server side: requests over HTTP, and who may send them."""
 
 import asyncio
 import base64
@@ -26,10 +26,10 @@ from limbeck.errors import InputError
 from limbeck.images.source import Source
 from limbeck.ui.picture import LARGEST_BYTES, Picture, TooLargeError, of_source, too_many_bytes, uploaded
 from limbeck.ui.shift import SLIDERS, Backgrounds, read_shift
-from limbeck.ui.voice import Views, Voice, answer
+from limbeck.ui.voice import TOP, Views, Voice, answer
 
 _STATIC = {"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"}
-_LARGEST_DRAWING = 64  # pixels: nets of larger images are not asked about drawings
+_LARGEST_DRAWING = 64  # pixels: nets of larger images don't get drawings
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -86,7 +86,10 @@ def _about(page: Page) -> dict[str, Any]:
     sliders = {name: s for name, s in SLIDERS.items() if name != "background" or page.backgrounds is not None}
     smallest = min(voice.net.input.size for voice in page.voices)
     return {
-        "voices": [{"name": v.name, "kind": v.kind, "detail": v.detail} for v in page.voices],
+        "voices": [
+            {"name": v.name, "kind": v.kind, "detail": v.detail, "rows": min(TOP, len(v.net.classes))}
+            for v in page.voices
+        ],
         "sliders": {name: asdict(slider) for name, slider in sliders.items()},
         "drawing": smallest if smallest <= _LARGEST_DRAWING else 0,
         "samples": 0 if page.source is None else len(page.source),
@@ -100,7 +103,7 @@ def _about(page: Page) -> dict[str, Any]:
 
 
 async def _asked(page: Page, request: Request) -> tuple[Picture, Views]:
-    """Return the picture that is asked about and the first view of it; InputError where it can't be used."""
+    """Return the request's picture and the models' views of it; InputError where it can't be used."""
     shift = read_shift(request.query_params)
     if "sample" in request.query_params:
         picture = _sample(page, request.query_params["sample"])
@@ -132,8 +135,8 @@ async def _body(request: Request) -> bytes:
 
 
 async def _lines(page: Page, picture: Picture, views: Views) -> AsyncIterator[str]:
-    """Yield a line of JSON about the picture and one an answer, as they come. Where nobody listens any more, models
-    that have not begun are not asked."""
+    """Yield a line of JSON about the picture and one per answer, as they come. Where nobody listens any more, models
+    that have not begun don't run."""
     page.pictures += 1
     sharpest = max(page.voices, key=lambda voice: voice.net.input.size)
     yield _line({"label": picture.label, "name": picture.name, "given": await _in(page.reader, _thumbnail, picture),
@@ -195,7 +198,7 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         welcome = _is_own(host, self.host) and origin in (None, f"http://{host}")
-        sentence = "this page answers only where it was opened by its own address; open the one that limbeck serve told"
+        sentence = "this page only answers at its own address; open the one that limbeck serve printed"
         inner = self.app if welcome else JSONResponse({"error": sentence}, 403)
 
         async def guarded(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""A model that answers at the page: what it says of a picture, and how long that took."""
+"""A model behind the page: its predictions for a picture, and how long they took."""
 
 import time
 from concurrent.futures import Executor
@@ -52,7 +52,7 @@ class Views:
 def answer(voice: Voice, view: Pixels) -> dict[str, Any]:
     """Return the likeliest classes with their probabilities, and the milliseconds of the net alone.
 
-    A net that fails says so in "error", whatever it raises, for others are asked too.
+    A net that fails, whatever it raises, returns a sentence as "error", so that the others still answer.
     """
     try:
         start = time.perf_counter()
@@ -74,5 +74,5 @@ def _probabilities(net: Classifier, view: Pixels) -> torch.Tensor:
     """Return float64 [classes]."""
     logits: torch.Tensor = net(torch.from_numpy(view.copy())[None].to(net.scale.device))[0].double().cpu()
     if not bool(logits.isfinite().all()):
-        raise InputError("it answers with what is not a number; its weights are broken, train it again")
+        raise InputError("it outputs NaN or infinity; its weights are broken, train it again")
     return logits.softmax(0)

@@ -13,17 +13,20 @@ from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
 from limbeck.fpga.parts import CLOCK
+from limbeck.page import measured
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.sets import centre
 
 if TYPE_CHECKING:
+    from limbeck.images.source import Source
     from limbeck.nets.classifier import Classifier
     from limbeck.ui.app import Page
     from limbeck.ui.shift import Backgrounds
     from limbeck.ui.voice import Voice
 
 _TRAINED = {"teach": "taught on labels", "distill": "distilled student", "adapt": "adapted"}
+_SAMPLES = 10_000  # held-out images to choose from, at most
 _COLOURS = {1: "grey", 3: "colour"}
 
 
@@ -51,10 +54,10 @@ def serve(
 ) -> Served:
     """Show images to models side by side, on a page in your browser.
 
-    An image is dropped or drawn there, and every model classifies it. Answers stand side by side: likeliest classes,
-    probabilities, milliseconds. Sliders put another background behind the image, blur it, add noise: the shift to
-    another domain, and what adaptation buys, when the run before and the run after limbeck adapt are both given. A
-    Design is run in Verilator, every score compared with its Program's. Ctrl-C ends it.
+    An image is dropped, drawn or filmed there, and every model classifies it. Answers stand side by side: likeliest
+    classes, probabilities, milliseconds. Sliders put another background behind the image, blur it, add noise: the
+    shift to another domain, and what adaptation buys, when the run before and the run after limbeck adapt are both
+    given. A Design is run in Verilator, every score compared with its Program's. Ctrl-C ends it.
 
     Examples:
         limbeck serve runs/t1 runs/s s.program design --data photos/
@@ -62,8 +65,9 @@ def serve(
     Args:
         models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program and .onnx files, and
             folders that limbeck compile wrote.
-        data: As for teach; adds a button that shows a random image of it, with its label.
-        split: Which images of it.
+        data: As for teach: its held-out images can be shown, with their labels; by default those that the first run
+            names, where they are at hand.
+        split: Which images of --data.
         port: Where to listen; 0 for any free port.
         host: The address to listen on. Others than this machine can come in where it is another than 127.0.0.1.
     """
@@ -116,13 +120,22 @@ def opened(
     from limbeck.ui.app import Page
 
     notes: list[str] = []
-    source = open_source(data, split, on_broken="skip") if data is not None else None
+    source = _own_images(models) if data is None else open_source(data, split, on_broken="skip")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(ThreadPoolExecutor(1))
         voices = [voice for model in models if (voice := _voice(model, reader, stack, notes, tell)) is not None]
         if not voices:
             raise InputError(f"nothing is left to serve: {'; '.join(notes)}")
         yield Page(tuple(voices), reader, source, _backgrounds(notes), tuple(notes), host)
+
+
+def _own_images(models: tuple[str, ...]) -> "Source | None":
+    """Return held-out images that the first run names, of an adapted one its target's; None where they can't be had."""
+    recipes = (Path(model) / runs.RECIPE for model in models)
+    recipe = next((runs.read_toml(path) for path in recipes if path.is_file()), {})
+    spec = str(recipe.get("target" if recipe.get("verb") == "adapt" else "data", ""))
+    found = measured.held_out(spec, _SAMPLES, measured.TARGET) if spec else ""
+    return None if isinstance(found, str) else found.source
 
 
 def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: list[str], tell: Tell) -> "Voice | None":
@@ -170,7 +183,7 @@ def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[
         interpolation=seen.interpolation, crop_pct=seen.crop_pct, lineage=like.lineage, cost=like.net.cost,
     )  # fmt: skip
     return net, (
-        f"{cycles:,} cycles an image: {1e6 * cycles / CLOCK:,.0f} µs at {CLOCK / 1e6:.0f} MHz, assumed; every score "
+        f"{cycles:,} cycles per image: {1e6 * cycles / CLOCK:,.0f} µs at {CLOCK / 1e6:.0f} MHz, assumed; every score "
         "is compared with the Program's"
     )
 

@@ -1,15 +1,19 @@
-// The page of `limbeck serve`: an image and a shift go to the server, answers come back a line each.
+// The page of `limbeck serve`: an image and a shift go to the server, each model's answer comes back as a line.
 
 const PAUSE = 120; // ms without a change before the models are asked
 const SMALL = 128; // px: smaller pictures are shown pixel by pixel
 const DRAWN = 96; // px: pictures of up to this side are seen whole
+const FILMED = 480; // px: the height of the camera's pictures
+const REST = 150; // ms from the models' answers to the camera's next picture
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
 const about = await (await fetch("about")).json();
 const cards = about.voices.map(card);
+const reset = []; // put a slider where it does nothing
 let given = null; // a Blob, or the number of a held-out image
+let stream = null; // of the camera, while it is on
 let draw = 0; // which background and noise
 let running = null; // the AbortController of the question that is open
 let timer = 0;
@@ -80,11 +84,12 @@ function say(text, bad = false) {
 
 // ---- showing
 
-function card({ name, kind, detail }) {
+function card({ name, kind, detail, rows }) {
   const element = make("article", "card waiting");
   const title = make("h2", "", short(name));
   title.title = name;
   const answer = make("div", "answer");
+  answer.style.setProperty("--rows", rows);
   element.append(title, make("p", "", kind), make("p", "detail", detail), answer);
   $("voices").append(element);
 
@@ -122,7 +127,7 @@ const duration = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleStr
 
 function showPicture({ label, name, given: thumbnail, seen }) {
   show($("seen"), seen);
-  if ($("canvas").hidden) {
+  if ($("canvas").hidden && !stream) {
     show($("given"), thumbnail);
     const shown = label ? `${label} (${name})` : name;
     $("caption").textContent = shown || given.name || "Your image";
@@ -139,6 +144,8 @@ function show(image, source) {
 // ---- giving
 
 function give(what) {
+  stopFilming();
+  for (const back of reset) back();
   given = what;
   draw = Math.floor(Math.random() * 1e6);
   $("canvas").hidden = true;
@@ -166,12 +173,51 @@ document.addEventListener("drop", (event) => {
   giveFile(event.dataTransfer.files[0]);
 });
 
-// ---- held-out images
+// ---- the camera, where the browser has one and this page may use it
 
-if (about.samples) {
-  $("sample").hidden = false;
-  $("sample").title = `A random image of ${about.data}`;
-  $("sample").onclick = () => give(Math.floor(Math.random() * about.samples));
+async function film() {
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", height: FILMED } });
+  } catch (error) {
+    return say(`the camera can't be used: ${error.message}`, true);
+  }
+  for (const back of reset) back();
+  $("film").srcObject = stream;
+  await $("film").play();
+  $("canvas").hidden = $("hint").hidden = $("given").hidden = true;
+  $("film").hidden = false;
+  $("camera").textContent = "Stop camera";
+  $("caption").textContent = "Camera";
+  while (stream) {
+    const picture = await frame($("film"));
+    if (!stream) return;
+    given = picture;
+    await question().catch(failed);
+    await new Promise((rested) => setTimeout(rested, REST));
+  }
+}
+
+function frame(video) {
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
+}
+
+function stopFilming() {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  stream = null;
+  $("film").hidden = true;
+  $("film").srcObject = null;
+  $("camera").textContent = "Camera";
+}
+
+if (navigator.mediaDevices?.getUserMedia) {
+  $("camera").hidden = false;
+  $("camera").onclick = () => {
+    if (!stream) return film();
+    stopFilming();
+    ask(); // the last picture stays
+  };
 }
 
 // ---- drawing: white on black, like the digits
@@ -191,6 +237,8 @@ if (about.drawing) {
     $("hint").textContent = "Draw here, large, or drop an image";
     $("caption").textContent = "Your drawing";
     given = null;
+    stopFilming();
+    for (const back of reset) back();
   }
 
   function at(event) {
@@ -223,13 +271,11 @@ if (about.drawing) {
   canvas.onpointerup = canvas.onpointercancel = () => (last = null);
   $("draw").hidden = false;
   $("draw").onclick = clear;
-  $("lead").textContent = "Draw, drop, paste or choose an image. Every model says what it sees.";
-  clear();
+  $("lead").textContent = "Draw, drop, paste or choose an image. Every model classifies it.";
 }
 
 // ---- the shift
 
-const reset = [];
 for (const [name, { low, high, neutral }] of Object.entries(about.sliders)) {
   const label = make("label", "slider");
   const input = Object.assign(document.createElement("input"), { type: "range", name, min: low, max: high, step: (high - low) / 100 });
@@ -252,3 +298,14 @@ $("again").onclick = () => {
   ask();
 };
 $("notes").append(...about.notes.map((note) => make("li", "", note)));
+
+// ---- held-out images: the page opens with one
+
+if (about.samples) {
+  $("sample").hidden = false;
+  $("sample").title = `A random image of ${about.data}`;
+  $("sample").onclick = () => give(Math.floor(Math.random() * about.samples));
+  $("sample").click();
+} else if (about.drawing) {
+  $("draw").click();
+}
