@@ -5,12 +5,12 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import limbeck
@@ -41,7 +41,7 @@ Usage: limbeck VERB ... | limbeck VERB --help
 %s
 
 Every verb:
-  -c recipe.toml        begin with a recipe's settings; flags override them
+  -c recipe.toml        begin with a recipe's settings, or with those of a name in limbeck zoo; flags override them
   --print-config        print the settings that a command would have, as a recipe, and stop
 
 Without a verb:
@@ -56,13 +56,31 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    _mend_streams()
     try:
         code = _answer(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # limbeck --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
         return 141
+    except OSError as error:  # of a verb they are sentences by now: stdout is on a disk that is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(" ".join(arguments[:1]), f"cannot write to stdout: {error.strerror or error}", 2)
     return code
+
+
+def _mend_streams() -> None:
+    """Make print() safe: a closed stream swallows what it gets, and what a stream can't encode is shown as escapes."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file opened would be taken for the stream
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _answer(arguments: list[str]) -> int:
@@ -130,6 +148,7 @@ _GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME,
 
 
 def _fail(verb: str, sentence: str, code: int) -> int:
+    sentence = " ".join(sentence.split())  # whatever another library put into it, it is a line
     if _rank() == 0:
         print(f"limbeck {verb}: {sentence}", file=sys.stderr)
     elif code != 130:  # it may be this rank's trouble alone
@@ -144,9 +163,8 @@ def _run(verb: str, arguments: list[str]) -> None:
         if old == verb and flag in arguments:
             raise InputError(f"{flag} has a command of its own: {new}")
     function = function_of(verb)
-    arguments, print_config = _without(arguments, "--print-config")
-    arguments, given = _with_recipe(function, verb, arguments)
-    values = parse(function, arguments, given)
+    arguments, given, print_config = _with_recipe(function, verb, arguments)
+    values = {name: _at_home(value) for name, value in parse(function, arguments, given).items()}
     if print_config:
         print(to_toml({"verb": verb, **_flattened(values)}), end="")
         return
@@ -230,21 +248,47 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))  # set by torchrun
 
 
-def _without(arguments: list[str], flag: str) -> tuple[list[str], bool]:
-    return [argument for argument in arguments if argument != flag], flag in arguments
-
-
-def _with_recipe(function: Callable[..., Any], verb: str, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _with_recipe(
+    function: Callable[..., Any], verb: str, arguments: list[str]
+) -> tuple[list[str], dict[str, Any], bool]:
     """Put the flags of `-c recipe.toml` in front, where the command line's own override them; return its words without
-    a flag apart, as the defaults of their parameters."""
-    for i, argument in enumerate(arguments):
-        if argument in {"-c", "--config"}:
-            if i + 1 == len(arguments):
-                raise InputError(f"{argument} needs a recipe file")
-            said = recipe.read(Path(arguments[i + 1]), verb, flags.kinds(function))
-            given = {p.name: _tupled(said.pop(p.name)) for p in flags.words(function) if p.name in said}
-            return recipe.flags(said) + arguments[:i] + arguments[i + 2 :], given
-    return arguments, {}
+    a flag apart, as the defaults of their parameters, and whether settings are only to be printed."""
+    names: list[str] = []
+    rest: list[str] = []
+    shown = False
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        match flag.replace("_", "-"):
+            case "-c" | "--config":
+                if not (value := value if equals else next(words, "")):
+                    raise InputError(f"{flag} needs a recipe file, or the name of a recipe in limbeck zoo")
+                names.append(value)
+            case "--print-config" if not equals:
+                shown = True
+            case _:
+                rest.append(word)
+    if not names:
+        return rest, {}, shown
+    if len(names) > 1:
+        raise InputError(f"{' and '.join(names)} are {len(names)} recipes; give one, and flags for what differs")
+    found = recipe.read(recipe.find(_at_home(names[0])), verb, flags.kinds(function))
+    given = {p.name: _tupled(found.pop(p.name)) for p in flags.words(function) if p.name in found}
+    return recipe.flags(found) + rest, given, shown
+
+
+def _at_home(value: Any) -> Any:  # noqa: ANN401 - a verb's value, or a settings dataclass of several
+    """Return the value with ~/ written out where a path begins: no shell does so in --out=~/x, nor in a recipe."""
+    match value:
+        case str():
+            return re.sub(r"(?:^|(?<=[@:]))~(?=/|$)", lambda _: os.path.expanduser("~"), value)
+        case tuple():
+            return tuple(map(_at_home, value))
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return dataclasses.replace(value, **{name: _at_home(one) for name, one in own.items()})
+        case _:
+            return value
 
 
 def _tupled(value: Any) -> Any:  # noqa: ANN401 - whatever the recipe has

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from limbeck.errors import InputError
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -43,7 +45,11 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
             asked.append((p.name, shown, default))
 
     def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
-        del values["recipe"]  # `_run` has heard of it
+        left = vars(values.pop("recipe"))  # `cli` has taken what is known of it
+        if left["config"] is not None or left["print_config"]:
+            raise InputError(
+                "-c and --print-config were written in a way that is not known; write -c FILE, with a space"
+            )
         for name, groups in parts.items():
             fields = [vars(values.pop(group)) for group in groups]
             values[name] = hints[name](**{key: value for part in fields for key, value in part.items()})

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError
-from limbeck.runs import read_toml
+from limbeck.runs import RECIPES, read_toml
+
+
+def find(name: str) -> Path:
+    """Return the recipe file that `name` is, or the one of that name in `limbeck zoo`; InputError with near names."""
+    path, own = Path(name), RECIPES / f"{name.removesuffix('.toml')}.toml"
+    if path.exists():
+        return path
+    if len(path.parts) == 1 and own.is_file():
+        return own
+    hint = nearest(path.stem, [one.stem for one in RECIPES.glob("*.toml")]) if len(path.parts) == 1 else ""
+    raise InputError(f"{name} is missing{hint or '; limbeck zoo lists the recipes that have a name'}")
 
 
 def read(path: Path, verb: str, kinds: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return what the JSON file holds; InputError where it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except (OSError, ValueError) as error:
@@ -87,11 +88,13 @@ def silent(event: str, values: dict[str, Any]) -> None:
     """The Tell of a caller who does not want to hear."""
 
 
+RECIPES = Path(__file__).parent / "recipes"  # those that ship with Limbeck
 RECIPE, ENVIRONMENT, STATE, RESULTS = "recipe.toml", "environment.json", "state.pt", "results.json"
 _LOCK = ".lock"
 _LEFT = (_PARTIAL, _LOCK)  # begin the names of what a process that was killed early may leave
 _CLAIM = contextlib.ExitStack()  # holds the lock of the run that this process writes
 _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
+_FINGERPRINTED = {"data", "target"}  # may be spelt otherwise: their images are compared
 
 
 def to_toml(settings: dict[str, Any], comment: str = "") -> str:
@@ -130,16 +133,47 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
     if not resume:
         raise InputError(f"{out} already holds a run; pass --resume to go on with it or choose another --out")
     saved = read_toml(recipe)
-    for key in sorted((plain.keys() | saved.keys()) - _MAY_DIFFER):
-        if saved.get(key) != plain.get(key):
+    for key in sorted((plain.keys() | saved.keys()) - _MAY_DIFFER - _FINGERPRINTED):
+        before, now = saved.get(key), plain.get(key)
+        if key == "epochs" and isinstance(before, int) and before < now and (out / RESULTS).exists():
             raise InputError(
-                f"{out} was begun with {key} = {saved.get(key)!r}, now it is {plain.get(key)!r}; "
+                f"{out} is finished: it has had its {before} epochs; to train on, give it as the net to start from, "
+                "with another --out"
+            )
+        if not (_are_same(before, now) or (key == "epochs" and isinstance(before, int) and before < now)):
+            raise InputError(
+                f"{out} was begun with {key} = {before!r}, now it is {now!r}; "
                 "resume with the same settings or choose another --out"
             )
     _claim(out)
+    if saved.get("epochs") != plain.get("epochs"):
+        write_text(recipe, to_toml({**saved, "epochs": plain["epochs"]}))
     for left in out.glob(f"{_PARTIAL}*"):
         left.unlink(missing_ok=True)
     return True
+
+
+def _are_same(before: Any, now: Any) -> bool:  # noqa: ANN401 - of the kinds that TOML has
+    """Whether two settings are equal, or paths of one place."""
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(map(_are_same, before, now))
+    if isinstance(before, str) and isinstance(now, str) and os.path.exists(before) and os.path.exists(now):
+        return os.path.samefile(before, now)
+    return bool(before == now)
+
+
+def release(out: Path) -> None:
+    """Free a run folder whose training was refused before it had saved anything: what `begin` and its verb put there
+    goes; where a state or anything else is there, all stays."""
+    if not (out / RECIPE).is_file() or any((out / name).exists() for name in (STATE, RESULTS, "model.json")):
+        return
+    _CLAIM.close()
+    for name in (RECIPE, ENVIRONMENT, "labels.json", "metrics.csv", "metrics.jsonl", _LOCK):
+        (out / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "candidates"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it holds what is not ours
+        out.rmdir()
 
 
 def _claim(out: Path) -> None:
@@ -165,7 +199,7 @@ def _claim(out: Path) -> None:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what the TOML file holds; InputError where it is missing or broken."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """The command line: what it answers, what it refuses, and in which words."""
 
 import ast
+import inspect
 import json
 import resource
 import subprocess
@@ -305,9 +306,82 @@ def test_a_recipe_that_does_not_fit_is_said(capsys, tmp_path, text, words):
 
 def test_a_recipe_that_is_not_there_is_said(capsys, tmp_path):
     code, _, err = answered(capsys, "teach", "-c", tmp_path / "r.toml")
-    assert (code, err) == (2, f"limbeck teach: {tmp_path / 'r.toml'} is missing\n")
-    code, _, err = answered(capsys, "teach", "-c")
-    assert (code, err) == (2, "limbeck teach: -c needs a recipe file\n")
+    assert code == 2
+    assert err == f"limbeck teach: {tmp_path / 'r.toml'} is missing; limbeck zoo lists the recipes that have a name\n"
+    code, _, err = answered(capsys, "distill", "-c", "mealv2_resnet81")
+    assert (code, err) == (2, "limbeck distill: mealv2_resnet81 is missing; did you mean 'mealv2_resnet18'?\n")
+    for flags in (["-c"], ["--config="]):
+        code, _, err = answered(capsys, "teach", *flags)
+        assert code == 2
+        assert "needs a recipe file, or the name of a recipe in limbeck zoo" in err
+
+
+SPELLINGS = [["-c", "r.toml"], ["--config", "r.toml"], ["--config=r.toml"], ["-c=r.toml"]]
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_takes_a_recipe_however_the_flag_is_written(capsys, tmp_path, monkeypatch, verb):
+    function = cli._function(verb)
+    kinds, words = cli.flags.kinds(function), [p.name for p in cli.flags.words(function)]
+    texts = [key for key, kind in kinds.items() if kind in (str, str | None)]
+    name = next((key for key in texts if key not in words), None) or (texts or [""])[0]
+    if not name:
+        return  # a verb without any text
+    (tmp_path / "r.toml").write_text(f'\ufeff{name} = "~/ours"\n', encoding="utf-8")  # with a BOM, as Notepad has it
+    monkeypatch.chdir(tmp_path)
+    needed = [
+        word
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.name not in (name, "tell")
+        for word in ([f"--{p.name}"] if p.kind is p.KEYWORD_ONLY else []) + ["x"]
+    ]
+    for spelling in SPELLINGS:
+        for shown in ("--print-config", "--print_config"):
+            code, out, err = answered(capsys, verb, *needed, *spelling, shown)
+            assert (code, err) == (0, "")
+            assert tomllib.loads(out)[name] == str(Path.home() / "ours")
+
+
+def test_a_recipe_that_would_be_ignored_is_refused(capsys, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.toml").write_text("epochs = 3\n")
+    code, _, err = answered(capsys, "teach", "-c", tmp_path / "a.toml", f"--config={tmp_path / 'b.toml'}")
+    assert code == 2
+    assert "are 2 recipes; give one, and flags for what differs" in err
+    code, _, err = answered(capsys, "teach", "--data", "x", "--model", "y", "--out", "z", f"-c{tmp_path / 'a.toml'}")
+    assert code == 2
+
+
+def test_a_recipe_of_the_zoo_is_taken_by_its_name(capsys):
+    needed = ["--data", "x", "--out", "y", "--print-config"]
+    code, out, _ = answered(capsys, "distill", "-c", "mealv2_resnet18", *needed)
+    assert code == 0
+    assert tomllib.loads(out)["student"] == "resnet18.tv_in1k"
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_begins(capsys):
+    flags = ["--out=~/x", "--data", "torchvision:MNIST@~/sets", "--model", "resnet20@~/w.pt", "--arguments", "a=b~c"]
+    found = tomllib.loads(answered(capsys, "teach", *flags, "--print-config")[1])
+    home = str(Path.home())
+    assert (found["out"], found["data"]) == (f"{home}/x", f"torchvision:MNIST@{home}/sets")
+    assert (found["model"], found["arguments"]) == (f"resnet20@{home}/w.pt", ["a=b~c"])
+
+
+# ---- streams ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_breaks_nothing_and_is_no_file_of_ours(tmp_path, closed):
+    command = f'"{sys.executable}" -m limbeck zoo mealv2_resnet18 --copy "{tmp_path / "r.toml"}" {closed}'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert "--result" not in (tmp_path / "r.toml").read_text()
+
+
+def test_a_full_disk_behind_stdout_is_said(tmp_path):
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -m limbeck zoo mealv2_resnet18 > /dev/full'],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "limbeck zoo: cannot write to stdout: No space left on device\n"
 
 
 COMMANDS = {

@@ -280,6 +280,29 @@ def test_a_diverging_loss_is_said_and_not_saved(make_loop, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_weights_that_the_last_step_broke_are_not_saved(make_loop, tmp_path):
+    loop = make_loop(lr=1e30)
+
+    def huge(batch):
+        loss, metrics = loop.objective(batch)
+        return loss * 1e20, metrics  # the loss is finite yet, and its gradient breaks the weights
+
+    with pytest.raises(InputError, match=r"diverged: .* of the student holds NaN or infinity at step 1; lower"):
+        fit(replace(loop, objective=huge, steps=1, epochs=1), state=tmp_path / "state.pt")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_loss_of_hundreds_is_told_once(make_loop):
+    loop, told = make_loop(lr=0.05), []
+
+    def large(batch):
+        loss, _ = loop.objective(batch)
+        return loss, {"loss": loss.detach() * 0 + 312.0}
+
+    fit(replace(loop, objective=large), tell=lambda event, values: told.append(values.get("text")))
+    assert [text for text in told if text] == [f"the loss is 312 at step {STEPS}: a tenth of --lr 0.05 may do better"]
+
+
 # ---- interruptions ----------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,8 @@
 """Batches: their order, and that it depends on (seed, epoch) alone."""
 
+import os
+import signal
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -65,6 +68,24 @@ def test_places_in_an_order_are_uniform():
     places = torch.stack([order(10, seed=0, epoch=epoch) for epoch in range(2000)])
     counts = torch.stack([(places == i).sum(0) for i in range(10)])
     assert ((counts - 200) ** 2 / 200).sum() < 137  # chi-square of 81 degrees of freedom at 0.01%
+
+
+def test_full_shared_memory_is_said_with_the_remedy(monkeypatch):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # workers are forked after this
+    with pytest.raises(InputError, match=r"shared memory is full \(unable .*; pass --workers 0, or give the container"):
+        list(batches(decoded(), Augment(8, kind="none"), batch=4, seed=0, epoch=0, workers=1))
+
+
+def test_a_worker_that_dies_ends_the_reading_in_a_sentence():
+    def dies(i):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    source = replace(decoded(), read=dies)
+    with pytest.raises(InputError, match=r"that decodes images has failed \(DataLoader worker .*; lower --batch"):
+        list(batches(source, Augment(8, kind="none"), batch=4, seed=0, epoch=0, workers=1))
 
 
 @pytest.mark.parametrize(

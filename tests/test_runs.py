@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.runs import begin, read_json, read_toml, replacing, to_toml, write_bytes, write_history, write_json
 
@@ -229,3 +230,38 @@ def test_history_is_the_same_in_both_tables(tmp_path):
     write_history(tmp_path, history)
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
     assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,val_top1\n1,0.5,\n2,1e-07,0.25\n"
+
+
+def test_the_same_data_may_be_spelt_otherwise_and_epochs_may_be_added(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "t1").mkdir()
+    settings = {"data": "base/", "teachers": ["t1/", "resnet18.a1_in1k"], "epochs": 3, "out": "run"}
+    begin(tmp_path / "run", "distill", settings, resume=False)
+    again = {**settings, "data": str(tmp_path / "elsewhere"), "teachers": ["./t1", "resnet18.a1_in1k"]}
+    assert begin(tmp_path / "run", "distill", again, resume=True)
+    assert begin(tmp_path / "run", "distill", {**settings, "epochs": 5}, resume=True)
+    assert runs.read_toml(tmp_path / "run/recipe.toml") == {"verb": "distill", **settings, "epochs": 5}
+    for changed in ({"epochs": 4}, {"teachers": ["t1/"]}, {"teachers": ["base", "resnet18.a1_in1k"]}):
+        with pytest.raises(InputError, match="resume with the same settings"):
+            begin(tmp_path / "run", "distill", {**settings, "epochs": 5, **changed}, resume=True)
+    (tmp_path / "run/results.json").write_text("{}")
+    with pytest.raises(InputError, match="is finished: it has had its 5 epochs; to train on, give it as the net"):
+        begin(tmp_path / "run", "distill", {**settings, "epochs": 6}, resume=True)
+
+
+def test_a_run_that_saved_nothing_is_released_and_any_other_stays(tmp_path):
+    begin(tmp_path / "run", "teach", {"epochs": 3}, resume=False)
+    (tmp_path / "run/tensorboard").mkdir()
+    (tmp_path / "run/tensorboard/events").write_text("")
+    runs.release(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for kept in ("state.pt", "results.json", "model.json"):
+        begin(tmp_path / kept, "teach", {"epochs": 3}, resume=False)
+        (tmp_path / kept / kept).write_text("")
+        runs.release(tmp_path / kept)
+        assert (tmp_path / kept / "recipe.toml").is_file()
+    begin(tmp_path / "mine", "teach", {"epochs": 3}, resume=False)
+    (tmp_path / "mine/notes.txt").write_text("")
+    runs.release(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -6,7 +6,7 @@ from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.images.sources import open_source
-from limbeck.training.sets import check_apart, open_sets
+from limbeck.training.sets import check_apart, fitting, open_sets
 from limbeck.training.settings import Training, parsed
 from limbeck.verbs.teach import teach
 
@@ -84,7 +84,7 @@ def test_few_steps_an_epoch_are_said(tmp_path, batch, said):
         data="digits:optdigits", model="resnet8", out=str(tmp_path / "run"), training=training, dry_run=True,
         tell=lambda event, values: told.append(str(values.get("text"))),
     )  # fmt: skip
-    assert any("steps an epoch: 2;" in text for text in told) == said
+    assert any("steps per epoch: 2;" in text for text in told) == said
 
 
 def test_arguments_are_json_values_lists_of_them_or_words():
@@ -93,3 +93,39 @@ def test_arguments_are_json_values_lists_of_them_or_words():
         "width": 8, "steps": [3, 2, 2], "h": [0.5, 1], "time": "none", "keep": "a,b", "act": "", "x": {"a": 1, "b": 2},
         "y": "1,",
     }  # fmt: skip
+
+
+def test_a_batch_is_cut_to_the_images_that_there_are():
+    told = []
+
+    def fitted(images, ranks=1, **settings):
+        return fitting(Training(**settings), images, ranks, lambda _, values: told.append(values["text"])).batch
+
+    assert fitted(90) == 90
+    assert told == ["a step takes 90 images, as there are 90: fewer than --batch 128"]
+    assert fitted(128) == 128
+    assert fitted(91, mixup=0.2) == 90
+    assert fitted(91, batch=128, repeats=4) == 88
+    assert fitted(90, ranks=4) == 22
+    assert fitted(90, accumulate=3) == 30
+    with pytest.raises(InputError, match="there are 2 training images; lower --accumulate or --repeats, or add images"):
+        fitted(2, accumulate=3)
+
+
+def test_unlabelled_reads_no_labels_into_folders_of_days(tmp_path):
+    for i in range(6):
+        path = tmp_path / f"field/{('monday', 'tuesday', 'camera 3')[i % 3]}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((100, 110 + i, 3), 9 * i, np.uint8)).save(path)
+    sets = open_sets(str(tmp_path / "field"), Training(unlabelled=True), classes=("ant", "bee"), labelled=False)
+    assert (len(sets.train), sets.train.labels, sets.held_out, sets.classes) == (6, None, None, ("ant", "bee"))
+    with pytest.raises(InputError, match="--unlabelled leaves the labels of"):
+        open_sets(str(tmp_path / "field"), Training(unlabelled=True))
+
+
+def test_notes_of_the_data_are_told_once(photos):
+    (photos / "train/x.heic").write_bytes(b"")
+    told = []
+    open_sets(str(photos), Training(), labelled=False, tell=lambda event, values: told.append((event, values["text"])))
+    said = "files left out, as they are no images of a kind that is read: 1 .heic (first: train/x.heic)"
+    assert told.count(("note", said)) == 1

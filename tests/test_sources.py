@@ -17,7 +17,7 @@ from limbeck.errors import InputError
 from limbeck.images import sources
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.foreign import from_reader
-from limbeck.images.images import open_image
+from limbeck.images.images import EXTENSIONS, FORMATS, open_image
 from limbeck.images.source import Source, hold_out, moments, pixels_of, subset
 from limbeck.images.sources import open_source
 
@@ -88,16 +88,129 @@ def test_hidden_files_and_other_files_are_left_out(photos):
     assert len(open_source(str(photos))) == 5
 
 
+def test_files_that_are_left_out_are_counted_and_the_first_is_named(photos):
+    for name in ("cat/x.heic", "cat/y.heic", "dog/z.txt"):
+        (photos / f"train/{name}").write_bytes(b"not read")
+    source = open_source(str(photos))
+    assert len(source) == 5
+    said = "files left out, as they are no images of a kind that is read: 2 .heic, 1 .txt (first: train/cat/x.heic)"
+    assert source.note == said
+    for name in ("cat", "dog"):
+        for path in (photos / f"train/{name}").rglob("*.png"):
+            path.unlink()
+    assert refusal(str(photos)).endswith("; " + said)
+
+
+def test_what_nas_boxes_macos_windows_and_editors_leave_is_no_image(photos):
+    junk = ["@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "#recycle/a.png", "__MACOSX/._a.png", ".thumbnails/a.png", "a.png~"]
+    for name in ("train/", "train/cat/", ""):
+        for file in (*junk, "Thumbs.db", "desktop.ini", ".DS_Store"):
+            path = photos / f"{name}{file}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"junk")
+    source = open_source(str(photos))
+    assert (len(source), source.note, source.classes) == (5, "", ("cat", "dog"))
+
+
+def test_postscript_is_never_run_whatever_it_is_called(photos):
+    (photos / "train/cat/x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    assert "x.png (not an image)" in refusal(str(photos))
+
+
+def test_a_pipe_is_left_out_and_a_link_to_nothing_is_broken(photos):
+    os.mkfifo(photos / "train/cat/pipe.png")  # opening it would wait for ever
+    assert "1 .png (first: train/cat/pipe.png)" in open_source(str(photos)).note
+    (photos / "train/cat/gone.png").symlink_to("nowhere.png")
+    assert "train/cat/gone.png (no such file or directory)" in refusal(str(photos))
+
+
+def test_links_are_followed_everywhere(photos):
+    (photos.parent / "elsewhere").mkdir()
+    for part in ("train/cat", "val"):
+        (photos / part).rename(photos.parent / "elsewhere" / part.replace("/", "_"))
+        (photos / part).symlink_to(photos.parent / "elsewhere" / part.replace("/", "_"))
+    (photos / "train/dog/a.png").rename(photos.parent / "elsewhere/a.png")
+    (photos / "train/dog/a.png").symlink_to(photos.parent / "elsewhere/a.png")
+    (photos / "train/bird").symlink_to(photos / "train/dog")  # the same images twice, as the user has it
+    assert torch.bincount(open_source(str(photos)).labels).tolist() == [2, 3, 2]
+    assert len(open_source(str(photos), "val")) == 2
+
+
+@pytest.mark.parametrize("names", [("Training", "Test"), ("TRAIN", "Validation"), ("train", "VAL"), ("Train", "dev")])
+def test_split_folders_are_known_in_any_case(photos, names):
+    for old, new in zip(("train", "val"), names, strict=True):
+        (photos / old).rename(photos / new)
+    train, val = (open_source(str(photos), split) for split in ("train", "val"))
+    assert (len(train), len(val), train.classes) == (5, 2, ("cat", "dog"))
+
+
+def folders(root, *names):
+    for i, name in enumerate(names):
+        for kind in ("a", "b"):
+            save(root / f"{name}/{kind}/{i}.png", noise(20, 24, seed=i))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("bus", "car", "train", "plane"), "holds train/ beside bus/, car/, plane/; if all are classes, put them into"),
+        (("train", "Training"), "holds Training/ and train/, which both are train images"),
+        (("val", "valid", "train"), "holds val/ and valid/, which both are val images"),
+        (("train2017", "val2017"), "holds train2017/, val2017/, which look like splits; call them train/"),
+        (("seg_train", "seg_test", "seg_pred"), "holds seg_test/, seg_train/, which look like splits"),
+        (("Trian", "Tset"), "holds Trian/, Tset/, which look like splits"),
+        (("train_images", "test_images", "masks"), "which look like splits"),
+        (("train", "test", "tests"), "holds train/, test/ and also tests/, which may be a split"),
+    ],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_may_be_splits_or_classes_is_refused(tmp_path, names, said, labelled):
+    assert said in refusal(str(folders(tmp_path, *names)), labelled=labelled)
+
+
+@pytest.mark.parametrize("names", [("rain", "snow", "sun"), ("valley", "mountain"), ("test_tube", "flask", "trains")])
+def test_classes_that_only_begin_like_splits_are_classes(tmp_path, names):
+    assert open_source(str(folders(tmp_path, *names))).classes == tuple(sorted(names))
+
+
+def test_folders_beside_two_splits_are_left_out_and_named(tmp_path):
+    source = open_source(str(folders(tmp_path, "train", "test", "unlabelled")))
+    assert (len(source), source.note) == (2, "folders left out, as they are no splits: unlabelled")
+
+
+def test_the_data_set_is_found_a_folder_further_down(tmp_path):
+    root = folders(tmp_path / "archive", "train", "test").parent
+    assert refusal(str(root)).endswith(f"; is the data set {root}/archive?")
+
+
+def test_a_held_out_split_may_lack_a_class_and_says_so(photos):
+    save(photos / "train/fox/a.png", noise(20, 120))
+    val = open_source(str(photos), "val")
+    assert (val.classes, val.labels.tolist()) == (("cat", "dog", "fox"), [0, 1])
+    assert val.note == "val/ has no images of 1 classes: fox"
+    (photos / "val/fox").mkdir()
+    assert open_source(str(photos), "val").note == val.note
+
+
+def test_classes_that_differ_by_case_alone_are_noted(photos):
+    save(photos / "train/Cat/a.png")
+    assert "classes differ by case alone (Cat, cat); if they are one" in open_source(str(photos)).note
+
+
 def test_a_link_to_a_parent_does_not_loop(photos):
     (photos / "train/cat/loop").symlink_to(photos / "train/cat")
     assert len(open_source(str(photos))) == 5
 
 
-@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif", "ppm", "JPG"])
+KIND_OF = {extension: kind for kind, extensions in FORMATS.items() for extension in extensions}
+
+
+@pytest.mark.parametrize("extension", [*sorted(EXTENSIONS - {".mpo"}), ".JPG", ".Jfif"])
 def test_every_extension_is_read(tmp_path, extension):
     for name in "ab":
-        save(tmp_path / name / f"1.{extension}", noise(100, 110))
-        save(tmp_path / name / f"2.{extension}", noise(100, 110))
+        for number in (1, 2):
+            save(tmp_path / name / f"{number}{extension}", noise(100, 110), format=KIND_OF[extension.lower()])
     assert [pixels_of(open_source(str(tmp_path), channels=3), i).shape for i in (0, 1)] == [(100, 110, 3)] * 2
 
 
@@ -399,7 +512,11 @@ def test_lists_of_labels_beside_heaps_of_images_are_read(mnist_m):
 @pytest.mark.parametrize(
     ("split", "text", "said"),
     [
-        ("train", "00000000.png 3\n00000002.png 2\n", "says no class for 00000001.png; add a line for it or remove it"),
+        (
+            "train",
+            "00000000.png 3\n00000002.png 2\n",
+            "names no class for 00000001.png; add a line for it or remove it",
+        ),
         ("train", "00000000.png\n", "line 1: '00000000.png' is not a file's name and its class"),
         ("train", "".join(f"{i:08d}.png 3\n" for i in range(4)), "names one class only (3)"),
         ("test", "00000000.png 7\n00000001.png 3", "names classes that train has not: 7"),
@@ -447,7 +564,7 @@ def test_names_that_are_no_text_are_refused(tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    assert "holds no images (bmp gif jpeg jpg" in refusal(str(tmp_path))
+    assert "holds no images (apng avif avifs bmp gif" in refusal(str(tmp_path))
 
 
 def test_one_class_is_refused(tmp_path):

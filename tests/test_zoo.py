@@ -1,7 +1,9 @@
 """Laws of classifiers: what they see, what they say, and that no weight is ever lost or made up on the way."""
 
+import argparse
 import inspect
 import json
+import pathlib
 import pickle
 import tomllib
 import urllib.error
@@ -20,6 +22,9 @@ from torch import nn
 import limbeck
 from limbeck.errors import InputError
 from limbeck.nets import zoo
+from limbeck.nets.classifier import Classifier, Input, Lineage, numbered
+from limbeck.nets.tags import build
+from limbeck.nets.weights import put
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 
@@ -312,6 +317,15 @@ def weights(tmp_path, state, name="w.pth"):
         lambda state: {"state_dict": {}, "state_dict_ema": state},
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+        # timm's train.py
+        lambda state: {"epoch": 3, "arch": "r", "state_dict": state, "args": argparse.Namespace(lr=0.1, model="r")},
+        # Lightning's: the net is an attribute of the module, beside losses and metrics
+        lambda state: {
+            "pytorch-lightning_version": "2.5.0",
+            "hyper_parameters": {"lr": 0.1},
+            "state_dict": {"loss.weight": torch.ones(3), **{f"model.{key}": value for key, value in state.items()}},
+        },
+        lambda state: {"pytorch-lightning_version": "2.5.0", "state_dict": state},
     ],
 )
 def test_a_weight_file_is_loaded_from_its_usual_wrappings(tmp_path, wrap):
@@ -319,6 +333,17 @@ def test_a_weight_file_is_loaded_from_its_usual_wrappings(tmp_path, wrap):
     loaded = zoo.load(weights(tmp_path, wrap(made.net.state_dict()))).eval()
     assert torch.equal(loaded.net(torch.ones(1, 1, 32, 32)), made.net(torch.ones(1, 1, 32, 32)))
     assert loaded.classes == ("0", "1", "2", "3")
+
+
+def test_what_a_file_holds_beside_weights_is_named_and_torchs_advice_is_not_given(tmp_path):
+    torch.save({"state_dict": small().net.state_dict(), "config": pathlib.PurePosixPath("x")}, tmp_path / "w.ckpt")
+    with pytest.raises(InputError) as caught:
+        zoo.load(f"test_resnet@{tmp_path / 'w.ckpt'}")
+    said = str(caught.value)
+    assert said.endswith("and only weights are read; save the net's state_dict() alone")
+    assert "pathlib" in said
+    assert not set(said) & {"\n", "`"}
+    assert "weights_only" not in said
 
 
 def test_a_missing_head_is_never_made_up(tmp_path):
@@ -489,6 +514,113 @@ def test_unknown_names_are_counted_and_noted():
 
 def test_each_tag_of_the_table_is_one_of_timms():
     assert set(zoo.ZOO) <= set(timm.list_pretrained())
+
+
+def as_transformers_has_it(folder, made):
+    """Write what transformers' TimmWrapper saves."""
+    folder.mkdir()
+    config = {
+        "architectures": ["TimmWrapperForImageClassification"],
+        "model_type": "timm_wrapper",
+        "architecture": "test_resnet",
+        "id2label": {"0": "ant", "1": "bee", "2": "cow", "3": "doe"},
+        "num_classes": 4,
+        "pretrained_cfg": {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.25], "interpolation": "bilinear"},
+        "model_args": {"in_chans": 1},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    state = {f"timm_model.{key}": value.contiguous() for key, value in made.net.state_dict().items()}
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+    return config
+
+
+def test_a_folder_of_transformers_timm_wrapper_answers_as_the_net_and_names_its_classes(tmp_path):
+    made = small(channels=1)
+    as_transformers_has_it(tmp_path / "hub", made)
+    loaded = zoo.load(f"local-dir:{tmp_path / 'hub'}").eval()
+    assert torch.equal(loaded.net(torch.ones(1, 1, 32, 32)), made.eval().net(torch.ones(1, 1, 32, 32)))
+    assert loaded.classes == ("ant", "bee", "cow", "doe")
+
+
+def test_another_folder_of_transformers_is_refused_with_a_way_out(tmp_path):
+    config = as_transformers_has_it(tmp_path / "hub", small(channels=1))
+    del config["architecture"]
+    config["architectures"] = ["ResNetForImageClassification"]
+    (tmp_path / "hub/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="holds a ResNetForImageClassification of the package transformers, which is"):
+        zoo.load(f"local-dir:{tmp_path / 'hub'}")
+
+
+def test_an_interrupted_run_is_unfinished(tmp_path):
+    (tmp_path / "recipe.toml").write_text('verb = "teach"\n')
+    for read in (lambda: zoo.load(str(tmp_path)), lambda: zoo.create(str(tmp_path), classes=CLASSES, channels=3)):
+        with pytest.raises(InputError, match="is unfinished: go on with --resume and the command that began it"):
+            read()
+
+
+def torchvisions():
+    return torchvision.models.list_models(module=torchvision.models, exclude=("googlenet", "inception_v3"))
+
+
+@pytest.mark.slow
+def test_weights_of_every_torchvision_architecture_fit_when_they_come_back_as_plain_tensors():
+    with torch.device("meta"):  # no values: it is about names, shapes and versions
+        for name in torchvisions():
+            one, other = (build(f"tv/{name}", {}, classes=5, channels=3) for _ in range(2))
+            put(other, dict(one.state_dict()))
+
+
+@pytest.mark.parametrize("name", ["tv/mnasnet0_5", "tv/squeezenet1_1", "efficientnet_lite0", "mobilenetv3_small_050"])
+def test_a_saved_net_of_any_family_is_loaded(tmp_path, name):
+    made = zoo.create(name, classes=CLASSES, channels=3, size=64).eval()
+    zoo.save(made, tmp_path)
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(zoo.load(str(tmp_path)).eval()(image), made(image))
+
+
+# ---- the order of classes
+
+
+NUMBERS = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ...: as torchvision sorts folders
+
+
+def unnamed(count=12):
+    net = build("test_resnet", {}, classes=count, channels=1)
+    seen = Input(32, 1, (0.5,), (0.5,))
+    return Classifier(
+        net, name="test_resnet", arguments={}, classes=numbered(count), input=seen, lineage=Lineage("test_resnet@w")
+    )
+
+
+@pytest.mark.parametrize("classes", [NUMBERS, tuple(sorted(f"class{i}" for i in range(12)))])
+def test_classes_that_a_file_does_not_name_are_asked_for_where_two_orders_differ(classes):
+    with pytest.raises(InputError, match=r"number 2 may be '(class)?10' .* or '(class)?2' .*: pass --class-order lex"):
+        zoo.check_classes(unnamed(), classes)
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    plain = unnamed().eval()
+    as_it_is = plain(images)
+    assert "are taken in lexical order" in zoo.check_classes(plain, classes, order="lexical")
+    assert plain.classes == classes
+    assert torch.equal(plain(images), as_it_is)
+    natural = unnamed().eval()
+    natural.load_state_dict(plain.state_dict())
+    zoo.check_classes(natural, classes, order="natural")
+    places = [int(name.removeprefix("class")) for name in classes]
+    assert torch.equal(natural(images), as_it_is[:, places])
+
+
+def test_up_to_ten_numbers_have_one_order_and_named_classes_never_ask():
+    assert zoo.check_classes(unnamed(10), numbered(10)) == ""
+    named = small(classes=NUMBERS)
+    assert zoo.check_classes(named, NUMBERS) == ""
+
+
+def test_a_net_that_goes_on_to_be_trained_keeps_the_names_of_its_data(tmp_path):
+    zoo.save(unnamed(3), tmp_path)
+    spec = f"test_resnet@{tmp_path / 'model.safetensors'}"
+    made = zoo.create(spec, classes=("ant", "bee", "cow"), channels=1, pretrained=True)
+    assert made.classes == ("ant", "bee", "cow")
 
 
 def test_the_table_names_outside_data():

@@ -5,8 +5,9 @@ import pytest
 from limbeck import cli
 from limbeck.errors import InputError
 from limbeck.nets.odenet import default_cfgs
+from limbeck.runs import RECIPES
 from limbeck.verbs.info import info
-from limbeck.verbs.zoo import RECIPES, zoo
+from limbeck.verbs.zoo import zoo
 
 NAME = "mealv2_resnet18"
 

@@ -1,6 +1,7 @@
 """Image files: any size and mode, upright, as 8-bit L or RGB; what can't be read is named in a sentence."""
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from limbeck.errors import InputError
 from limbeck.images.views import MAX_SIDE
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow knows others, some of which run programs
+    "AVIF": (".avif", ".avifs"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "QOI": (".qoi",),
+    "TGA": (".tga",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb
 _BOMB = f"over the limit of {MAX_PIXELS} pixels"
 _ORIENTATION = 274  # the EXIF tag
@@ -34,6 +49,13 @@ class Header:
     @property
     def grey(self) -> bool:
         return self.mode.split(";")[0] in _GREY_MODES
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this Pillow reads; MPO, which its reader of JPEG takes along, is none of its own."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextlib.contextmanager
@@ -55,7 +77,7 @@ def open_image(data: bytes, channels: int) -> Image.Image:
     Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8; of several frames the first counts.
     Raises what decoders raise, and ValueError for too many pixels.
     """
-    image = Image.open(io.BytesIO(data))
+    image = Image.open(io.BytesIO(data), formats=formats())
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_BOMB)
     return to_channels(ImageOps.exif_transpose(image) if _orientation(image) != 1 else image, channels)
@@ -104,7 +126,7 @@ def look(file: BinaryIO) -> Header:
     if not length:
         raise ValueError("empty")
     file.seek(0)
-    image = Image.open(file)
+    image = Image.open(file, formats=formats())
     height, width = image.height, image.width
     if _orientation(image) >= 5:
         height, width = width, height
@@ -113,7 +135,7 @@ def look(file: BinaryIO) -> Header:
     header = Header(height, width, image.mode, length)
     if not _ends_well(file, image.format, length):
         file.seek(0)
-        Image.open(file).load()
+        Image.open(file, formats=formats()).load()
     return header
 
 

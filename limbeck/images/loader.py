@@ -1,6 +1,7 @@
 """Batches in an order that (seed, epoch) decides alone, on any number of ranks and workers."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, first_line
 from limbeck.images.images import decoding
 from limbeck.images.source import Source
 from limbeck.images.views import (
@@ -127,8 +128,12 @@ def batches(
     return _finished(plan, own, rendered, device=device, mixup=mixup, cutmix=cutmix)
 
 
+_Item = tuple[Tensor, Tensor, Tensor] | str
+"""A step's images, boxes and flips, or the sentence that says why not."""
+
+
 @dataclass(frozen=True)
-class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
+class _Steps(Dataset[_Item]):
     """Step s as (images, boxes, flips), rendered image by image, or as the sentence that says why not."""
 
     source: Source
@@ -166,7 +171,7 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
             boxes[own], flips[own] = drawn.boxes, drawn.flips
         return Views(boxes, flips)
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor] | str:
+    def __getitem__(self, step: int) -> _Item:
         views, indices, size = self.views(step), self.indices(step), self.augment.size
         images = torch.empty(len(indices), self.source.channels, size, size, dtype=torch.uint8)
         try:
@@ -176,7 +181,22 @@ class _Steps(Dataset["tuple[Tensor, Tensor, Tensor] | str"]):
                 images[own] = torch.from_numpy(render_views(self.source, i, chosen, self.augment))
         except InputError as error:  # as a value: a worker's exception would arrive with its traceback as its text
             return str(error)
-        return images, views.boxes, views.flips
+        return _shared((images, views.boxes, views.flips))
+
+
+def _shared(item: tuple[Tensor, Tensor, Tensor]) -> _Item:
+    """Return the item in memory that a worker shares with the main process, or that there is too little of it: left to
+    the queue, which shares it in a thread of its own, the failure would never be noticed, and be waited for."""
+    if get_worker_info() is not None:
+        try:
+            for part in item:
+                part.share_memory_()  # type: ignore[no-untyped-call]
+        except (RuntimeError, OSError) as error:
+            return f"the workers' shared memory is full ({first_line(error)}); {_WITHOUT_SHARING}"
+    return item
+
+
+_WITHOUT_SHARING = "pass --workers 0, or give the container more of it (docker run --shm-size 2g)"
 
 
 def render_views(source: Source, i: int, views: Views, augment: Augment) -> NDArray[np.uint8]:
@@ -212,7 +232,7 @@ def _in_memory(plan: _Steps, steps: list[int], device: torch.device | str) -> It
 def _decoded(
     plan: _Steps, steps: list[int], workers: int, device: torch.device | str
 ) -> Iterator[tuple[Tensor, Views]]:
-    loader: DataLoader[tuple[Tensor, Tensor, Tensor] | str] = DataLoader(
+    loader: DataLoader[_Item] = DataLoader(
         plan,
         batch_size=None,
         sampler=steps,
@@ -220,11 +240,28 @@ def _decoded(
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # its own: reading must not advance torch's global generator
     )
-    for item in loader:
+    for item in _received(loader):
         if isinstance(item, str):
             raise InputError(item)
         images, boxes, flips = item
         yield images.to(device, non_blocking=True), Views(boxes, flips)
+
+
+def _received(loader: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield what workers send; InputError where one has died or can't send any more."""
+    items = iter(loader)
+    while True:
+        try:
+            item = next(items, None)
+        except (RuntimeError, OSError) as error:
+            if not re.search("DataLoader worker|ancdata|open files|shared memory", str(error)):
+                raise
+            raise InputError(
+                f"a process that decodes images has failed ({first_line(error)}); lower --batch, or {_WITHOUT_SHARING}"
+            ) from error
+        if item is None:
+            return
+        yield item
 
 
 def _finished(

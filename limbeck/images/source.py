@@ -61,6 +61,18 @@ def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
     )
 
 
+def among(source: Source, classes: tuple[str, ...]) -> Source:
+    """Return the source with its labels counted among `classes`, where these hold all of its own and more: a few
+    classes of those that a net knows. Else the source as it is."""
+    if source.labels is None or not set(source.classes) < set(classes):
+        return source
+    places = torch.tensor([classes.index(name) for name in source.classes])
+    note = f"{source.spec} has images of {len(source.classes)} of the {len(classes)} classes"
+    return replace(
+        source, classes=classes, labels=places[source.labels], note="; ".join(filter(None, (source.note, note)))
+    )
+
+
 def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel, pixels in [0, 1], over up to `sample` even-spaced images."""
     chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(np.int64))

@@ -103,14 +103,14 @@ def _folders(place: Path) -> list[str]:
 
 
 def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
-    labels, note = listing.labels, VAL_IS_TEST if listing.borrowed else ""
+    labels, notes = listing.labels, [VAL_IS_TEST] * listing.borrowed
     keep = np.arange(len(listing.keys))
     if listing.unsplit and labels is not None:
         if split == "test":
             raise MissingSplitError(f"{spec} has no test/ folder; train and val are made from it, use --split val")
         held = hold_out(labels, listing.keys, 0.2)
         keep = np.flatnonzero(held if split == "val" else ~held)
-        note = "train and val are 80% and 20% of each class, by a hash of the file names"
+        notes.append("train and val are 80% and 20% of each class, by a hash of the file names")
     if not len(keep):
         raise InputError(f"{spec} leaves no images for {split}, as each class has one; make a val/ folder")
     keys, headers = tuple(listing.keys[i] for i in keep), [listing.headers[i] for i in keep]
@@ -129,7 +129,7 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
         pixels=None,
         # the names hold the classes, so that an unlabelled look at the same files has the same fingerprint
         fingerprint=fingerprint_of(keys, sizes, None, np.array([header.length for header in headers])),
-        note=note,
+        note="; ".join([*notes, *listing.notes]),
         modes=counted(header.mode for header in headers),
         broken=listing.broken,
     )

@@ -62,6 +62,14 @@ class Evaluation:
         return _shares(self.confusion.diag(), self.confusion.sum(dim=1))
 
     @property
+    def is_chance(self) -> bool:
+        """Whether the mean recall of the classes that have images is within a standard deviation of guessing; never
+        where one class alone has images."""
+        recall = [share for share in self.recall if math.isfinite(share)]
+        guess = 1 / len(recall)
+        return len(recall) > 1 and sum(recall) * guess <= guess + math.sqrt(guess * (1 - guess) / self.images)
+
+    @property
     def precision(self) -> list[float]:
         """Share of the images called a class that are of it; nan where none was called so."""
         return _shares(self.confusion.diag(), self.confusion.sum(dim=0))

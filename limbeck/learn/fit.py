@@ -24,6 +24,7 @@ from limbeck.runs import Tell, silent, write_bytes
 Schedule = Literal["step", "cosine", "constant"]
 STATE_FORMAT = 1
 TELL_SECONDS = 0.5  # between two "step" events
+LARGE_LOSS = 100.0  # ten times what guessing among 10,000 classes costs: the rate is too high
 SAVE_SECONDS = 60.0  # between two saves within an epoch
 
 
@@ -126,6 +127,7 @@ def fit(
             save()
             if record is not None and loop.accelerator.is_main_process:
                 record(progress.history)
+            meter.warn(progress.history[-1].get("loss", 0.0))
             tell("epoch", {**progress.history[-1], "epochs": loop.epochs})
         if progress.step >= last:
             break
@@ -220,12 +222,18 @@ class _Meter:
         self.progress, self.tell, self.loop = progress, tell, loop
         self.pending: list[dict[str, Tensor]] = []
         self.images = 0
+        self.warned = False
         self.since = time.monotonic()
 
     @property
     def lr(self) -> float:
         """The student's learning rate at the last step, which a resumed optimiser still has."""
         return float(self.loop.optimizer.param_groups[0]["lr"])
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that the schedule starts from."""
+        return float(self.loop.optimizer.param_groups[0]["base_lr"])
 
     def add(self, metrics: dict[str, Tensor], images: int) -> None:
         self.pending.append(metrics)
@@ -243,15 +251,23 @@ class _Meter:
         if not math.isfinite(means.get("loss", 0.0)):
             raise InputError(
                 f"training diverged: the loss is {means['loss']} at step {self.progress.step} with learning rate "
-                f"{self.lr:g}; lower --lr or add --warmup, and start anew in another --out"
+                f"{self.lr:g}; lower --lr or add --warmup, and start anew"
             )
         return means
+
+    def warn(self, loss: float) -> None:
+        """Tell once of a loss that no rate which suits the net gives."""
+        if loss > LARGE_LOSS and not self.warned:
+            self.warned = True
+            text = f"the loss is {loss:.0f} at step {self.progress.step}: a tenth of --lr {self.rate:g} may do better"
+            self.tell("note", {"text": text})
 
     def maybe_tell(self) -> None:
         now = time.monotonic()
         if now - self.since < TELL_SECONDS:
             return
         means = self.settle()
+        self.warn(means.get("loss", 0.0))
         done = {"step": self.progress.step, "steps": self.loop.steps * self.loop.epochs, "lr": self.lr}
         rate = self.images / (now - self.since)
         self.images, self.since = 0, now
@@ -277,6 +293,16 @@ def _over_ranks(means: dict[str, float], accelerator: Accelerator) -> dict[str, 
     return dict(zip(means, accelerator.reduce(own, reduction="mean").tolist(), strict=True))
 
 
+def check_finite(name: str, module: nn.Module, step: int) -> None:
+    """Raise InputError where a weight or a statistic is NaN or infinite."""
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise InputError(
+                f"training diverged: {key} of the {name} holds NaN or infinity at step {step}; lower --lr or add "
+                "--warmup, and start anew"
+            )
+
+
 class _Saver:
     """Writes the state when called, if there is a path; remembers when."""
 
@@ -285,6 +311,10 @@ class _Saver:
         self.begun = self.last = time.monotonic()
 
     def __call__(self) -> None:
+        """Write the state; InputError, and the last one stays, where weights are no longer finite: the loss that shows
+        it may be yet to come, or never, after the last step."""
+        for name, module in self.modules.items():
+            check_finite(name, module, self.progress.step)
         if self.path is not None:
             state = io.BytesIO()  # in memory first: torch reports a full disk in its own, wordy way
             torch.save(self._state(), state)

@@ -1,6 +1,8 @@
 """The classifier: a net, what it expects to see, what its outputs mean, and where its weights come from."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -165,12 +167,24 @@ def meanings(classes: tuple[str, ...]) -> dict[str, str]:
     return {name: info.label_name_to_description(name).split(",")[0] for name in classes}
 
 
-def check_classes(classifier: Classifier, classes: tuple[str, ...], name: str = "") -> str:
+ClassOrder = Literal["ask", "lexical", "natural"]
+"""How nets that don't name their classes number them; "ask": an InputError where the two differ."""
+
+
+def natural(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names sorted as timm sorts folders, numbers in them by their value: a2 before a10."""
+    return tuple(sorted(names, key=lambda name: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", name)]))
+
+
+def check_classes(
+    classifier: Classifier, classes: tuple[str, ...], name: str = "", *, order: ClassOrder = "ask"
+) -> str:
     """Make `classifier` answer in the order of `classes`, or refuse; return a note, empty where all is plain. `name`
     is what it is called in them, as the user spelt it; by default its lineage's tag.
 
-    The same names in another order are put in order. Names that are unknown ("0", "1", ...) can only be
-    counted, and the note says so. Anything else is an InputError.
+    The same names in another order are put in order. Names that are unknown ("0", "1", ...) can only be counted: the
+    classes are then taken in the data's order, which is lexical, and the note says so; where a natural order would be
+    another, `order` must say which it is. Anything else is an InputError.
     """
     own, tag = classifier.classes, name or classifier.lineage.tag
     if own == classes:
@@ -178,14 +192,28 @@ def check_classes(classifier: Classifier, classes: tuple[str, ...], name: str = 
     remedy = f"fine-tune it on this data (limbeck teach --model) or choose another than {tag}"
     if len(own) != len(classes):
         raise InputError(f"{tag} knows {len(own)} classes and the data has {len(classes)}; {remedy}")
+    unnamed = own == numbered(len(own))
+    if unnamed and (counted := natural(classes)) != classes:
+        if order == "ask":
+            at = next(i for i, pair in enumerate(zip(classes, counted, strict=True)) if pair[0] != pair[1])
+            raise InputError(
+                f"{tag} numbers its classes, and number {at} may be {classes[at]!r} (lexical order, as torchvision has "
+                f"it) or {counted[at]!r} (natural order, as timm has it): pass --class-order lexical or natural to "
+                "limbeck teach, distill, label, adapt or evaluate"
+            )
+        classifier.classes = own = counted if order == "natural" else classes
+        if own == classes:
+            return f"the {len(own)} classes of {tag} are taken in lexical order"
     if set(own) == set(classes):
         places = {name: place for place, name in enumerate(own)}
-        order = torch.tensor([places[name] for name in classes], device=classifier.scale.device)
-        classifier.order = order if classifier.order is None else classifier.order[order]
+        places_ = torch.tensor([places[name] for name in classes], device=classifier.scale.device)
+        classifier.order = places_ if classifier.order is None else classifier.order[places_]
         classifier.classes = classes
         return f"{tag} has the data's classes in another order; its outputs are put in order"
     synsets = own == imagenet_1k() and not set(own) & set(classes)  # the data's names may be in English
-    if synsets or numbered(len(own)) in (own, classes):
+    if synsets or unnamed or numbered(len(own)) == classes:
+        if unnamed:
+            classifier.classes = classes  # what is trained on from here keeps these names
         return f"the {len(own)} classes of {tag} can't be compared by name; the data's order is assumed"
     strange = next(name for name in classes if name not in own)
     raise InputError(f"{tag} does not know the data's class {strange!r}; {remedy}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from limbeck.errors import InputError, first_line
 from limbeck.nets.classifier import (
     Classifier,
+    ClassOrder,
     Input,
     Lineage,
     check_classes,
@@ -32,7 +33,7 @@ from limbeck.nets.tags import (
     size_argument,
 )
 from limbeck.nets.weights import digest, fill, pack, read_weights, unpack
-from limbeck.runs import read_json, write_bytes, write_json
+from limbeck.runs import RECIPE, read_json, write_bytes, write_json
 
 __all__ = [
     "ZOO",
@@ -91,6 +92,7 @@ def create(
     std: tuple[float, ...] | None = None,
     pretrained: bool = False,
     arguments: dict[str, Any] | None = None,
+    class_order: ClassOrder = "ask",
 ) -> Classifier:
     """Return a net for `classes`: a timm name (ours included), or tv/ and a torchvision name.
 
@@ -102,7 +104,8 @@ def create(
     if pretrained:
         if arguments:
             raise InputError("pretrained weights come with their own arguments; leave the arguments out")
-        return _adjusted(_fitted(_load(name), classes), size, mean, std)
+        return _adjusted(_fitted(_load(name), classes, class_order), size, mean, std)
+    _check_finished(name)
     base, given = base_of(name), dict(arguments or {})
     if size is not None and (key := size_argument(base)):
         given[key] = size
@@ -143,13 +146,19 @@ def _check_sees(made: Classifier) -> None:
     made.train(training)
 
 
-def _fitted(found: Classifier, classes: tuple[str, ...]) -> Classifier:
+def _fitted(found: Classifier, classes: tuple[str, ...], class_order: ClassOrder) -> Classifier:
     """Return `found` as it is where `classes` fit, else with a new, random head."""
-    try:
-        check_classes(found, classes)
-    except InputError:
-        return _with_new_head(found, classes)
-    return found
+    own = found.classes
+    known = len(own) == len(classes) and (set(own) == set(classes) or own in (numbered(len(own)), imagenet_1k()))
+    if known or numbered(len(own)) == classes:
+        check_classes(found, classes, order=class_order)
+        return found
+    return _with_new_head(found, classes)
+
+
+def _check_finished(spec: str) -> None:
+    if (Path(spec) / RECIPE).is_file() and not (Path(spec) / "model.json").is_file():
+        raise InputError(f"{spec} is unfinished: go on with --resume and the command that began it")
 
 
 def _with_new_head(found: Classifier, classes: tuple[str, ...]) -> Classifier:
@@ -181,6 +190,7 @@ def load(spec: str, *, classes: tuple[str, ...] | None = None, channels: int | N
 def _load(spec: str, classes: tuple[str, ...] | None = None, channels: int | None = None) -> Classifier:
     if (Path(spec) / "model.json").is_file():
         return _from_run(Path(spec))
+    _check_finished(spec)
     if spec.startswith("hf-hub:"):
         return _from_hub(spec)
     if spec.startswith("local-dir:"):
@@ -288,11 +298,18 @@ def _from_timm_folder(folder: Path, spec: str) -> Classifier:
     """Load what timm's save_for_hf writes: config.json beside model.safetensors or pytorch_model.bin."""
     path = folder / "config.json"
     config = _read(path)
+    if "architecture" not in config and isinstance(config.get("architectures"), list):
+        raise InputError(
+            f"{folder} holds a {str(config['architectures'][:1])[2:-2][:60]} of the package transformers, which is not "
+            "read here; choose the same net of timm, or save it as timm's (transformers' TimmWrapper is read)"
+        )
     inner = _get(config, "pretrained_cfg", dict, path) if "pretrained_cfg" in config else config
     arguments = dict(_get(config, "model_args", dict, path)) if "model_args" in config else {}
     base = base_of(_get(config, "architecture", str, path))
     width = arguments.pop("in_chans", None) or (inner.get("input_size") or [3])[0]
     count = arguments.pop("num_classes", None) or config.get("num_classes", inner.get("num_classes"))
+    if config.get("model_type") == "timm_wrapper" and isinstance(config.get("id2label"), dict):
+        count = len(config["id2label"])  # what transformers goes by
     if type(count) is not int or not 0 < count <= 10**6 or type(width) is not int or width not in (1, 3):
         raise InputError(f"{path} does not say how many classes the net has, and that it has 1 or 3 channels")
     files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
@@ -312,9 +329,13 @@ def _from_timm_folder(folder: Path, spec: str) -> Classifier:
 
 
 def _label_names(config: dict[str, Any], inner: dict[str, Any], count: int) -> tuple[str, ...]:
+    """Return the classes' names: those of timm, or of transformers' id2label; numbers where there are none."""
     names = config.get("label_names", inner.get("label_names"))
-    named = isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names)
-    return tuple(names) if named and len(set(names)) == count else numbered(count)  # type: ignore[arg-type]
+    if names is None and isinstance(by_id := config.get("id2label"), dict):
+        names = [by_id.get(str(place)) for place in range(count)]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return numbered(count)
+    return tuple(names) if len(names) == len(set(names)) == count else numbered(count)
 
 
 def save(classifier: Classifier, folder: Path) -> Lineage:

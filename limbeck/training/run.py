@@ -1,5 +1,7 @@
 """What teach and distill share: the accelerator, the run folder, the loop, the closing evaluation."""
 
+import contextlib
+import math
 import platform
 import resource
 import time
@@ -97,7 +99,7 @@ def train(
         steps = steps_of(sets.train, training, accelerator.num_processes)
         loop = prepared(student, objective, steps, training, batches, accelerator, discriminator, discriminator_lr)
         if steps < FEW_STEPS and training.batch > SMALL_BATCH:
-            few = f"steps an epoch: {steps}; held-out figures will lag, --batch {SMALL_BATCH} makes more of them"
+            few = f"steps per epoch: {steps}; held-out figures will lag, --batch {SMALL_BATCH} makes more of them"
             tell("note", {"text": few})
         if dry_run:
             return estimate(loop, student, training)
@@ -106,14 +108,28 @@ def train(
             found = judge(cast("Classifier", final))
             return {"val_top1": found.top1, "val_nll": found.nll} if found else {}
 
-        earlier = run(loop, student, folder, validate, training.validate_every, tell)
+        with freed_if_refused(folder, accelerator):
+            earlier = run(loop, student, folder, validate, training.validate_every, tell)
     evaluation = judge(student)
+    if evaluation is not None and not math.isfinite(evaluation.nll):
+        raise InputError("training diverged: the trained net outputs NaN or infinity; lower --lr and start anew")
     parameters = sum(p.numel() for p in student.parameters())
     seconds = earlier + time.monotonic() - begun if finished is None else finished
     done = Trained(out, student.name, parameters, len(sets.train), training.epochs, seconds, evaluation, teachers)
     if accelerator.is_main_process and finished is None:
         _save(student, done, folder)
     return done
+
+
+@contextlib.contextmanager
+def freed_if_refused(folder: Path, accelerator: "Accelerator") -> "Iterator[None]":
+    """Leave the run folder free for another try where training is refused before it has saved anything."""
+    try:
+        yield
+    except InputError:
+        if accelerator.is_main_process:
+            runs.release(folder)
+        raise
 
 
 def prepared(
@@ -271,10 +287,10 @@ def new_net(spec: str, sets: Sets, training: Training, *, pretrained: bool, argu
     from limbeck.nets import zoo
 
     fetched = pretrained or brings_weights(spec)
-    own = {"mean": sets.mean, "std": sets.std} if not fetched else {}
+    mean, std = (None, None) if fetched else (sets.mean, sets.std)
     net = zoo.create(
         spec, classes=sets.classes, channels=sets.train.channels, size=net_size(sets.train, training),
-        pretrained=fetched, arguments=parsed(arguments), **own,
+        pretrained=fetched, arguments=parsed(arguments), mean=mean, std=std, class_order=training.class_order,
     )  # fmt: skip
     check_random_steps(net, training)
     return net

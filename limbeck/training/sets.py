@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
+from limbeck.runs import Tell, silent
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -31,7 +32,14 @@ class Sets:
     std: tuple[float, ...]
 
 
-def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), labelled: bool = True) -> Sets:
+def open_sets(
+    data: str,
+    training: Training,
+    *,
+    classes: tuple[str, ...] = (),
+    labelled: bool = True,
+    tell: Tell = silent,
+) -> Sets:
     """Open the training and the held-out split; `classes` names them where the images have no labels.
 
     InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
@@ -40,12 +48,16 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
     from limbeck.images.source import moments
     from limbeck.images.sources import open_source
 
+    if labelled and training.unlabelled:
+        raise InputError(f"--unlabelled leaves the labels of {data} out, which this training needs; leave one out")
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
+    if training.unlabelled:
+        opened = partial(opened, labelled=False)
     train = opened("train") if labelled else _any_images(opened)
     if labelled and train.labels is None:
         raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
     try:
-        held_out = opened("val")
+        held_out = None if training.unlabelled else opened("val")
     except MissingSplitError:
         if labelled:
             raise
@@ -59,10 +71,17 @@ def open_sets(data: str, training: Training, *, classes: tuple[str, ...] = (), l
             f"{data} has other classes held out ({', '.join(held_out.classes[:5])}, ...) than to train on "
             f"({', '.join(train.classes[:5])}, ...); make them the same"
         )
+    _tell_notes((train, held_out), tell)
     mean, std = moments(train)
     named = train.classes or (held_out.classes if held_out else ()) or classes
     least = 1 / 255  # a channel that never varies, as in fluorescence images, is divided by a grey level, not by 0
     return Sets(train, held_out, named, mean, tuple(max(value, least) for value in std))
+
+
+def _tell_notes(sources: "tuple[Source | None, ...]", tell: Tell) -> None:
+    """Tell each note of the sources once."""
+    for note in dict.fromkeys(note for source in sources if source for note in source.note.split("; ") if note):
+        tell("note", {"text": note})
 
 
 def _any_images(opened: "Callable[..., Source]") -> "Source":
@@ -71,6 +90,21 @@ def _any_images(opened: "Callable[..., Source]") -> "Source":
         return opened("train")
     except InputError:  # a heap of images
         return opened("train", labelled=False)
+
+
+def fitting(training: Training, images: int, ranks: int, tell: Tell) -> Training:
+    """Return the training with a batch that `images` can fill; InputError where there are too few for one."""
+    least = 2 * training.repeats if training.repeats > 1 else 2 if training.mixup or training.cutmix else 1
+    most = images // (ranks * training.accumulate) // least * least
+    if training.batch <= most:
+        return training
+    if most == 0:
+        raise InputError(
+            f"a step takes {least} images or more from each of {ranks} processes, {training.accumulate} times, and "
+            f"there are {images} training images; lower --accumulate or --repeats, or add images"
+        )
+    tell("note", {"text": f"a step takes {most} images, as there are {images}: fewer than --batch {training.batch}"})
+    return replace(training, batch=most)
 
 
 def check_apart(out: str, source: "Source") -> None:

@@ -31,6 +31,10 @@ class Loading:
     """Workers that decode images; by default one per core, none for small images held in memory."""
     on_broken: Literal["fatal", "skip"] = "fatal"
     """What to do about images that can't be read: stop, or leave them out."""
+    unlabelled: bool = False
+    """Read no labels: take all images below the folder, whose subfolders are days or cameras, not classes."""
+    class_order: Literal["ask", "lexical", "natural"] = "ask"
+    """How a net whose file names no classes numbers them: 1, 10, 2 (torchvision) or 1, 2, 10 (timm)."""
     download: bool = False
     """Let torchvision and timm fetch a named data set."""
 
@@ -79,14 +83,17 @@ class Training(Viewing, Loading):
             "weight_decay", "label_smoothing", "ema", "accumulate", "precision", "random_steps",
         ),
         "view": ("size", "augment", "crop_scale", "shift", "flip", "mixup", "cutmix"),
-        "run": ("resume", "seed", "limit", "validate_every", "repeats", "workers", "on_broken", "download", "track"),
+        "run": (
+            "resume", "seed", "limit", "validate_every", "repeats", "workers", "on_broken", "unlabelled", "class_order",
+            "download", "track",
+        ),
     }  # fmt: skip
     """How --help groups the flags, those first that are needed most."""
 
     epochs: int = 20
     """Passes over the training images."""
     batch: int = 128
-    """Images a step and process."""
+    """Images per step and per process; all of them where there are fewer."""
     repeats: int = 1
     """Views of an image that come together, so that it is decoded once; REPEATS epochs show what they would anyway."""
     accumulate: int = 1
@@ -178,6 +185,8 @@ class Ensemble:
     """Precision of the teachers' arithmetic; auto is bfloat16 where the machine has it in hardware."""
     compile_teachers: bool = False
     """Compile the teachers (torch.compile): minutes to begin with, then faster."""
+    weak_teachers: bool = False
+    """Go on with teachers that name the held-out images no better than chance would."""
 
     def check(self, teachers: int) -> None:
         """Refuse weights and a temperature by which the answers of so many teachers can't be averaged."""

@@ -127,13 +127,15 @@ def write(
     ranks, batch = accelerator.num_processes, training.batch
     dtype, compiled = ensemble.teacher_dtype, ensemble.compile_teachers
     frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in teachers]
-    sets = open_sets(data, training, classes=frozen[0].classes, labelled=False)
+    sets = open_sets(data, training, classes=frozen[0].classes, labelled=False, tell=tell)
     check_apart(out, sets.train)
     kind, count = manifest.record_kind(len(sets.classes), records.top, records.sampled)
     largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
     begun_before = (folder / manifest.MANIFEST).exists()
-    top1 = judge(teachers, frozen, sets, training, accelerator, measure=not begun_before, tell=tell)
+    top1 = judge(
+        teachers, frozen, sets, training, accelerator, measure=not begun_before, weak=ensemble.weak_teachers, tell=tell
+    )
     answer = _ensemble(frozen, ensemble)
     rate = _rate(sets.train.channels, drawn.size, answer, batch, accelerator)
     views = 50 if records.views is None else records.views

@@ -60,7 +60,9 @@ class Live:
         answer = ask(list(self.nets), average=ensemble.average, weights=ensemble.weights, temperature=temperature)
         size = max(n.input.size for n in [net, *self.nets])  # a larger teacher sees real pixels, not enlarged ones
         view = augment_of(sets.train, training, size, net.input.interpolation)
-        top1 = judge(self.specs, self.nets, sets, training, accelerator, measure=measure, tell=tell)
+        top1 = judge(
+            self.specs, self.nets, sets, training, accelerator, measure=measure, weak=ensemble.weak_teachers, tell=tell
+        )
         lineages = tuple(teacher.lineage for teacher in self.nets)
         return Teaching(answer, temperature, view, tuple(zip(self.specs, top1, strict=True)), lineages)
 
@@ -144,18 +146,26 @@ def judge(
     accelerator: "Accelerator",
     *,
     measure: bool = True,
+    weak: bool = False,
     tell: Tell = runs.silent,
 ) -> list[float | None]:
     """Check that the teachers, which the user calls `specs`, name the data's classes, put their outputs in that order,
-    and return their held-out top-1: None where it can't be measured, or is not to be."""
+    and return their held-out top-1: None where it can't be measured, or is not to be. InputError for one that is no
+    better than chance, unless `weak` ones are wanted: mostly its classes are in another order."""
     from limbeck.nets import zoo
 
     found: list[float | None] = []
     for spec, teacher in zip(specs, teachers, strict=True):
-        note = zoo.check_classes(teacher, sets.classes, spec)
+        note = zoo.check_classes(teacher, sets.classes, spec, order=training.class_order)
         if note:
             tell("note", {"text": note})
         evaluation = evaluate_on(sets, teacher, training, accelerator) if measure else None
+        if evaluation is not None and evaluation.is_chance and not weak:
+            raise InputError(
+                f"teacher {spec} names {evaluation.top1:.1%} of {evaluation.images:,} held-out images right, no better "
+                "than chance: its classes may be in another order (--class-order), or it expects other images; pass "
+                "--weak-teachers to go on with it"
+            )
         found.append(evaluation.top1 if evaluation else None)
     return found
 

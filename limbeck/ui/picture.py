@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from PIL import Image
 
 from limbeck.errors import InputError
-from limbeck.images.images import bombs_raise, decoding, look, open_image, to_channels
+from limbeck.images.images import bombs_raise, decoding, formats, look, open_image, to_channels
 from limbeck.images.source import MEMORY_SIDE, Source
 from limbeck.images.views import Augment, draw, render_image
 from limbeck.ui.shift import Pixels
 
 LARGEST_BYTES = 10_000_000
 LARGEST_PIXELS = 50_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow knows others, some of which run programs
 
 
 class TooLargeError(InputError):
@@ -45,12 +44,12 @@ def uploaded(data: bytes) -> Picture:
     if len(data) > LARGEST_BYTES:
         raise too_many_bytes()
     try:
-        with bombs_raise(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with bombs_raise(), Image.open(io.BytesIO(data), formats=formats()) as image:
             pixels = image.width * image.height
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         pixels = LARGEST_PIXELS + 1
     except Exception as error:  # decoders raise anything
-        raise InputError(f"that is not an image of a known kind ({', '.join(FORMATS)}); choose another") from error
+        raise InputError(f"that is not an image of a known kind ({', '.join(formats())}); choose another") from error
     if pixels > LARGEST_PIXELS:
         raise TooLargeError(f"the image has more than {LARGEST_PIXELS:,} pixels; make it smaller and send it again")
     with _decoding():

@@ -20,11 +20,12 @@ from limbeck.training.run import (
     check_random_steps,
     estimate,
     estimated,
+    freed_if_refused,
     prepared,
     run,
     seconds_of,
 )
-from limbeck.training.sets import Sets
+from limbeck.training.sets import Sets, fitting
 from limbeck.training.settings import Training, flat, keywords
 from limbeck.training.teachers import load_teacher
 
@@ -161,8 +162,9 @@ def adapt(
     net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
     check_random_steps(net, training)
     domains = open_domains(net, model, target, source, training, tell)
+    training = fitting(training, domains.images, accelerator.num_processes, tell)
     frozen = [load_teacher(spec, teacher_dtype, False, accelerator) for spec in teachers]
-    _check_classes(teachers, frozen, oracle, net.classes)
+    _check_classes(teachers, frozen, oracle, net.classes, training)
     lineages = tuple(teacher.lineage for teacher in frozen)
     net.lineage = replace(net.lineage, tag=f"{net.lineage.tag}{ADAPTED}{target}", teachers=lineages)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -170,8 +172,15 @@ def adapt(
     trains = any(asdict(weights).values())
     steps = domains.steps(training, accelerator.num_processes) if trains else 0
     if not dry_run:
-        sets = Sets(domains.target, None, net.classes, (), ())
-        begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains)
+        begin_run(
+            out,
+            "adapt",
+            settings,
+            Sets(domains.target, None, net.classes, (), ()),
+            training,
+            accelerator,
+            trains=trains,
+        )
     finished, earlier = None if dry_run else seconds_of(Path(out)), 0.0
     judge = Judge(domains, training, accelerator, Path(out), select)
     answer = ask(frozen, temperature=temperature) if frozen else None
@@ -222,15 +231,19 @@ def _estimate_untrained(judge: Judge, net: "Classifier") -> Estimate:
 
 
 def _check_classes(
-    specs: tuple[str, ...], teachers: "list[Classifier]", oracle: str | None, classes: tuple[str, ...]
+    specs: tuple[str, ...],
+    teachers: "list[Classifier]",
+    oracle: str | None,
+    classes: tuple[str, ...],
+    training: Training,
 ) -> None:
     """Refuse teachers and an oracle of other classes."""
     from limbeck.nets import zoo
 
     for spec, teacher in zip(specs, teachers, strict=True):
-        zoo.check_classes(teacher, classes, spec)
+        zoo.check_classes(teacher, classes, spec, order=training.class_order)
     if oracle is not None:
-        zoo.check_classes(zoo.load(oracle), classes, oracle)
+        zoo.check_classes(zoo.load(oracle), classes, oracle, order=training.class_order)
 
 
 def _freeze(net: "Classifier", method: Method) -> None:
@@ -321,7 +334,8 @@ def _train(loop: "Loop", student: "nn.Module", judge: Judge, training: Training,
         assert isinstance(final, TwoDomains)
         return judge.epoch(final.classifier, epoch)
 
-    return run(loop, student, judge.out, validate, training.validate_every, tell)
+    with freed_if_refused(judge.out, loop.accelerator):
+        return run(loop, student, judge.out, validate, training.validate_every, tell)
 
 
 def _keep(judge: Judge, net: "Classifier", before: "dict[str, Tensor]") -> None:

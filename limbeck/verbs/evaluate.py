@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from limbeck.images.source import Source
     from limbeck.learn.evaluate import Answers, Evaluation
+    from limbeck.nets.classifier import ClassOrder
     from limbeck.nets.zoo import Classifier
 
 FLOPS_RULE = "2 FLOPs per multiply-accumulate"
@@ -141,7 +142,7 @@ def evaluate(
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
             quantize, export and compile write: a .program file (run by numpy), an .onnx file (run by onnxruntime),
             a design's folder (simulated by Verilator, and its Program beside it).
-        data: As for teach; its classes must be the model's.
+        data: As for teach; its classes must be the model's, or some of them.
         split: Which images of it.
         teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
         images: How many of them, evenly spaced; by default all, and 100 where a design is simulated.
@@ -151,6 +152,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
+    from limbeck.images.source import among
     from limbeck.images.sources import open_source
     from limbeck.learn.evaluate import agreement, figures
 
@@ -161,7 +163,9 @@ def evaluate(
     if is_design(model):
         teachers = (str(program_of(model)), *teachers)
     state = PartialState()
-    nets, notes = _loaded((model, *teachers), source, state)
+    nets = [load_model(spec) for spec in (model, *teachers)]
+    source = among(source, nets[0].classes)
+    nets, notes = _ready(nets, (model, *teachers), source, loading.class_order, state)
     for note in notes:
         tell("note", {"text": note})
     if out is not None:
@@ -218,16 +222,15 @@ def _planned(design: str) -> tuple[float, str]:
     return CLOCK / interval, f"{interval:,} cycles an image at an assumed {CLOCK / 1e6:.0f} MHz"
 
 
-def _loaded(
-    specs: tuple[str, ...], source: "Source", state: "PartialState"
+def _ready(
+    nets: "list[Classifier]", specs: tuple[str, ...], source: "Source", order: "ClassOrder", state: "PartialState"
 ) -> "tuple[list[Classifier], tuple[str, ...]]":
     """Return the nets that `specs` name, ready to answer in the order of the data's classes, and what to know."""
     from limbeck.nets import zoo
 
-    nets = [load_model(spec) for spec in specs]
     notes = [
-        source.note,
-        *(zoo.check_classes(net, source.classes, spec) for net, spec in zip(nets, specs, strict=True)),
+        *source.note.split("; "),
+        *(zoo.check_classes(net, source.classes, spec, order=order) for net, spec in zip(nets, specs, strict=True)),
     ]
     ready = [zoo.freeze(net.to(state.device), dtype="float32") for net in nets]
     return ready, tuple(note for note in notes if note)

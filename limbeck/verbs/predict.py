@@ -117,7 +117,7 @@ def predict(
         raise InputError(f"--top is {top}; name at least 1 class")
     if out is not None and Path(out).suffix not in (".csv", ".json"):
         raise InputError(f"--out {out} ends in neither .csv nor .json, so its format is unknown")
-    paths = _files(images)
+    paths = _files(images, tell)
     net = zoo.freeze(load_model(model).to(PartialState().device), dtype="float32")
     known = meanings(net.classes)
     if out is not None:
@@ -138,22 +138,25 @@ def predict(
     return result
 
 
-def _files(images: tuple[str, ...]) -> list[Path]:
-    """Return the files that are meant, each once: files as they are named, folders searched, hidden ones left out."""
-    from limbeck.images.images import EXTENSIONS
+def _files(images: tuple[str, ...], tell: Tell) -> list[Path]:
+    """Return the files that are meant, each once: files as they are named, folders searched as those of a data set."""
+    from limbeck.images.folder import files_below, known_endings, left_out
 
     found: list[Path] = []
     for image in images:
         path = Path(image)
         if not path.exists():
             raise InputError(f"{image} is not there; give image files or folders")
-        if not path.is_dir():
+        if path.is_file():
             found.append(path)
             continue
-        inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file())
-        seen = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not path.is_dir():
+            raise InputError(f"{image} is neither a file nor a folder; give image files or folders")
+        seen, skipped = files_below(path)
+        if skipped:
+            tell("note", {"text": f"{image}: {left_out(path, skipped)}"})
         if not seen:
-            raise InputError(f"{image} holds no images ({' '.join(sorted(e[1:] for e in EXTENSIONS))})")
+            raise InputError(f"{image} holds no images ({known_endings()})")
         found += seen
     if not found:
         raise InputError("no image is given; give image files or folders")

@@ -6,7 +6,7 @@ from limbeck import runs
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
-from limbeck.training.sets import augment_of, open_sets
+from limbeck.training.sets import augment_of, fitting, open_sets
 from limbeck.training.settings import Training, flat, keywords
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def teach(
     """
     settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
     accelerator = accelerator_for(training, out)
-    sets = open_sets(data, training)
+    sets = open_sets(data, training, tell=tell)
+    training = fitting(training, len(sets.train), accelerator.num_processes, tell)
     net = new_net(model, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
     if not dry_run:
         begin_run(out, "teach", settings, sets, training, accelerator)

@@ -6,9 +6,8 @@ from pathlib import Path
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.results import Result
-from limbeck.runs import Tell
+from limbeck.runs import RECIPES, Tell
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 _CHANNELS, _CLASSES = 3, 10  # that the nets are counted with
 
 

@@ -107,7 +107,7 @@ class Judge:
         from limbeck.nets import zoo
 
         net = zoo.load(oracle).to(self.accelerator.device)
-        zoo.check_classes(net, classes)
+        zoo.check_classes(net, classes, order=self.training.class_order)
         self._note(ORACLE, net)
 
     def report(self, chosen: str, target: str, classes: tuple[str, ...]) -> Report | None:

@@ -31,6 +31,11 @@ class Domains:
     held_out: "Source"  # target images to judge by, labels None; the training images where there are no others
     source: Sets | None
 
+    @property
+    def images(self) -> int:
+        """Training images of the smaller domain."""
+        return min(len(self.target), len(self.source.train) if self.source else len(self.target))
+
     def steps(self, training: Training, ranks: int) -> int:
         """Return the optimiser steps an epoch: a pass over the larger domain. InputError where one is too small."""
         from limbeck.training.run import steps_of
@@ -49,8 +54,8 @@ def open_domains(
 
     sets = None
     if source is not None:
-        sets = open_sets(source, training)
-        note = zoo.check_classes(net, sets.classes, model)
+        sets = open_sets(source, replace(training, unlabelled=False), tell=tell)
+        note = zoo.check_classes(net, sets.classes, model, order=training.class_order)
         if note:
             tell("note", {"text": note})
     train = _opened(target, "train", training)
@@ -79,6 +84,8 @@ def labels_of(target: str, training: Training) -> "Source | None":
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
 
+    if training.unlabelled:
+        return None
     try:
         found = open_source(target, "val", on_broken=training.on_broken, download=training.download)
     except MissingSplitError:
@@ -92,7 +99,7 @@ def check_target(target: str, classes: tuple[str, ...], training: Training) -> s
     try:
         found = labels_of(target, training)
     except InputError as error:  # its images were opened before, so it is the labels
-        raise InputError(f"{error}; to adapt without labels put all of {target}'s images into one folder") from error
+        raise InputError(f"{error}; to adapt without labels pass --unlabelled") from error
     if found is None:
         return ""
     places = class_places(found.classes, classes, target)
