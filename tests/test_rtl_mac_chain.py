@@ -87,7 +87,7 @@ endmodule
 """
 
 
-@pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",)])
+@pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",), ("LIMBECK_MULT18",)])
 @pytest.mark.parametrize("taps", [1, 3, 8])
 def test_two_pixels_share_a_multiplier_exactly(tmp_path, taps, defines):
     rng = np.random.default_rng(taps)
@@ -102,14 +102,14 @@ def test_two_pixels_share_a_multiplier_exactly(tmp_path, taps, defines):
         for i in range(len(x))
     ]
     (tmp_path / "dsp48e2.v").write_text(DSP48E2)
-    more = [tmp_path / "dsp48e2.v"] if defines else []
+    more = [tmp_path / "dsp48e2.v"] if "LIMBECK_DSP48E2" in defines else []
     bench = BENCH.format(taps=taps, count=len(x))
     blocks = ["mac_chain", "dsp_mac", "delay", "pack"]
     found = run_bench(tmp_path, bench, blocks, vectors=rows, defines=defines, more=more)
     assert [[int(v) for v in line] for line in found] == np.einsum("itp,it->ip", x, w).tolist()
 
 
-@pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",)])
+@pytest.mark.parametrize("defines", [(), ("LIMBECK_DSP48E2",), ("LIMBECK_MULT18",)])
 @pytest.mark.parametrize("taps", [1, 8])
 def test_16_bits_have_a_multiplier_alone(tmp_path, taps, defines):
     rng = np.random.default_rng(taps)
@@ -121,7 +121,7 @@ def test_16_bits_have_a_multiplier_alone(tmp_path, taps, defines):
         for xs, ws in zip(x, w, strict=True)
     ]
     (tmp_path / "dsp48e2.v").write_text(DSP48E2)
-    more = [tmp_path / "dsp48e2.v"] if defines else []
+    more = [tmp_path / "dsp48e2.v"] if "LIMBECK_DSP48E2" in defines else []
     bench = BENCH_16.format(taps=taps, count=len(x))
     blocks = ["mac_chain", "dsp_mac", "delay", "pack"]
     found = run_bench(tmp_path, bench, blocks, vectors=rows, defines=defines, more=more)

@@ -33,12 +33,15 @@ endmodule
 """
 
 
+@pytest.mark.parametrize("defines", [(), ("LIMBECK_MULT18",)])
 @pytest.mark.parametrize(
     ("acc_bits", "out_bits", "shift", "relu", "narrow"),  # to so many bits; 0: not
     [(20, 8, 1, False, 8), (24, 16, 17, False, 0), (24, 16, 20, True, 8), (27, 24, 12, False, 0),
      (27, 16, 43, True, 0), (44, 16, 40, False, 16), (44, 24, 36, True, 16), (44, 24, 30, False, 0)],
 )  # fmt: skip
-def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, out_bits, shift, relu, narrow):
+def test_requant_rounds_and_saturates_as_the_program_does(
+    tmp_path, acc_bits, out_bits, shift, relu, narrow, defines
+):
     rng = np.random.default_rng(shift)
     count, half = 400, 1 << (acc_bits - 2)
     acc, offset = rng.integers(-half, half, (2, count))
@@ -53,5 +56,6 @@ def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, ou
     ]
     settings = {"shift": shift - 1, "relu": int(relu), "narrow": int(narrow > 0), "narrow_bits": narrow or 8}
     bench = BENCH.format(count=count, acc=acc_bits, out=out_bits, **settings)
-    found = [int(y) for (y,) in run_bench(tmp_path, bench, ["requant", "dsp_mac", "shift_part"], vectors=rows)]
+    blocks = ["requant", "dsp_mac", "shift_part"]
+    found = [int(y) for (y,) in run_bench(tmp_path, bench, blocks, vectors=rows, defines=defines)]
     assert found == requantise(acc + carry + offset, mult, shift, narrow or out_bits, relu).tolist()

@@ -12,6 +12,7 @@ from limbeck.runs import Tell
 
 if TYPE_CHECKING:
     from limbeck.fpga.op import Cycles, Lanes
+    from limbeck.fpga.bitstream import Bitstream
     from limbeck.fpga.parts import Part
     from limbeck.fpga.plan import Plan, Resources
     from limbeck.fpga.synth import Synthesis
@@ -52,8 +53,9 @@ class Compiled(Result):
     resources: "Resources"
     choices: tuple[Choice, ...]
     synthesis: "Synthesis | None"  # what Yosys counts
-    clock: float  # Hz, assumed
+    clock: float  # Hz: assumed, or the bitstream's
     picture: str  # of the choices; empty without any
+    bitstream: "Bitstream | None" = None
 
     @property
     def utilisation(self) -> float:
@@ -72,7 +74,8 @@ class Compiled(Result):
             ("cycles", f"{self.cycles.latency:,} an image alone, {self.cycles.interval:,} in a stream (exact)"),
             (
                 "images/s",
-                f"{self.clock / self.cycles.interval:,.0f} at {self.clock / 1e6:g} MHz (the clock is assumed)",
+                f"{self.clock / self.cycles.interval:,.0f} at {self.clock / 1e6:g} MHz "
+                f"({'placed and routed' if self.bitstream else 'the clock is assumed'})",
             ),
             ("multipliers busy", f"{self.utilisation:.1%} of {self.multipliers:,}"),
             *(
@@ -80,6 +83,7 @@ class Compiled(Result):
                 for name, text in _shares(self.resources, part)
             ),
             *(self._counted(self.synthesis) if self.synthesis else ()),
+            *(_placed(self.bitstream) if self.bitstream else ()),
             *((" x ".join(map(str, choice.lanes)), str(choice)) for choice in self.choices),
             *((("drawn", self.picture),) if self.picture else ()),
         ]
@@ -104,6 +108,17 @@ class Compiled(Result):
         return {**asdict(self), "utilisation": self.utilisation}
 
 
+def _placed(made: "Bitstream") -> list[tuple[str, str]]:
+    """Return what nextpnr reports, in words."""
+    cells = ("MULT18X18D", "DP16KD", "TRELLIS_COMB", "TRELLIS_FF")
+    return [
+        ("bitstream", made.file),
+        ("clock", f"{made.clock:g} MHz; the routed design reaches {made.fmax:.1f} MHz (placement {made.seed})"),
+        ("longest path", made.critical),
+        *((kind, f"{used:,} of {there:,} ({used / there:.0%})") for kind in cells for used, there in [made.used[kind]]),
+    ]
+
+
 def _shares(need: "Resources | Synthesis", part: "Part") -> list[tuple[str, str]]:
     """Return how much of each of the part's resources is needed, in words."""
     found = []
@@ -126,17 +141,22 @@ def compile_program(
     engine: str | None = None,
     explore: bool = False,
     synth: bool = False,
-    clock: float = CLOCK / 1e6,
+    bitstream: bool = False,
+    clock: float | None = None,
     tell: Tell = runs.silent,
 ) -> Compiled:
     """Write the Design of a Program for a chip: of the fastest engine that fits, of one with these `lanes` or at most
-    `max_dsp` DSPs, or of the `engine` that another Design has. `clock` is in MHz."""
+    `max_dsp` DSPs, or of the `engine` that another Design has. `clock` is in MHz: assumed, or, with `bitstream`, the
+    board's."""
+    from limbeck.fpga.bitstream import make
     from limbeck.fpga.emit import emit
     from limbeck.fpga.op import Lanes
+    from limbeck.fpga.parts import board_of
     from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
     from limbeck.fpga.synth import synthesise
     from limbeck.integer.file import load
 
+    assumed = clock or CLOCK / 1e6
     net = load(program)
     wanted = Lanes(*lanes) if lanes else None
     sizes = None
@@ -145,12 +165,14 @@ def compile_program(
             raise InputError("--engine has its lanes already; leave --lanes and --max-dsp out")
         manifest = runs.read_json(Path(engine) / "manifest.json")
         wanted, sizes, part = Lanes(**manifest["lanes"]), manifest["parameters"], manifest["part"]
+    board = board_of(part) if bitstream else None
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
     emit(found, net, Path(out), engine=sizes)
     tell("note", {"text": f"{out} written"})
-    choices = tuple(_choice(other, clock * 1e6) for other in trade_offs(net, part)) if explore else ()
-    picture = _draw(Path(out), choices, found, clock) if choices else ""
+    choices = tuple(_choice(other, assumed * 1e6) for other in trade_offs(net, part)) if explore else ()
+    picture = _draw(Path(out), choices, found, assumed) if choices else ""
     synthesis = synthesise(Path(out)) if synth else None
+    made = make(Path(out), board, clock=clock, tell=tell) if board else None
     return Compiled(
         out=out,
         part=found.part,
@@ -162,8 +184,9 @@ def compile_program(
         resources=resources(found),
         choices=choices,
         synthesis=synthesis,
-        clock=clock * 1e6,
+        clock=(made.clock if made else assumed) * 1e6,
         picture=picture,
+        bitstream=made,
     )
 
 

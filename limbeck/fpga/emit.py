@@ -14,9 +14,9 @@ import numpy as np
 
 from limbeck import runs
 from limbeck.errors import InputError
-from limbeck.fpga import driver
+from limbeck.fpga import driver, serial
 from limbeck.fpga.memories import Memory, memories
-from limbeck.fpga.parts import CLOCK
+from limbeck.fpga.parts import BOARDS, CLOCK, Board
 from limbeck.fpga.plan import Plan, cycles, macs, multipliers, resources
 from limbeck.fpga.schedule import depth_for
 from limbeck.integer import file, program
@@ -82,9 +82,13 @@ def emit(plan: Plan, net: program.Program, out: Path, *, engine: dict[str, int] 
     file.save(net, out / "net.program")
     _write_golden(net, out / "golden")
     values = _values(plan, net, sizes)
-    for source, target in (("limbeck.v", "rtl"), ("package.tcl", "vivado"), ("synth.tcl", "vivado"), ("README.md", "")):
+    vivado = () if plan.part.family == "ecp5" else (("package.tcl", "vivado"), ("synth.tcl", "vivado"))
+    for source, target in (("limbeck.v", "rtl"), *vivado, ("README.md", "")):
         text = (_PACKAGE / "templates" / source).read_text(encoding="utf-8")
         runs.write_text(out / target / source, Template(text).substitute(values))
+    for board in BOARDS.values():
+        if plan.part.name in board.parts:
+            _write_board(board, net, out)
     runs.write_json(out / "manifest.json", _manifest(plan, net, sizes, loaded, out))
 
 
@@ -107,6 +111,17 @@ def _copy(folder: str, target: Path, suffix: str = ".sv") -> None:
     for source in (_PACKAGE / folder).iterdir():
         if source.name.endswith((suffix, ".svh")):
             runs.write_bytes(target / source.name, source.read_bytes())
+
+
+def _write_board(board: Board, net: program.Program, out: Path) -> None:
+    """Write what `limbeck.fpga.bitstream` makes the board's bitstream of, and the host's side of its serial line."""
+    _copy("board", out / board.name)
+    text = (_PACKAGE / "board" / f"{board.name}.v").read_text(encoding="utf-8")
+    sizes = {"channels": str(net.input.channels), "pixels": str(net.input.height * net.input.width)}
+    runs.write_text(out / board.name / "top.v.in", Template(text).safe_substitute(sizes))  # the clock's are for later
+    pins = (_PACKAGE / "board" / f"{board.name}.lpf").read_bytes()
+    runs.write_bytes(out / board.name / f"{board.name}.lpf", pins)
+    shutil.copyfile(serial.__file__, out / "serial.py")
 
 
 def _write_golden(net: program.Program, folder: Path) -> None:

@@ -5,13 +5,13 @@ from typing import Literal
 
 from limbeck.errors import InputError
 
-PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020"]
+PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020", "lfe5u-85f", "lfe5u-45f", "lfe5u-25f"]
 CLOCK = 200e6  # Hz, for images/s: assumed
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a chip has. A BRAM holds 36 Kb, a URAM 288 Kb. `packs`: its multipliers take 27 x 18 bits (DSP48E2)."""
+    """What a chip has. A BRAM holds 36 Kb (two block RAMs of an ECP5), a URAM 288 Kb. `family` is Yosys' word."""
 
     name: str
     vivado: str
@@ -21,7 +21,25 @@ class Part:
     brams: int
     urams: int
     dsps: int
-    packs: bool = True
+    family: Literal["xcup", "xc7", "ecp5"] = "xcup"
+
+    @property
+    def packs(self) -> bool:
+        """Whether a multiplier takes 27 x 18 bits, and so two products of 8 bits (DSP48E2)."""
+        return self.family == "xcup"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board that open tools make bitstreams for: the package of its chip, and its speed grade."""
+
+    name: str
+    package: str
+    speed: int
+    parts: tuple[str, ...]  # that it is sold with
+
+
+BOARDS = {board.name: board for board in (Board("ulx3s", "CABGA381", 6, ("lfe5u-25f", "lfe5u-45f", "lfe5u-85f")),)}
 
 
 PARTS = {
@@ -30,7 +48,10 @@ PARTS = {
         Part("xczu7ev", "xczu7ev-ffvc1156-2-e", "ZCU104", 230_400, 460_800, 312, 96, 1728),
         Part("xczu3eg", "xczu3eg-sbva484-1-e", "Ultra96", 70_560, 141_120, 216, 0, 360),
         Part("xck26", "xck26-sfvc784-2LV-c", "Kria K26", 117_120, 234_240, 144, 64, 1248),
-        Part("xc7z020", "xc7z020clg400-1", "PYNQ-Z2", 53_200, 106_400, 140, 0, 220, packs=False),
+        Part("xc7z020", "xc7z020clg400-1", "PYNQ-Z2", 53_200, 106_400, 140, 0, 220, "xc7"),
+        Part("lfe5u-85f", "", "ULX3S", 83_640, 83_640, 104, 0, 156, "ecp5"),
+        Part("lfe5u-45f", "", "ULX3S", 43_848, 43_848, 54, 0, 72, "ecp5"),
+        Part("lfe5u-25f", "", "ULX3S", 24_288, 24_288, 28, 0, 28, "ecp5"),
     )
 }
 
@@ -40,3 +61,12 @@ def part_of(name: str) -> Part:
     if name not in PARTS:
         raise InputError(f"part {name} is unknown; choose one of {', '.join(PARTS)}")
     return PARTS[name]
+
+
+def board_of(part: str) -> Board:
+    """Return the board with this part that open tools make bitstreams for; InputError where there is none."""
+    for board in BOARDS.values():
+        if part in board.parts:
+            return board
+    served = ", ".join(part for board in BOARDS.values() for part in board.parts)
+    raise InputError(f"open tools make no bitstream for {part}; leave --bitstream out, or choose one of {served}")

@@ -80,7 +80,7 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
         return only
     problems: list[tuple[Lanes, str]] = []
     best: Plan | None = None
-    for wanted in _candidates(works, program.input.channels, limit, packs=packs):
+    for wanted in _candidates(works, program.input.channels, limit, chip, packs=packs):
         if best is not None and _estimate(works, wanted) >= cycles_of(best.schedule).interval:
             break  # nor will the others, which only get slower
         try:
@@ -117,7 +117,7 @@ def trade_offs(program: Program, part: str) -> tuple[Plan, ...]:
     bits = _bits(program, works)
     packs = chip.packs and bits[0] == 8
     best: list[Plan] = []
-    candidates = _candidates(works, program.input.channels, chip.dsps, packs=packs)
+    candidates = _candidates(works, program.input.channels, chip.dsps, chip, packs=packs)
     for lanes in sorted(candidates, key=lambda lanes: _dsps(lanes, packs=packs)):
         fastest = cycles_of(best[-1].schedule).interval if best else math.inf
         if _estimate(works, lanes) >= fastest:
@@ -230,9 +230,11 @@ def _check_lanes(lanes: Lanes, channels: int, *, stem: bool) -> None:
         raise InputError(f"images have {channels} channels; choose at least as many input lanes")
 
 
-def _candidates(works: Sequence[Work], channels: int, limit: int, *, packs: bool) -> list[Lanes]:
+def _candidates(works: Sequence[Work], channels: int, limit: int, chip: Part, *, packs: bool) -> list[Lanes]:
     """Return the lanes within so many DSPs, the fastest first and, of these, the smallest."""
-    every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), INPUT_LANES, (4, 8, 16, 32, 64, 128))]
+    # of so few multipliers powers of two would leave many over
+    outputs = range(4, 65, 4) if chip.family == "ecp5" else (4, 8, 16, 32, 64, 128)
+    every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), INPUT_LANES, outputs)]
     widest = max(work.out[0] for work in works)
     fit = [
         lanes

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.fpga.parts import Part, part_of
 from limbeck.fpga.timing import Cell, Timing, estimate, registered
 
-_FAMILIES = {True: "xcup", False: "xc7"}  # by whether the part has DSP48E2s
 _LUTS = {"SRL16E": 1, "SRLC32E": 1, "LUT6_2": 1, **{f"LUT{size}": 1 for size in range(1, 7)}}
 _LUTS |= {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4}
-_PYOSYS = "from pyosys import libyosys; libyosys.Design().run_pass('tee -q -o synth/yosys.log script synth/synth.ys')"
+_PYOSYS = "import sys; from pyosys import libyosys; libyosys.Design().run_pass(sys.argv[1])"
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def available() -> str:
     return "" if _yosys() else "Yosys not found; pip install 'limbeck[synth]' or apt-get install yosys"
 
 
-def _yosys() -> list[str]:
-    """Return the command that runs synth/synth.ys: pyosys, else a yosys on the path, else none."""
+def _yosys(folder: str = "synth") -> list[str]:
+    """Return the command that runs FOLDER/synth.ys: pyosys, else a yosys on the path, else none."""
     if find_spec("pyosys"):
-        return [sys.executable, "-c", _PYOSYS]
-    return ["yosys", "-q", "-l", "synth/yosys.log", "-s", "synth/synth.ys"] if which("yosys") else []
+        return [sys.executable, "-c", _PYOSYS, f"tee -q -o {folder}/yosys.log script {folder}/synth.ys"]
+    return ["yosys", "-q", "-l", f"{folder}/yosys.log", "-s", f"{folder}/synth.ys"] if which("yosys") else []
 
 
 def synthesise(design: Path) -> Synthesis:
@@ -66,24 +66,34 @@ def synthesise(design: Path) -> Synthesis:
     if missing := available():
         raise InputError(f"the design cannot be synthesised: {missing}")
     part = part_of(runs.read_json(design / "manifest.json")["part"])
-    folder = design / "synth"
-    folder.mkdir(exist_ok=True)
-    (folder / "netlist.json").unlink(missing_ok=True)
-    runs.write_text(folder / "synth.ys", _script(part))
-    done = subprocess.run(_yosys(), cwd=design, capture_output=True, text=True, check=False)
-    if done.returncode or not (folder / "netlist.json").exists():
-        raise InputError(f"yosys could not synthesise {design}: {(done.stdout + done.stderr).strip()[-500:]}")
-    netlist = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))
+    if part.family == "ecp5":
+        raise InputError(
+            f"{design} is for {part.name}, which is not only counted: leave --synth out, and give --bitstream"
+        )
+    netlist = run_yosys(design, "synth", _script(part))
     return counted(netlist["modules"]["limbeck"]["cells"], part)
 
 
+def run_yosys(design: Path, folder: str, script: str) -> Any:  # noqa: ANN401 - a netlist
+    """Run a script in the design, its file and log in DESIGN/FOLDER; return the netlist that it writes there as
+    netlist.json. InputError where Yosys fails."""
+    place = design / folder
+    place.mkdir(exist_ok=True)
+    (place / "netlist.json").unlink(missing_ok=True)
+    runs.write_text(place / "synth.ys", script)
+    done = subprocess.run(_yosys(folder), cwd=design, capture_output=True, text=True, check=False)
+    if done.returncode or not (place / "netlist.json").exists():
+        raise InputError(f"yosys could not synthesise {design}: {(done.stdout + done.stderr).strip()[-500:]}")
+    return json.loads((place / "netlist.json").read_text(encoding="utf-8"))
+
+
 def _script(part: Part) -> str:
-    family, urams = _FAMILIES[part.packs], " -uram" if part.urams else ""
+    urams = " -uram" if part.urams else ""
     define = "-DLIMBECK_DSP48E2 " if part.packs else ""
     return (
         f"read_verilog -sv {define}-I rtl rtl/*.sv\n"
         "read_verilog rtl/limbeck.v\n"
-        f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf{urams} -top limbeck\n"
+        f"synth_xilinx -family {part.family} -flatten -noiopad -noclkbuf{urams} -top limbeck\n"
         "rename -wire\n"  # cells are called after what they drive
         "opt_clean -purge\n"
         "attrmap -remove src\n"

@@ -3,7 +3,7 @@
 from limbeck import runs
 from limbeck.deploy.design import Compiled, compile_program
 from limbeck.errors import InputError
-from limbeck.fpga.parts import CLOCK, PartName
+from limbeck.fpga.parts import PartName
 from limbeck.runs import Tell
 
 
@@ -17,7 +17,8 @@ def compile(
     engine: str | None = None,
     explore: bool = False,
     synth: bool = False,
-    clock: float = CLOCK / 1e6,
+    bitstream: bool = False,
+    clock: float | None = None,
     tell: Tell = runs.silent,
 ) -> Compiled:
     """Make an accelerator of a Program, sized to a chip.
@@ -29,21 +30,25 @@ def compile(
         limbeck compile s.program --part xczu7ev --out design
         limbeck compile s.program --part xczu3eg --out design --explore --clock 250
         limbeck compile adapted.program --engine design --out design2
+        limbeck compile s.program --part lfe5u-85f --out design --bitstream
 
     Args:
         program: A file that limbeck quantize wrote, with weights and activations of 8 or 16 bits.
         out: The folder to write.
-        part: The chip: xczu7ev (ZCU104), xczu3eg (Ultra96), xck26 (Kria K26), xc7z020 (PYNQ-Z2).
+        part: The chip: xczu7ev (ZCU104), xczu3eg (Ultra96), xck26 (Kria K26), xc7z020 (PYNQ-Z2),
+            lfe5u-85f or lfe5u-45f (ULX3S).
         lanes: Output pixels, input channels and output channels at once, instead of the fastest.
         max_dsp: DSPs that the engine may take.
         engine: A design whose engine, and so whose bitstream, this program is to run on.
         explore: Show what other engines would cost, and draw it: explore.svg in OUT.
         synth: Have Yosys count the cells and estimate the clock; minutes.
-        clock: MHz that images/s are said for; an assumption, nothing is made for it.
+        bitstream: Place, route and pack the board's bitstream with open tools (an ECP5 part); minutes.
+        clock: MHz that images/s are given for, an assumption (default 200). With --bitstream the clock of the board,
+            a multiple of 12.5; by default the fastest that the routed design reaches.
     """
-    if not 0 < clock <= 1000:
+    if clock is not None and not 0 < clock <= 1000:
         raise InputError(f"--clock is {clock:g}; it must lie above 0 and be at most 1000 MHz")
     return compile_program(
         program, out, part=part, lanes=lanes, max_dsp=max_dsp, engine=engine, explore=explore, synth=synth,
-        clock=clock, tell=tell,
+        bitstream=bitstream, clock=clock, tell=tell,
     )  # fmt: skip

@@ -45,7 +45,7 @@ module depthwise #(
           assign w[column*Bits+:Bits] = kernel_i[(lane*9+row*3+column)*Bits+:Bits];
         end
 
-        mac_chain #(.Taps(3), .Skew(1), .Bits(Bits)) u_chain (.clk_i, .a_i(a), .w_i(w), .p_o(p));
+        mac_chain #(.Taps(3), .Skew(1), .Bits(Bits), .AW(Two ? 27 : Bits)) u_chain (.clk_i, .a_i(a), .w_i(w), .p_o(p));
         assign low[row] = Share == 2 ? AccW'($signed(p[17:0])) : AccW'(p);
         assign high[row] = AccW'($signed(p[47:18]));
         assign carry[row] = p[17];

@@ -5,7 +5,8 @@
 module mac_chain #(
     parameter int Taps = 8,
     parameter bit Skew = 1,
-    parameter int Bits = 8    // of w; of 16 bits there is one pixel in a
+    parameter int Bits = 8,   // of w; of 16 bits there is one pixel in a
+    parameter int AW = 27     // bits of a that are not copies of its sign
 ) (
     input  logic                      clk_i,
     input  logic        [Taps*27-1:0] a_i,
@@ -30,7 +31,9 @@ module mac_chain #(
       assign w = w_i[i*Bits+:Bits];
     end
 
-    dsp_mac #(.First(i == 0), .Last(i == Taps - 1)) u_mac (.clk_i, .a_i(a), .b_i(b), .sum_i(sum[i]), .sum_o(sum[i+1]));
+    dsp_mac #(.First(i == 0), .Last(i == Taps - 1), .AW(AW), .BW(Bits)) u_mac (
+        .clk_i, .a_i(a), .b_i(b), .sum_i(sum[i]), .sum_o(sum[i+1])
+    );
   end
 
   initial if (Taps < 1 || Taps > 8) $fatal(1, "mac_chain: 9 products overflow an 18-bit field");

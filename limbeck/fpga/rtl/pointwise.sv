@@ -58,7 +58,7 @@ module pointwise #(
       /* verilator lint_on UNUSEDSIGNAL */
 
       for (genvar c = 0; c < Chains; c++) begin : gen_chain
-        mac_chain #(.Taps(Taps), .Skew(0), .Bits(Bits)) u_chain (
+        mac_chain #(.Taps(Taps), .Skew(0), .Bits(Bits), .AW(Share == 2 && 2 * pair + 1 < Px ? 27 : Bits)) u_chain (
             .clk_i, .a_i(a[(pair*Il+c*Taps)*27+:Taps*27]), .w_i(w[c*Taps*Bits+:Taps*Bits]), .p_o(p[c*48+:48])
         );
       end

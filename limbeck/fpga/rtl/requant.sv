@@ -41,7 +41,7 @@ module requant #(
     /* verilator lint_off UNUSEDSIGNAL */  // the product has fewer bits
     logic signed [47:0] p;
     /* verilator lint_on UNUSEDSIGNAL */
-    dsp_mac #(.First(1), .Last(1)) u_mac (
+    dsp_mac #(.First(1), .Last(1), .AW(AccW), .BW(17)) u_mac (
         .clk_i, .a_i(27'(sum)), .b_i({2'b0, mult_i}), .sum_i(48'sd0), .sum_o(p)
     );
     assign product = p[ProdW-1:0];
