@@ -39,9 +39,7 @@ endmodule
     [(20, 8, 1, False, 8), (24, 16, 17, False, 0), (24, 16, 20, True, 8), (27, 24, 12, False, 0),
      (27, 16, 43, True, 0), (44, 16, 40, False, 16), (44, 24, 36, True, 16), (44, 24, 30, False, 0)],
 )  # fmt: skip
-def test_requant_rounds_and_saturates_as_the_program_does(
-    tmp_path, acc_bits, out_bits, shift, relu, narrow, defines
-):
+def test_requant_rounds_and_saturates_as_the_program_does(tmp_path, acc_bits, out_bits, shift, relu, narrow, defines):
     rng = np.random.default_rng(shift)
     count, half = 400, 1 << (acc_bits - 2)
     acc, offset = rng.integers(-half, half, (2, count))

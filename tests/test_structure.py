@@ -149,7 +149,7 @@ def test_what_everybody_imports_imports_nobody(file):
 
 @pytest.mark.parametrize("file", BOARD)
 def test_what_runs_on_a_board_needs_numpy_alone(file):
-    known = {*sys.stdlib_module_names, "numpy"}
+    known = {*sys.stdlib_module_names, "numpy", "serial"}  # pyserial, where a serial line is opened
     ours = {f"limbeck.{name[:-3].replace('/', '.')}" for name in BOARD} | EVERYBODYS
     ours.add("limbeck.integer.file")  # with safetensors: where a design is made, not where it runs
     outer = {module for module in everywhere(file) if module.split(".")[0] not in known}

@@ -127,8 +127,8 @@ def _pins(block: Cell, port: str) -> Iterator[tuple[str, Bit]]:
 
 
 def _two_ports(cell: Cell) -> bool:
-    """Return whether a block RAM has two ports of its own. Where they make one of 36 bits, how the bitstream turns their
-    registers on is not documented; so these keep theirs outside."""
+    """Return whether a block RAM has two ports of its own. Where they make one of 36 bits, how a bitstream turns their
+    registers on is not documented, so these stay outside."""
     return all(int(cell["parameters"][f"DATA_WIDTH_{port}"], 2) <= 18 for port in "AB")
 
 
