@@ -1,6 +1,7 @@
 """A board is the Program over its serial line; the netlist that is placed is the Program too."""
 
 import json
+import select
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,9 @@ class Pipe:
         self.process = process
 
     def read(self, size):
-        return self.process.stdout.read(size)
+        """Return what has come, or nothing once a minute has passed."""
+        there, _, _ = select.select([self.process.stdout], [], [], 60)
+        return self.process.stdout.read1(size) if there else b""
 
     def write(self, data):
         self.process.stdin.write(data)

@@ -47,11 +47,10 @@ int main(int argc, char** argv) {
   uint32_t quiet = 0;  // cycles in which nothing came or went
   for (uint64_t cycle = 0;; cycle++) {
     if (cycle % 256 == 0 && !take(queue, quiet > 4000000)) return 0;
-    if (left == 0 && !queue.empty()) {
+    if (left == 0 && wait_in == 0 && !queue.empty()) {
       sending = 0x200u | queue.front() << 1;
       queue.pop_front();
       left = 10;
-      wait_in = 0;
     }
     if (left && wait_in == 0) {
       dut->rx_i = sending & 1;
