@@ -1,6 +1,7 @@
 """A board is the Program over its serial line; the netlist that is placed is the Program too."""
 
 import json
+import os
 import select
 import subprocess
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class Pipe:
     def read(self, size):
         """Return what has come, or nothing once a minute has passed."""
         there, _, _ = select.select([self.process.stdout], [], [], 60)
-        return self.process.stdout.read1(size) if there else b""
+        return os.read(self.process.stdout.fileno(), size) if there else b""
 
     def write(self, data):
         self.process.stdin.write(data)

@@ -11,8 +11,8 @@ from limbeck.results import Result
 from limbeck.runs import Tell
 
 if TYPE_CHECKING:
-    from limbeck.fpga.op import Cycles, Lanes
     from limbeck.fpga.bitstream import Bitstream
+    from limbeck.fpga.op import Cycles, Lanes
     from limbeck.fpga.parts import Part
     from limbeck.fpga.plan import Plan, Resources
     from limbeck.fpga.synth import Synthesis
