@@ -22,6 +22,11 @@ from limbeck.fpga.schedule import depth_for
 from limbeck.integer import file, program
 
 VERSION = 1
+_FLOW = "| `vivado/` | `package.tcl` makes an IP, `synth.tcl` synthesises and routes the accelerator alone |"
+_FLOWS = {
+    "ecp5": "| `ulx3s/` | serial line, pins and clock; `limbeck compile --bitstream` makes `ulx3s.bit` |\n"
+    "| `serial.py` | the host's side of the serial line: a Port for `driver.py` |"
+}
 _GOLDEN_IMAGES = 4
 _PACKAGE = files("limbeck.fpga")
 _FIXED = {"Px", "Il", "Ol", "Bits", "StateW", "ImageH", "ImageW", "ImageC", "Stem", "Classes"}  # an engine has no other
@@ -174,6 +179,7 @@ def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str
         "vivado_part": part.vivado,
         "board": part.board,
         "lanes": f"{plan.lanes.pixels} x {plan.lanes.inputs} x {plan.lanes.outputs}",
+        "flow": _FLOWS.get(part.family, _FLOW),
         "ops": str(len(plan.schedule.ops)),
         "latency": f"{time.latency:,}",
         "interval": f"{time.interval:,}",
