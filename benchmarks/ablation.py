@@ -54,11 +54,11 @@ def main() -> None:
 def make_stores(data: str, teachers: list[str], stores: dict[str, str]) -> None:
     """Label one view an epoch by each teacher, and join the two."""
     for name, teacher in zip(("one", "other"), teachers, strict=True):
-        if not Path(stores[name], "manifest.json").exists():
+        if not Path(stores[name], "labels.json").exists():
             label(data=data, teachers=(teacher,), out=stores[name], views=SOFT.epochs, dtype="float32")
     pair = (stores["one"], stores["other"])
     for name, average in (("both", "probabilities"), ("logits", "logits")):
-        if not Path(stores[name], "manifest.json").exists():
+        if not Path(stores[name], "labels.json").exists():
             merge_labels(pair, average=average, out=stores[name])
 
 

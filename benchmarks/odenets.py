@@ -93,7 +93,7 @@ def run(arm: Arm, place: Path, data: str, learning: Training, teachers: Sequence
     else:
         drawn = {} if learning.limit is None else {"limit": learning.limit, "seed": learning.seed}
         store = str(place.parent / "-".join(["labels", *map(str, drawn.values())]))
-        if not Path(store, "manifest.json").exists():
+        if not Path(store, "labels.json").exists():
             label(data=data, teachers=tuple(teachers), out=store, views=learning.epochs, dtype="float32", **drawn)
         done = distill(
             data=data, student=arm.net, arguments=arm.arguments, labels=store, out=str(place), training=learning

@@ -78,7 +78,7 @@ def arms(data: str, teachers: tuple[str, ...], out: Path, seed: int) -> dict[str
 
     def stored(place: str, *, views: int, top: int | None = None, sampled: int = 0) -> Trained:
         cut = f"{out / 'labels'}-{views}-{f'sampled-{sampled}' if sampled else top}"
-        if not Path(cut, "manifest.json").exists():
+        if not Path(cut, "labels.json").exists():
             merge_labels((str(out / "labels"),), views=views, top=top, sampled=sampled, dtype="float16", out=cut)
         return distill(data=data, student="resnet8", arguments=STUDENT, labels=cut, out=place, training=learning)
 

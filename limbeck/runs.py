@@ -1,57 +1,205 @@
-"""Run folders: files appear whole or not at all. Standard library only, so that every folder may use it."""
+"""Files on disk: they appear whole or not at all, and say when they have rotted; run folders. Standard library only,
+so that every folder may use it."""
 
 import contextlib
 import csv
 import fcntl
+import glob
+import hashlib
 import io
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError
 
-_PARTIAL = ".partial-"  # begins the name of a file that is being written
+_PARTIAL = ".partial-"  # begins the name of what is being written
+
+# The files by which folders are known.
+RECIPE, ENVIRONMENT, STATE, RESULTS, MODEL = (
+    "recipe.toml", "environment.json", "state.pt", "results.json", "model.json"
+)  # fmt: skip
+LABELS, DESIGN, EVALUATION = "labels.json", "design.json", "evaluation.json"
+OLD_MANIFEST = "manifest.json"  # of a label store and of a Design, in Limbeck 0.1.0
+LOCK = ".lock"
+MOST_JSON = 1 << 28  # bytes
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else it is removed.
 
-    A reader sees the old file or the new one, never a part. A full disk or a folder that can't be written
-    raises InputError and leaves the old file as it was.
+    A reader sees the old file or the new one, never a part. A new file has the rights that the user's umask gives, a
+    replaced one keeps its own. A full disk or a folder that can't be written raises InputError and leaves the old
+    file as it was.
     """
     path = Path(path)
+    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL, suffix=path.suffix)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
-    os.close(handle)
-    temporary = Path(name)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {_why(error)}; choose another --out") from error
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+        raise InputError(f"cannot write {path}: {_why(error)}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder now, so that a long measurement does not find out at its end that it can't."""
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+@contextlib.contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """Yield a new folder beside `out`; on success it takes the place of `out`, else it is removed.
+
+    A reader sees the old folder, the new one or, for a moment, none; never a mixture. What a process that was killed
+    left beside `out` is swept away. InputError where that can't be written.
+    """
+    out = Path(os.path.abspath(out))
+    prefix = f"{_PARTIAL}{out.name}-"
+    folder = out.with_name(f"{prefix}{secrets.token_hex(8)}")
+    with contextlib.ExitStack() as held:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(out.parent, prefix)
+            folder.mkdir()
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            _hold(folder, held)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot write {out}: {_why(error)}; choose another --out") from error
+        yield folder
+        old = folder.with_name(f"{folder.name}-old")
+        try:
+            if out.exists():
+                out.rename(old)
+                held.callback(shutil.rmtree, old, ignore_errors=True)
+            folder.rename(out)
+        except OSError as error:
+            if old.exists() and not out.exists():
+                old.rename(out)
+            raise InputError(f"cannot write {out}: {_why(error)}; nothing was changed") from error
+
+
+def _hold(folder: Path, held: contextlib.ExitStack) -> None:
+    """Lock the folder until `held` ends, or the process; BlockingIOError where another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, handle)
+    with contextlib.suppress(OSError) if _lockless(handle) else contextlib.nullcontext():
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lockless(handle: int) -> bool:
+    """Return whether the file system knows no locks."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _sweep(place: Path, prefix: str) -> None:
+    """Remove folders that were being built when their process was killed."""
+    for left in place.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            _hold(left, held)
+            shutil.rmtree(left)
+
+
+# ---- seals ------------------------------------------------------------------------------------------------
+
+_SEAL = b"limbeck-sha256:"
+OPEN_SEAL = _SEAL.decode() + 64 * "0"
+"""Stands in a document where its seal is to be."""
+
+
+def sealed(data: bytes, rest: bytes | memoryview = b"") -> bytes:
+    """Return `data` with the SHA-256 of all of it, its one OPEN_SEAL and the `rest` that follows included, in the
+    place of the zeros."""
+    if data.count(_SEAL) != 1:
+        raise InputError(f"a name in this file contains {_SEAL.decode()!r}, which marks its check sum; choose another")
+    whole = hashlib.sha256(data)
+    whole.update(rest)
+    return data.replace(OPEN_SEAL.encode(), _SEAL + whole.hexdigest().encode())
+
+
+def check_seal(data: bytes, path: Path | str) -> None:
+    """Raise InputError where `data`, what the file holds, is not what was sealed; 0.1.0 sealed nothing."""
+    place = data.find(_SEAL)
+    if place < 0:
+        return
+    first, last = place + len(_SEAL), place + len(OPEN_SEAL)
+    whole = hashlib.sha256(data[:first] + 64 * b"0")
+    whole.update(memoryview(data)[last:])
+    if whole.hexdigest().encode() != data[first:last]:
+        raise InputError(f"{path} is damaged: its SHA-256 is not the one that it was written with; make it again")
+
+
+def read_sealed(path: Path | str) -> bytes:
+    """Return what the file holds; InputError where it is missing, no file, or damaged."""
+    data = _bytes_of(Path(path))
+    check_seal(data, path)
+    return data
+
+
+def _bytes_of(path: Path, most: int | None = None) -> bytes:
+    """Return a regular file's bytes; InputError for another thing, and for more than `most` of them."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} is no file")
+        if most is not None and found.st_size > most:
+            raise InputError(f"{path} has {found.st_size:,} bytes; the limit is {most:,}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {_why(error)}") from error
+
+
+def digests(folder: Path, without: str = "") -> dict[str, str]:
+    """Return the SHA-256 of every file below the folder but the one that is to hold them, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items() if name != without}
+
+
+def changed(folder: Path, document: str, made: Collection[str] = ()) -> str:
+    """Return what of the folder is not as its `document` ("files": path -> SHA-256) says, in a few words; empty where
+    all is. Files in its folders whose names are among `made` may be there or not."""
+    if not (folder / document).is_file():
+        return f"no {document}, so there is no telling"
+    try:
+        known = read_json(folder / document).get("files")
+    except (InputError, AttributeError):
+        return f"{document} is broken"
+    if not isinstance(known, dict):
+        return f"{document} lists no files"
+    links = next((path for path in folder.rglob("*") if path.is_symlink()), None)
+    if links is not None:
+        return f"{links.relative_to(folder)} is a link"
+    found = digests(folder, document)
+    for name in sorted(known.keys() | found.keys()):
+        if known.get(name) != found.get(name) and not (name not in known and "/" in name and Path(name).name in made):
+            return f"{name} is {'new' if name not in known else 'missing' if name not in found else 'changed'}"
+    return ""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -70,14 +218,28 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json 
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path` atomically, as indented JSON that ends with its own SHA-256; read_json checks it."""
+    text = json.dumps({**document, SEAL: OPEN_SEAL}, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, sealed(text.encode()))
+
+
+SEAL = "seal"  # the key of the check sum in a JSON document
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Return what the JSON file holds; InputError where it is missing or broken."""
+    """Return what the JSON file holds, without its seal; InputError where it is missing, broken or damaged."""
+    data = _bytes_of(Path(path), MOST_JSON)
+    check_seal(data, path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
+        found = json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
         raise InputError(f"{path} is not readable JSON: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not readable JSON: it is nested too deep") from error
+    if isinstance(found, dict):
+        found.pop(SEAL, None)
+    return found
 
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -89,9 +251,7 @@ def silent(event: str, values: dict[str, Any]) -> None:
 
 
 RECIPES = Path(__file__).parent / "recipes"  # those that ship with Limbeck
-RECIPE, ENVIRONMENT, STATE, RESULTS = "recipe.toml", "environment.json", "state.pt", "results.json"
-_LOCK = ".lock"
-_LEFT = (_PARTIAL, _LOCK)  # begin the names of what a process that was killed early may leave
+_LEFT = (_PARTIAL, LOCK)  # begin the names of what a process that was killed early may leave
 _CLAIM = contextlib.ExitStack()  # holds the lock of the run that this process writes
 _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
 _FINGERPRINTED = {"data", "target"}  # may be spelt otherwise: their images are compared
@@ -168,7 +328,7 @@ def release(out: Path) -> None:
     if not (out / RECIPE).is_file() or any((out / name).exists() for name in (STATE, RESULTS, "model.json")):
         return
     _CLAIM.close()
-    for name in (RECIPE, ENVIRONMENT, "labels.json", "metrics.csv", "metrics.jsonl", _LOCK):
+    for name in (RECIPE, ENVIRONMENT, "labels.json", "metrics.csv", "metrics.jsonl", LOCK):
         (out / name).unlink(missing_ok=True)
     for name in ("tensorboard", "candidates"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -182,9 +342,9 @@ def _claim(out: Path) -> None:
     _CLAIM.close()  # before the new lock: closing a file gives up all locks that its process has on it
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise InputError(f"cannot write {out / _LOCK}: {error.strerror}; choose another --out") from error
+        raise InputError(f"cannot write {out / LOCK}: {error.strerror}; choose another --out") from error
     _CLAIM.callback(os.close, lock)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: forked loaders don't inherit it
@@ -198,12 +358,13 @@ def _claim(out: Path) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what the TOML file holds; InputError where it is missing or broken."""
+    data = _bytes_of(Path(path), MOST_JSON)
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
         raise InputError(f"{path} is not readable TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not readable TOML: it is nested too deep") from error
 
 
 def write_history(out: Path, history: list[dict[str, float]]) -> None:

@@ -24,7 +24,7 @@ from cocotbext.axi import (
 from limbeck.fpga import driver
 from limbeck.fpga.driver import Error, Register
 
-MANIFEST = json.loads(Path("design/manifest.json").read_text())
+MANIFEST = json.loads(Path("design/design.json").read_text())
 IMAGES, SCORES = (np.load(f"{name}.npy", allow_pickle=False) for name in ("images", "scores"))
 CHANNELS = {
     "b": ("s_axi_b", ("resp",)),

@@ -215,7 +215,7 @@ def test_simulated_hardware_has_the_planned_cycles_and_the_programs_accuracy(pla
     wanted = ("program",), ("hardware",)
     program = bench(models[:1], data=DATA, formats=wanted[0], **FEW).lines[0]
     found = bench(models[1:], data=DATA, formats=wanted[1], clock=100.0, simulated=4, **FEW).lines[0]
-    cycles = read_json(place / "design" / "manifest.json")["cycles"]
+    cycles = read_json(place / "design" / "design.json")["cycles"]
     assert found.simulated
     assert found.top1 == program.top1
     assert found.size == program.size

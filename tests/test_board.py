@@ -429,7 +429,7 @@ def test_a_small_engine_is_placed_routed_and_packed(design):
 
 
 def plan_multipliers(design):
-    return json.loads((design / "manifest.json").read_text())["resources"]["dsps"]
+    return json.loads((design / "design.json").read_text())["resources"]["dsps"]
 
 
 def test_a_design_for_another_part_is_refused(program, tmp_path):

@@ -48,7 +48,7 @@ def test_packed_words_give_their_fields_back():
 
 def test_memories_come_back_from_their_files(made, design):
     loaded = memories.memories(made[1])
-    manifest = json.loads((design / "manifest.json").read_text())
+    manifest = json.loads((design / "design.json").read_text())
     assert [m["select"] for m in manifest["memories"]] == [m.select for m in loaded]
     for memory, said in zip(loaded, manifest["memories"], strict=True):
         assert (driver.read_memory(design / said["file"], said["width"]) == memory.words).all()
@@ -64,7 +64,7 @@ def test_every_weight_is_in_the_memories_once(made):
 
 def test_a_design_holds_its_program_and_its_answers(made, design):
     program, found = made
-    manifest = json.loads((design / "manifest.json").read_text())
+    manifest = json.loads((design / "design.json").read_text())
     images = np.load(design / "golden" / "images.npy", allow_pickle=False)
     assert (np.load(design / "golden" / "scores.npy", allow_pickle=False) == run(program, images)).all()
     assert (run(file.load(design / "net.program"), images) == run(program, images)).all()
@@ -88,7 +88,7 @@ def test_equal_programs_give_equal_designs(made, design, tmp_path):
 
 def test_what_is_there_is_not_overwritten(made, tmp_path):
     (tmp_path / "letters.txt").write_text("dear")
-    with pytest.raises(InputError, match="exists and is not a design"):
+    with pytest.raises(InputError, match="exists; choose another"):
         emit(made[1], made[0], tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_an_engine_takes_a_smaller_program_and_refuses_a_larger(made, tmp_path):
     sizes = parameters(found, program)
     roomy = {**sizes, "AccW": 27, "WeightDepth": 4 * sizes["WeightDepth"], "XWords": 2 * sizes["XWords"]}
     emit(found, program, tmp_path / "fits", engine=roomy)
-    assert json.loads((tmp_path / "fits" / "manifest.json").read_text())["identity"] == identity(roomy)
+    assert json.loads((tmp_path / "fits" / "design.json").read_text())["identity"] == identity(roomy)
     with pytest.raises(InputError, match=r"the program needs MapDepth .*; the engine has 2"):
         emit(found, program, tmp_path / "small", engine={**sizes, "MapDepth": 2})
     with pytest.raises(InputError, match="the program needs Classes 4; the engine has 5"):
@@ -162,7 +162,7 @@ def test_compile_explores(made, tmp_path, capsys):
     argv = ["compile", str(tmp_path / "net.program"), "--part", "xczu3eg", "--out", str(tmp_path / "d"), "--explore"]
     assert main(argv) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("--result "))
-    assert told["lanes"] == json.loads((tmp_path / "d" / "manifest.json").read_text())["lanes"]
+    assert told["lanes"] == json.loads((tmp_path / "d" / "design.json").read_text())["lanes"]
     intervals = [choice["interval"] for choice in told["choices"]]
     assert intervals == sorted(intervals, reverse=True)
     assert intervals[-1] == told["cycles"]["interval"]

@@ -21,10 +21,11 @@ from limbeck.errors import InputError, VerificationError
 from limbeck.images.labelling import merge_shard, merged_manifest, write_shard
 from limbeck.images.labels import LabelStore, check_source, pack, recover, shard_path, unfinished
 from limbeck.images.loader import batches, repeated
-from limbeck.images.manifest import MANIFEST, Manifest, Teacher, begin, images_a_shard, read_manifest, record_kind
+from limbeck.images.manifest import Manifest, Teacher, begin, images_a_shard, read_manifest, record_kind
 from limbeck.images.source import Source, in_memory
 from limbeck.images.views import Augment
 from limbeck.nets import zoo
+from limbeck.runs import LABELS
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.info import info
@@ -295,7 +296,7 @@ def test_a_stopped_writer_goes_on_without_computing_finished_shards_again(tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "s", source, manifest(source), stopping)
-    assert [path.name for path in sorted((tmp_path / "s").iterdir())] == [MANIFEST, "shard-00000.bin"]
+    assert [path.name for path in sorted((tmp_path / "s").iterdir())] == [LABELS, "shard-00000.bin"]
     with pytest.raises(InputError, match=r"2 of 3 shards are missing"):
         LabelStore.open(tmp_path / "s")
     first = shard_path(tmp_path / "s", 0).stat().st_mtime_ns
@@ -343,8 +344,8 @@ def swap(folder):
 
 
 def edit(folder):
-    document = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**document, "temperature": 2.0}))
+    document = json.loads((folder / LABELS).read_text())
+    (folder / LABELS).write_text(json.dumps({**document, "temperature": 2.0}))
 
 
 @pytest.mark.parametrize("harm", [damage_byte, truncate, swap, edit])
@@ -370,15 +371,15 @@ def test_a_damaged_store_is_refused(tmp_path, harm):
 )  # fmt: skip
 def test_a_hostile_manifest_is_refused_in_a_sentence(tmp_path, key, value):
     document = {**manifest().to_json(), key: value}
-    (tmp_path / MANIFEST).write_text(json.dumps(document))
-    with pytest.raises(InputError, match=f"{MANIFEST} is not"):
+    (tmp_path / LABELS).write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"{LABELS} is not"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": 1}', "[" * 100_000])
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text):
-    (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(InputError, match=MANIFEST):
+    (tmp_path / LABELS).write_text(text)
+    with pytest.raises(InputError, match=LABELS):
         read_manifest(tmp_path)
 
 

@@ -43,7 +43,7 @@ def browser() -> Iterator["sync_api.Browser"]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("told")
-    report(str(story(folder)), out=str(folder / "report.html"))
+    report(str(story(folder)), out=str(folder / "report.html"), trust=True)
     return folder / "report.html"
 
 

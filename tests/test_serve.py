@@ -430,7 +430,7 @@ def test_each_part_does_what_it_says():
 
 
 def test_a_design_is_left_out_with_a_sentence_where_it_cannot_be_simulated(models, tmp_path, monkeypatch):
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "design.json").write_text('{"version": 1, "identity": 0, "part": ""}')
     monkeypatch.setattr(simulate, "available", lambda: "verilator not found; apt-get install verilator g++ make")
     with opened((models[0], str(tmp_path))) as page:
         assert [voice.name for voice in page.voices] == [models[0]]

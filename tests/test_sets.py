@@ -1,12 +1,11 @@
-"""The data of a run: what its splits must agree on, and where its output may lie."""
+"""The data of a run: what its splits must agree on."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from limbeck.errors import InputError
-from limbeck.images.sources import open_source
-from limbeck.training.sets import check_apart, fitting, open_sets
+from limbeck.training.sets import fitting, open_sets
 from limbeck.training.settings import Training, parsed
 from limbeck.verbs.teach import teach
 
@@ -60,20 +59,6 @@ def test_held_out_images_are_of_no_other_class(tmp_path, held_out, right):
     else:
         with pytest.raises(InputError, match=r"other classes held out \(0, 1, 2, ...\) than to train on \(0, 1, ...\)"):
             open_sets(str(tmp_path), Training())
-    check_apart(str(tmp_path / "run"), open_source(str(tmp_path), "train"))  # an IDX folder has no folder a class
-
-
-def test_output_lies_apart_from_the_images(photos, monkeypatch):
-    monkeypatch.chdir(photos)
-    train = open_source(".", labelled=False)
-    with pytest.raises(InputError, match="--out train/run lies in train, among the images; choose a place outside"):
-        check_apart("train/run", train)
-    check_apart("run", train)  # beside train/ and val/ it is no class
-    (photos / "val").rename(photos.parent / "val")
-    (photos / "train").rename(photos / "cat")
-    with pytest.raises(InputError, match="among the images"):
-        check_apart("run", open_source(".", labelled=False))
-    check_apart("../run", train)
 
 
 @pytest.mark.parametrize(("batch", "said"), [(40, True), (20, False), (16, False)])

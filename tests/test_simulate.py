@@ -205,7 +205,7 @@ def hastier(p, number):
 
 def check_gaps(program, p, simulator, folder, images):
     """Assert that a result differs whichever gap is one cycle shorter; there are gaps."""
-    engine = read_json(folder / "manifest.json")["parameters"]
+    engine = read_json(folder / "design.json")["parameters"]
     wanted = dict(trace(program, images))
     waiting = [number for number, op in enumerate(p.schedule.ops) if op.gap]
     assert waiting
@@ -233,7 +233,7 @@ def test_the_next_image_waits_for_the_last_scores(designs, tmp_path):
     made, folder, simulator = designs
     program, p = made[1]
     assert p.schedule.ops[0].gap > 0
-    engine = read_json(folder / "1" / "manifest.json")["parameters"]
+    engine = read_json(folder / "1" / "design.json")["parameters"]
     emit(hastier(p, 0), program, tmp_path / "design", engine=engine)
     with simulate.running(simulator) as port:
         accelerator = Accelerator(port, tmp_path / "design")

@@ -11,7 +11,7 @@ from tools import need
 from limbeck.cli import main
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga import simulate as fpga
-from limbeck.fpga.emit import emit
+from limbeck.fpga.emit import emit, seal
 from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import cycles, plan
 from limbeck.images.sources import open_source
@@ -42,6 +42,7 @@ def broken(design, folder):
     """Return a copy of a design with the weights of one lane in another."""
     shutil.copytree(design, folder)
     (folder / "memories" / "weight0.mem").write_bytes((folder / "memories" / "weight1.mem").read_bytes())
+    seal(folder)
     return str(folder)
 
 

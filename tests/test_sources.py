@@ -7,6 +7,7 @@ import pickle
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -788,10 +789,16 @@ def test_a_torchvision_set_is_read_where_it_lies(tmp_path):
     assert val.note == "val is the test set: choose nothing by it"
 
 
-def test_a_torchvision_set_that_needs_more_than_its_place_is_refused(tmp_path):
-    said = refusal(f"torchvision:DatasetFolder@{tmp_path}")
-    assert "can't be opened by its name alone" in said
-    assert "'loader'" in said
+@pytest.mark.parametrize("name", ["DatasetFolder", "LSUNClass", "LSUN", "FakeData", "datasets"])
+def test_a_torchvision_set_that_is_not_known_to_be_safe_is_refused(tmp_path, monkeypatch, name):
+    """LSUN's unpickles any file of the current folder that is named after where its data would be."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("db")
+    place.mkdir()
+    (tmp_path / "_cache_db").write_bytes(b"cos\nsystem\n(S'touch exploded'\ntR.")
+    said = refusal(f"torchvision:{name}@db")
+    assert "none of the sets that are known to read images and labels alone" in said or "has no image set" in said
+    assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize("place", ["pipe:touch exploded", "http://x/'; touch exploded; '"])

@@ -52,7 +52,7 @@ def test_a_chain_of_multipliers_is_registered_and_cascaded(tmp_path):
     for name in ("mac_chain.sv", "dsp_mac.sv", "delay.sv"):
         (tmp_path / "rtl" / name).write_text((RTL / name).read_text())
     (tmp_path / "rtl" / "limbeck.v").write_text(CHAIN)
-    (tmp_path / "manifest.json").write_text('{"part": "xczu7ev"}')
+    (tmp_path / "design.json").write_text('{"part": "xczu7ev"}')
     found = synth.synthesise(tmp_path)
     assert found.dsps == 8
     assert found.registers == Registers(8, 8, 8, 8, cascaded=7)

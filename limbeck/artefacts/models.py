@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.artefacts.kinds import kind_of, named_kind
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,26 +19,24 @@ if TYPE_CHECKING:
 def load_model(spec: str) -> "Classifier":
     """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a .pte file by
     ExecuTorch, a Design's folder simulated by Verilator, else as zoo.load has it. InputError where it can't be used."""
-    if is_design(spec):
-        return _design(Path(spec))
-    if spec.endswith(".program"):
-        return _program(spec)
-    if spec.endswith(".onnx"):
-        from limbeck.nets import onnx
+    from limbeck.nets import executorch, onnx, zoo
 
-        return onnx.load(spec)
-    if spec.endswith(".pte"):
-        from limbeck.nets import executorch
-
-        return executorch.load(spec)
-    from limbeck.nets import zoo
-
-    return zoo.load(spec)
+    match named_kind(spec):
+        case "Design":
+            return _design(Path(spec))
+        case "Program":
+            return _program(spec)
+        case "ONNX file":
+            return onnx.load(spec)
+        case "ExecuTorch file":
+            return executorch.load(spec)
+        case _:
+            return zoo.load(spec)
 
 
 def is_design(spec: str) -> bool:
     """Return whether `spec` is a folder that limbeck compile wrote."""
-    return program_of(spec).is_file() and (Path(spec) / "manifest.json").is_file()
+    return kind_of(spec) == "Design"
 
 
 def program_of(design: str) -> Path:
@@ -56,17 +55,18 @@ def _program(path: str) -> "Classifier":
 
 def _design(folder: Path) -> "Classifier":
     """Return the simulated hardware as a Classifier; each batch resets it and loads its memories."""
+    from limbeck.fpga.design import read
     from limbeck.fpga.driver import Accelerator
     from limbeck.fpga.simulate import build, running
-    from limbeck.integer.file import load
 
-    program, simulator = load(folder / "net.program"), build(folder)
+    known = read(folder)
+    simulator = build(folder)
 
     def scores(images: "NDArray[np.uint8]") -> "NDArray[np.int64]":
         with running(simulator) as port:
             return Accelerator(port, folder).run(images)[0]
 
-    return _integers(program, str(folder), scores, engine="Verilator", name="Design")
+    return _integers(known.program, str(folder), scores, engine="Verilator", name="Design")
 
 
 def _integers(

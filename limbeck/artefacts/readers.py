@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limbeck.artefacts.kinds import article, kind_of
 from limbeck.errors import InputError
-from limbeck.fpga.op import Cycles, Lanes
-from limbeck.fpga.parts import Part, part_of
-from limbeck.fpga.plan import Resources
-from limbeck.images.manifest import COST, MANIFEST, Manifest, read_manifest
+from limbeck.fpga import design
+from limbeck.fpga.design import Design as Design  # noqa: PLC0414 - for whoever reads artefacts
+from limbeck.images.manifest import COST, Manifest, read_manifest
 from limbeck.integer.file import load
 from limbeck.integer.program import Program
-from limbeck.runs import ENVIRONMENT, RECIPE, RESULTS, read_json, read_toml
+from limbeck.runs import ENVIRONMENT, MODEL, RECIPE, RESULTS, read_json, read_toml
 
 VERBS = ("teach", "distill", "adapt")
 MOST_TEXT = 1 << 24  # bytes of a history
@@ -58,26 +58,6 @@ class Onnx:
     path: Path
 
 
-@dataclass(frozen=True)
-class Design:
-    """A Design folder, as its manifest has it."""
-
-    path: Path
-    part: Part
-    lanes: Lanes
-    cycles: Cycles
-    macs: int
-    multipliers: tuple[int, int]  # pointwise, depthwise
-    resources: Resources
-    ops: int
-    accumulator_bits: int
-    state_bits: int
-    map_words: int  # of a bank
-    state_words: int
-    loaded: int  # bytes of weights, tables and micro-ops
-    program: Program
-
-
 Artefact = Run | Labels | Integers | Onnx | Design
 
 
@@ -88,13 +68,13 @@ def find(paths: Sequence[str]) -> tuple[tuple[Artefact, ...], tuple[str, ...]]:
     notes: list[str] = []
     for name in paths:
         path = Path(name)
-        inside = [path] if _is_one(path) else sorted(p for p in _children(path) if _is_one(p))
+        inside = [path] if kind_of(path) in _READ else sorted(p for p in _children(path) if kind_of(p) in _READ)
         if not inside:
             raise InputError(
                 f"{name} holds no run, label store, .program, .onnx or design; give what Limbeck wrote, or its folder"
             )
         for one in inside:
-            if (one / RECIPE).is_file() and not (one / "model.json").is_file():
+            if kind_of(one) == "run" and not (one / MODEL).is_file():
                 notes.append(f"{one} is not finished and was left out; the command that began it goes on with --resume")
             else:
                 found.setdefault(one.resolve(), read(one))
@@ -103,9 +83,12 @@ def find(paths: Sequence[str]) -> tuple[tuple[Artefact, ...], tuple[str, ...]]:
     return tuple(found.values()), tuple(notes)
 
 
+_READ = ("run", "label store", "Program", "ONNX file", "Design")
+
+
 def _children(path: Path) -> Iterator[Path]:
     try:
-        yield from path.iterdir()
+        yield from (child for child in path.iterdir() if not child.name.startswith("."))
     except FileNotFoundError as error:
         raise InputError(
             f"{path} is not there; give runs, .program or .onnx files, designs, or their folder"
@@ -114,34 +97,29 @@ def _children(path: Path) -> Iterator[Path]:
         return
 
 
-def _is_one(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    if path.suffix in (".program", ".onnx"):
-        return path.is_file()
-    return any((path / name).is_file() for name in (RECIPE, "model.json", MANIFEST))
-
-
 def read(path: Path) -> Artefact:
-    """Return what lies at `path`; InputError where it is broken."""
-    if path.suffix == ".program" and path.is_file():
-        return Integers(path, load(path))
-    if path.suffix == ".onnx" and path.is_file():
-        return Onnx(path)
-    if (path / "model.json").is_file():
-        return _run(path)
-    document = read_json(path / MANIFEST)
-    if isinstance(document, dict) and "lanes" in document:
-        return _design(path, document)
-    cost = read_json(path / COST) if (path / COST).is_file() else None
-    return Labels(path, read_manifest(path), number(cost, "seconds") if isinstance(cost, dict) else None)
+    """Return what lies at `path`; InputError where it is broken, or nothing that can be read."""
+    match kind_of(path):
+        case "Program":
+            return Integers(path, load(path))
+        case "ONNX file":
+            return Onnx(path)
+        case "run":
+            return _run(path)
+        case "Design":
+            return design.read(path)
+        case "label store":
+            cost = read_json(path / COST) if (path / COST).is_file() else None
+            return Labels(path, read_manifest(path), number(cost, "seconds") if isinstance(cost, dict) else None)
+        case kind:
+            raise InputError(f"{path} is {article(kind)}; give a run, label store, .program, .onnx or design")
 
 
 def _run(path: Path) -> Run:
     recipe = read_toml(path / RECIPE) if (path / RECIPE).is_file() else {}
     verb = get(recipe, str, "verb")
     results, environment = (_object(path / name) if (path / name).is_file() else {} for name in (RESULTS, ENVIRONMENT))
-    lineage = get(_object(path / "model.json"), dict, "lineage") or {}
+    lineage = get(_object(path / MODEL), dict, "lineage") or {}
     history = _history(path / "metrics.jsonl")
     return Run(path, verb if verb is not None and verb in VERBS else "", recipe, results, environment, lineage, history)
 
@@ -189,37 +167,6 @@ def names(document: Any, *keys: str) -> tuple[str, ...]:  # noqa: ANN401 - as ab
     """Return the list of strings that lies under the keys, empty where there is none."""
     found = get(document, list, *keys) or []
     return tuple(item for item in found if isinstance(item, str))
-
-
-def _design(path: Path, said: dict[str, Any]) -> Design:
-    where = f"{path / MANIFEST} is not a design's"
-    try:
-        whole = {key: tuple(said[key]) for key in ("multipliers", "memories")}
-        pointwise, depthwise = (_count(value) for value in whole["multipliers"])
-        return Design(
-            path=path,
-            part=part_of(str(said["part"])),
-            lanes=Lanes(*(_count(said["lanes"][name]) for name in ("pixels", "inputs", "outputs"))),
-            cycles=Cycles(*(_count(said["cycles"][name]) for name in ("latency", "interval"))),
-            macs=_count(said["macs"]),
-            multipliers=(pointwise, depthwise),
-            resources=Resources(*(_count(said["resources"][n], 0) for n in ("dsps", "brams", "urams", "luts", "ffs"))),
-            ops=_count(said["ops"]),
-            accumulator_bits=_count(said["parameters"]["AccW"]),
-            state_bits=_count(said["parameters"]["StateW"]),
-            map_words=_count(said["parameters"]["MapDepth"]),
-            state_words=_count(said["parameters"]["StateDepth"]),
-            loaded=sum(-(-_count(m["width"]) // 8) * _count(m["words"], 0) for m in whole["memories"]),
-            program=load(path / "net.program"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} ({type(error).__name__}: {error}); compile it again") from error
-
-
-def _count(value: object, least: int = 1) -> int:
-    if type(value) is not int or not least <= value < 1 << 48:
-        raise ValueError(f"{str(value)[:40]!r} is no count")
-    return value
 
 
 def named(artefacts: Sequence[Artefact]) -> dict[Path, str]:

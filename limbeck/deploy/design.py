@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from limbeck import runs
 from limbeck.errors import InputError
@@ -148,8 +148,9 @@ def compile_program(
     """Write the Design of a Program for a chip: of the fastest engine that fits, of one with these `lanes` or at most
     `max_dsp` DSPs, or of the `engine` that another Design has. `clock` is in MHz: assumed, or, with `bitstream`, the
     board's."""
-    from limbeck.fpga.bitstream import make
-    from limbeck.fpga.emit import emit
+    from limbeck.fpga.bitstream import keep, make
+    from limbeck.fpga.design import read
+    from limbeck.fpga.emit import emit, seal
     from limbeck.fpga.op import Lanes
     from limbeck.fpga.parts import board_of
     from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
@@ -163,15 +164,19 @@ def compile_program(
     if engine is not None:
         if lanes or max_dsp:
             raise InputError("--engine has its lanes already; leave --lanes and --max-dsp out")
-        manifest = runs.read_json(Path(engine) / "manifest.json")
-        wanted, sizes, part = Lanes(**manifest["lanes"]), manifest["parameters"], manifest["part"]
+        known = read(Path(engine))
+        wanted, sizes, part = known.lanes, known.parameters, cast("PartName", known.part.name)
     board = board_of(part) if bitstream else None
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
-    emit(found, net, Path(out), engine=sizes)
-    tell("note", {"text": f"{out} written"})
     choices = tuple(_choice(other, assumed * 1e6) for other in trade_offs(net, part)) if explore else ()
-    picture = _draw(Path(out), choices, found, assumed) if choices else ""
-    synthesis = synthesise(Path(out)) if synth else None
+    with runs.building(Path(out)) as folder:
+        emit(found, net, folder, engine=sizes)
+        picture = str(Path(out) / _draw(folder, choices, found, assumed)) if choices else ""
+        synthesis = synthesise(folder) if synth else None
+        seal(folder)
+        if board:
+            keep(Path(out) / board.name, folder / board.name)
+    tell("note", {"text": f"{out} written"})
     made = make(Path(out), board, clock=clock, tell=tell) if board else None
     return Compiled(
         out=out,
@@ -224,4 +229,4 @@ def _draw(out: Path, choices: tuple[Choice, ...], found: "Plan", clock: float) -
     drawn = engines(points, shown.index(here), f"Engines on the {part.name}: images/s and resources over DSPs")
     note = f"images/s at an assumed {clock:g} MHz, and shares of the part; filled: this design"
     runs.write_text(out / EXPLORED, standalone(drawn, f"Engines on the {part.name} ({part.board})", note))
-    return str(out / EXPLORED)
+    return EXPLORED

@@ -52,20 +52,21 @@ def simulate(
     split: "Split" = "val",
     *,
     stalls: int = 0,
+    trust: bool = False,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Simulated:
     """Run the first `images` images of a split through the Design in Verilator, each port stalled at random in `stalls`
-    percent of the cycles. VerificationError where a score, a class or the number of cycles is not the Program's."""
+    percent of the cycles; `trust` as `fpga.simulate.build` has it. VerificationError where a score, a class or the
+    number of cycles is not the Program's."""
+    from limbeck.fpga.design import read
     from limbeck.fpga.simulate import Stalls
     from limbeck.fpga.simulate import simulate as run
-    from limbeck.integer.file import load
 
-    manifest = runs.read_json(Path(design) / "manifest.json")
-    net = load(Path(design) / "net.program")
-    pixels, labels = _images(data, net, images, split, loading)
-    report = run(Path(design), pixels, stalls=Stalls(0, stalls, stalls, stalls), tell=tell)
-    interval = report.interval if len(pixels) > 2 else manifest["cycles"]["interval"]
+    known = read(Path(design))
+    pixels, labels = _images(data, known.program, images, split, loading)
+    report = run(Path(design), pixels, stalls=Stalls(0, stalls, stalls, stalls), trust=trust, tell=tell)
+    interval = report.interval if len(pixels) > 2 else known.cycles.interval
     return Simulated(
         design=design,
         images=len(pixels),
@@ -75,7 +76,7 @@ def simulate(
         interval=interval,
         wait_pixels=report.counters.wait_pixels,
         wait_scores=report.counters.wait_scores,
-        utilisation=manifest["macs"] / (interval * sum(manifest["multipliers"])),
+        utilisation=known.macs / (interval * sum(known.multipliers)),
     )
 
 

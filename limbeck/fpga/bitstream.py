@@ -17,6 +17,7 @@ from typing import Any
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga.absorb import absorb
+from limbeck.fpga.design import manifest_of
 from limbeck.fpga.parts import Board
 from limbeck.fpga.synth import run_yosys
 
@@ -30,6 +31,8 @@ _PHASES = {  # of nextpnr's log, and what they are
     "Info: Running main analytical placer": "placing",
     "Info: Routing..": "routing",
 }
+
+MADE = ("bitstream.json", "netlist.json", "report.json", "routed.config", "synth.ys", "top.v", "ulx3s.bit", "yosys.log")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def make(design: Path, board: Board, *, clock: float | None = None, tell: runs.T
         raise InputError(f"no bitstream can be made: {missing}")
     if clock is not None and (clock % _STEP or not 2 * _STEP <= clock <= _VCO / 4):
         raise InputError(f"--clock is {clock:g}; for {board.name} it must be a multiple of {_STEP} from 25 to 200 MHz")
-    part, folder = runs.read_json(design / "manifest.json")["part"], design / board.name
+    part, folder = runs.read_json(manifest_of(design))["part"], design / board.name
     if part not in board.parts:
         raise InputError(
             f"{design} is for {part}; {board.name} has {' or '.join(board.parts)}: compile for one of these"
@@ -125,6 +128,13 @@ def make(design: Path, board: Board, *, clock: float | None = None, tell: runs.T
         f"{design} reaches {best:.1f} MHz on {board.name}, not {clock or 2 * _STEP:g}; "
         "choose a lower --clock or fewer lanes"
     )
+
+
+def keep(old: Path, new: Path) -> None:
+    """Copy what was made in a board's folder of a Design to that of the Design that takes its place."""
+    for name in MADE:
+        if (old / name).is_file() and not (new / name).exists():
+            runs.write_bytes(new / name, (old / name).read_bytes())
 
 
 def _digest(design: Path, folder: Path, clock: float | None) -> str:

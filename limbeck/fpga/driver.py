@@ -83,14 +83,14 @@ class Accelerator:
 
     def __init__(self, port: Port, design: str | Path) -> None:
         self.port = port
-        self.manifest: dict[str, Any] = json.loads((Path(design) / "manifest.json").read_text(encoding="utf-8"))
+        self.manifest = manifest_of(design)
         if (found := port.read(Register.IDENTITY)) != self.manifest["identity"]:
             raise DriverError(f"the accelerator is {found:#010x}, the design {self.manifest['identity']:#010x}")
         self.load(design)
 
     def load(self, design: str | Path) -> None:
         """Load the memories of this design, or of one for the same engine: another net on the same bitstream."""
-        manifest = json.loads((Path(design) / "manifest.json").read_text(encoding="utf-8"))
+        manifest = manifest_of(design)
         if manifest["identity"] != self.manifest["identity"]:
             raise DriverError(f"{design} is made for another engine")
         self.manifest = manifest
@@ -122,6 +122,14 @@ class Accelerator:
         r = Register
         counters = (r.IMAGES, r.INTERVAL, r.LATENCY, r.WAIT_PIXELS, r.WAIT_SCORES)
         return Counters(*(self.port.read(counter) for counter in counters))
+
+
+def manifest_of(design: str | Path) -> dict[str, Any]:
+    """Return what the design's design.json says; manifest.json where Limbeck 0.1.0 made it."""
+    path = Path(design) / "design.json"
+    text = (path if path.is_file() else path.with_name("manifest.json")).read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def pixels(images: NDArray[np.uint8]) -> Words:

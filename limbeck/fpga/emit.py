@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import zlib
 from dataclasses import asdict, replace
 from importlib.resources import files
@@ -15,11 +14,13 @@ import numpy as np
 from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.fpga import driver, serial
+from limbeck.fpga.design import PROGRAM, Design
 from limbeck.fpga.memories import Memory, memories
 from limbeck.fpga.parts import BOARDS, CLOCK, Board
 from limbeck.fpga.plan import Plan, cycles, macs, multipliers, resources
 from limbeck.fpga.schedule import depth_for
 from limbeck.integer import file, program
+from limbeck.runs import DESIGN
 
 VERSION = 1
 _FLOW = "| `vivado/` | `package.tcl` makes an IP, `synth.tcl` synthesises and routes the accelerator alone |"
@@ -66,25 +67,23 @@ def identity(parameters: dict[str, int]) -> int:
 
 
 def emit(plan: Plan, net: program.Program, out: Path, *, engine: dict[str, int] | None = None) -> None:
-    """Write the Design folder `out`; InputError where there is already something else.
+    """Write the Design folder `out`; InputError where there is already something.
 
     `engine` has the parameters of an engine that is there: the design is then another net's on the same bitstream;
     InputError where it needs a larger one.
     """
-    if out.exists() and not (out / "manifest.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not a design; choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists; choose another --out")
     sizes = parameters(plan, net)
     if engine is not None:
         plan, sizes = _fitted(plan, sizes, engine)
     loaded = memories(plan)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "memories", ignore_errors=True)
     for memory in loaded:
         runs.write_text(out / "memories" / f"{memory.name}.mem", hex_lines(memory))
     _copy("rtl", out / "rtl")
     _copy("templates", out / "sim", ".cpp")
-    shutil.copyfile(driver.__file__, out / "driver.py")
-    file.save(net, out / "net.program")
+    runs.write_bytes(out / "driver.py", Path(driver.__file__).read_bytes())
+    file.save(net, out / PROGRAM)
     _write_golden(net, out / "golden")
     values = _values(plan, net, sizes)
     vivado = () if plan.part.family == "ecp5" else (("package.tcl", "vivado"), ("synth.tcl", "vivado"))
@@ -94,7 +93,13 @@ def emit(plan: Plan, net: program.Program, out: Path, *, engine: dict[str, int] 
     for board in BOARDS.values():
         if plan.part.name in board.parts:
             _write_board(board, net, out)
-    runs.write_json(out / "manifest.json", _manifest(plan, net, sizes, loaded, out))
+    runs.write_sealed(out / DESIGN, _manifest(plan, net, sizes, loaded, out))
+    seal(out)
+
+
+def seal(out: Path) -> None:
+    """Have the manifest list every file of the Design with its SHA-256: what is damaged, or the user's, then shows."""
+    runs.write_sealed(out / DESIGN, {**runs.read_json(out / DESIGN), "files": runs.digests(out, DESIGN)})
 
 
 def _fitted(plan: Plan, sizes: dict[str, int], engine: dict[str, int]) -> tuple[Plan, dict[str, int]]:
@@ -126,7 +131,7 @@ def _write_board(board: Board, net: program.Program, out: Path) -> None:
     runs.write_text(out / board.name / "top.v.in", Template(text).safe_substitute(sizes))  # the clock's are for later
     pins = (_PACKAGE / "board" / f"{board.name}.lpf").read_bytes()
     runs.write_bytes(out / board.name / f"{board.name}.lpf", pins)
-    shutil.copyfile(serial.__file__, out / "serial.py")
+    runs.write_bytes(out / "serial.py", Path(serial.__file__).read_bytes())
 
 
 def _write_golden(net: program.Program, folder: Path) -> None:
@@ -148,8 +153,7 @@ def _manifest(
         "board": plan.part.board,
         "lanes": asdict(plan.lanes),
         "parameters": sizes,
-        "map_style": "ultra" if plan.urams else "block",
-        "offset_style": "ultra" if plan.offset_urams else "block",
+        **dict(zip(("map_style", "offset_style"), _styles(plan), strict=True)),
         "ops": len(plan.schedule.ops),
         "classes": list(net.classes),
         "image": [net.input.channels, net.input.height, net.input.width],
@@ -157,7 +161,7 @@ def _manifest(
         "macs": macs(net),
         "multipliers": list(multipliers(plan.lanes)),
         "resources": asdict(resources(plan)),
-        "program": hashlib.sha256((out / "net.program").read_bytes()).hexdigest(),
+        "program": hashlib.sha256((out / PROGRAM).read_bytes()).hexdigest(),
         "memories": [
             {"file": f"memories/{m.name}.mem", "select": m.select, "width": m.width, "words": len(m.words)}
             for m in loaded
@@ -166,15 +170,38 @@ def _manifest(
     }
 
 
+def _styles(plan: Plan) -> tuple[str, str]:
+    return "ultra" if plan.urams else "block", "ultra" if plan.offset_urams else "block"
+
+
+def _engine(sizes: dict[str, int], identity: int, styles: tuple[str, str]) -> dict[str, str]:
+    """Return what the placeholders of rtl/limbeck.v stand for."""
+    return {
+        "parameters": "\n".join(f"      .{name}({value})," for name, value in sizes.items()),
+        "identity": f"32'h{identity:08x}",
+        "style": styles[0],
+        "offset_style": styles[1],
+    }
+
+
+def sources(design: Design) -> dict[str, bytes]:
+    """Return the RTL that this Limbeck has for the design's engine, by its path in a Design folder."""
+    rtl = {f"rtl/{s.name}": s.read_bytes() for s in (_PACKAGE / "rtl").iterdir() if s.name.endswith((".sv", ".svh"))}
+    top = (_PACKAGE / "templates" / "limbeck.v").read_text(encoding="utf-8")
+    values = _engine(design.parameters, design.identity, design.styles)
+    return {**rtl, "rtl/limbeck.v": Template(top).substitute(values).encode()}
+
+
+def harness() -> bytes:
+    """Return the C++ that drives a simulated Design."""
+    return (_PACKAGE / "templates" / "harness.cpp").read_bytes()
+
+
 def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str, str]:
     """Return what the templates' placeholders stand for."""
     need, time, part = resources(plan), cycles(plan, net), plan.part
-    lines = [f"      .{name}({value})," for name, value in sizes.items()]
     return {
-        "parameters": "\n".join(lines),
-        "identity": f"32'h{identity(sizes):08x}",
-        "style": "ultra" if plan.urams else "block",
-        "offset_style": "ultra" if plan.offset_urams else "block",
+        **_engine(sizes, identity(sizes), _styles(plan)),
         "part": part.name,
         "vivado_part": part.vivado,
         "board": part.board,

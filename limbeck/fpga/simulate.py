@@ -1,9 +1,13 @@
-"""A Design in Verilator: built once, then driven through its own ports by the driver that boards have."""
+"""A Design in Verilator: built once, of the package's RTL, then driven through its own ports by the boards' driver."""
 
+import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +18,21 @@ from numpy.typing import NDArray
 
 from limbeck import runs
 from limbeck.errors import InputError, VerificationError
+from limbeck.fpga.design import read
 from limbeck.fpga.driver import Accelerator, Counters, Words
+from limbeck.fpga.emit import harness, sources
 from limbeck.fpga.op import Cycles
-from limbeck.integer import file, program
+from limbeck.integer import program
 
 _WRITE, _READ, _TRANSFER, _STALL, _LIMIT, _RESET = range(1, 7)
 _WRITES_AT_ONCE = 4096
 _COMPILERS = 8  # at once, at most: each takes some 0.5 GB
+_BUILD, _DAY = ".build-", 86400.0  # seconds
+_KEPT = 32  # simulators in the cache, of some megabytes
+_OPTIONS = (
+    "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal",
+    "-Wno-lint", "--top-module", "limbeck", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,39 +51,104 @@ def available() -> str:
     return f"{', '.join(missing)} not found; apt-get install verilator g++ make" if missing else ""
 
 
-def build(design: Path, *, tell: runs.Tell = runs.silent) -> Path:
-    """Return the simulator of the design, built in DESIGN/sim unless it is there already."""
+def build(design: Path, *, trust: bool = False, tell: runs.Tell = runs.silent) -> Path:
+    """Return the simulator of the design's engine, built once, of this Limbeck's own RTL.
+
+    It lies in a cache of the user's alone, by the SHA-256 of what it is built of; no program of the design's folder
+    ever runs. Where the folder's RTL differs from this Limbeck's, InputError; with `trust` that RTL is built, and later
+    calls take it from the cache without being told again.
+    """
     if missing := available():
         raise InputError(f"the simulator cannot be built: {missing}")
-    sources = sorted([*design.glob("rtl/*.sv"), *design.glob("rtl/*.svh"), *design.glob("rtl/*.v")])
-    sources += sorted(design.glob("sim/*.cpp"))
-    if not sources:
-        raise InputError(f"{design} holds no RTL; limbeck compile makes designs")
-    digest = hashlib.sha256(b"".join(s.read_bytes() for s in sources)).hexdigest()[:16]
-    folder = design / "sim" / f"build-{digest}"
-    simulator = folder / "simulator"
-    if not simulator.exists():
+    ours, there = sources(read(design)), _rtl_of(design)
+    place = _cache()
+    simulator = place / _digest(there)
+    if not _is_own(simulator):
+        if there != ours and not trust:
+            odd = next(name for name in sorted(ours.keys() | there.keys()) if ours.get(name) != there.get(name))
+            raise InputError(
+                f"{design} has another {odd} than this Limbeck; compile the design again, or, if you trust its "
+                f"RTL as you would trust a program, run limbeck simulate {design} --trust once"
+            )
         tell("note", {"text": "building the simulator"})
-        _verilate(design, folder)
+        _verilate(design, there, simulator)
+    os.utime(simulator)
+    _forget(place)
     return simulator
 
 
-def _verilate(design: Path, folder: Path) -> None:
-    rtl = [str(path.resolve()) for path in sorted(design.glob("rtl/*.sv"))]
-    command = [
-        "verilator", "--cc", "--exe", "--build", "-j", str(min(os.cpu_count() or 1, _COMPILERS)), "-O3",
-        "--x-assign", "fast", "--x-initial", "unique",
-        "-Wno-fatal", "-Wno-lint",
-        "--top-module", "limbeck", f"-I{(design / 'rtl').resolve()}",
-        "--Mdir", str(folder.resolve()), "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
-        "-o", "simulator.new", *rtl, str((design / "rtl" / "limbeck.v").resolve()),
-        str((design / "sim" / "harness.cpp").resolve()),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
-        raise InputError(f"verilator could not build {design}:\n{tail}")
-    (folder / "simulator.new").rename(folder / "simulator")
+def _rtl_of(design: Path) -> dict[str, bytes]:
+    """Return the RTL that lies in a Design folder, by its path in it."""
+    found = sorted([*design.glob("rtl/*.sv"), *design.glob("rtl/*.svh"), *design.glob("rtl/*.v")])
+    if not found:
+        raise InputError(f"{design} holds no RTL; limbeck compile makes designs")
+    return {f"rtl/{path.name}": runs.read_sealed(path) for path in found}
+
+
+def _digest(rtl: dict[str, bytes]) -> str:
+    whole = hashlib.sha256(repr(_OPTIONS).encode() + harness())
+    for name in sorted(rtl):
+        whole.update(f"{name} {len(rtl[name])}\n".encode() + rtl[name])
+    return whole.hexdigest()
+
+
+def _cache() -> Path:
+    """Return a folder that only this user can write; InputError where there is none."""
+    for place in (Path.home() / ".cache" / "limbeck" / "simulators", _shared() / "simulators"):
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            place.chmod(0o700)
+            if _is_own(place) and os.access(place, os.W_OK):
+                return place
+    raise InputError("no folder for simulators: neither the home's .cache/limbeck nor the temporary folder is yours")
+
+
+def _shared() -> Path:
+    place = Path(tempfile.gettempdir()) / f"limbeck-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    return place if _is_own(place) else Path(os.devnull)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether the path is there, is no link, and nobody but this user can write it."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode) and not found.st_mode & 0o022
+
+
+def _forget(place: Path) -> None:
+    """Remove the simulators that were used least lately."""
+    with contextlib.suppress(OSError):
+        known = sorted((path for path in place.iterdir() if path.is_file()), key=lambda path: path.stat().st_mtime)
+        for old in known[:-_KEPT]:
+            old.unlink()
+        for left in place.glob(f"{_BUILD}*"):  # of a process that was killed
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left)
+
+
+def _verilate(design: Path, rtl: dict[str, bytes], simulator: Path) -> None:
+    """Build the simulator of this RTL, and of this Limbeck's harness; it appears whole."""
+    with tempfile.TemporaryDirectory(prefix=_BUILD, dir=simulator.parent) as temporary:
+        folder = Path(temporary)
+        for name, text in rtl.items():
+            runs.write_bytes(folder / name, text)
+        (folder / "harness.cpp").write_bytes(harness())
+        command = [
+            *_OPTIONS, "-j", str(min(os.cpu_count() or 1, _COMPILERS)), f"-I{folder / 'rtl'}",
+            "--Mdir", str(folder / "made"), "-o", "simulator",
+            *(str(folder / name) for name in sorted(rtl) if not name.endswith((".svh", ".v"))),
+            *(str(folder / name) for name in sorted(rtl) if name.endswith(".v")), str(folder / "harness.cpp"),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
+            raise InputError(f"verilator could not build {design}:\n{tail}")
+        made = folder / "made" / "simulator"
+        made.chmod(0o700)
+        made.replace(simulator)
 
 
 class Simulator:
@@ -176,6 +253,7 @@ def simulate(
     *,
     stalls: Stalls = Stalls(),
     simulator: Path | None = None,
+    trust: bool = False,
     tell: runs.Tell = runs.silent,
 ) -> Report:
     """Run uint8 images [N, channels, height, width] through the simulated design and compare every score.
@@ -184,9 +262,9 @@ def simulate(
     VerificationError where a score or class differs from the Program's, where the ports break AXI4-Stream, or where
     the cycles are not those of the plan.
     """
-    manifest = runs.read_json(design / "manifest.json")
-    net = file.load(design / "net.program")
-    with running(simulator or build(design, tell=tell)) as port:
+    known = read(design)
+    net = known.program
+    with running(simulator or build(design, trust=trust, tell=tell)) as port:
         port.stall(stalls)
         accelerator = Accelerator(port, design)
         alone = accelerator.run(images[:1])
@@ -200,7 +278,7 @@ def simulate(
                 f"a beat of scores was changed or withdrawn {port.broken} times before it was taken"
             )
     compare(net, images, report)
-    _check_cycles(report, Cycles(**manifest["cycles"]), len(images), pixels=images[0, 0].size, stalls=stalls)
+    _check_cycles(report, known.cycles, len(images), pixels=images[0, 0].size, stalls=stalls)
     return report
 
 

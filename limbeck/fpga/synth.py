@@ -13,6 +13,7 @@ from typing import Any
 
 from limbeck import runs
 from limbeck.errors import InputError
+from limbeck.fpga.design import manifest_of
 from limbeck.fpga.parts import Part, part_of
 from limbeck.fpga.timing import Cell, Timing, estimate, registered
 
@@ -65,7 +66,7 @@ def synthesise(design: Path) -> Synthesis:
     """
     if missing := available():
         raise InputError(f"the design cannot be synthesised: {missing}")
-    part = part_of(runs.read_json(design / "manifest.json")["part"])
+    part = part_of(runs.read_json(manifest_of(design))["part"])
     if part.family == "ecp5":
         raise InputError(
             f"{design} is for {part.name}, which is not only counted: leave --synth out, and give --bitstream"

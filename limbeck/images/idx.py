@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from limbeck.errors import InputError
 
 MAX_BYTES = 2**31  # of one file, unpacked: MNIST has 47 million
+_FREE, _MOST_RATIO = 2**26, 100  # bytes that any file may hold; more only where they were packed to a hundredth at best
+_PIECE = 2**24  # bytes read at once
 
 
 def find_idx(folder: Path, stem: str) -> Path | None:
@@ -33,13 +36,26 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             length = math.prod(shape)
             if length > MAX_BYTES:
                 raise InputError(f"{path} says that it holds {length} bytes; the limit is {MAX_BYTES}")
-            values = file.read(length + 1)
+            packed = path.stat().st_size
+            if length > max(_FREE, _MOST_RATIO * packed):
+                raise InputError(f"{path} says that it holds {length} bytes in {packed}; no images pack so well")
+            values = bytearray(length)
+            taken = _fill(file, memoryview(values))
+            more = bool(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}") from error
-    if len(values) != length:
-        found = "more" if len(values) > length else len(values)
-        raise InputError(f"{path} should hold {length} values and holds {found}; fetch it again")
-    return np.frombuffer(values, np.uint8).reshape(shape).copy()
+    if taken != length or more:
+        raise InputError(f"{path} should hold {length} values and holds {'more' if more else taken}; fetch it again")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _fill(file: gzip.GzipFile | BufferedReader, values: memoryview) -> int:
+    """Read into all of `values`; return how many bytes there were."""
+    done = 0
+    while done < len(values) and (piece := file.read(min(_PIECE, len(values) - done))):
+        values[done : done + len(piece)] = piece
+        done += len(piece)
+    return done
 
 
 def read_idx_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

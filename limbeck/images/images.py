@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow kno
 }
 EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb
+LARGE = 1 << 23  # pixels: eight threads with one each hold some 0.4 GB
+_ONE = threading.Lock()
 _BOMB = f"over the limit of {MAX_PIXELS} pixels"
 _ORIENTATION = 274  # the EXIF tag
 _GREY_MODES = ("1", "L", "LA", "La", "I")  # and I;16, I;16B, ...
@@ -56,6 +59,14 @@ def formats() -> tuple[str, ...]:
     """Return those of FORMATS that this Pillow reads; MPO, which its reader of JPEG takes along, is none of its own."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextlib.contextmanager
+def one_large(pixels: int) -> Iterator[None]:
+    """Let threads hold decoded images of so many pixels: small ones together, of large ones one at a time, so that
+    memory grows with the largest image and not with the number of threads."""
+    with _ONE if pixels > LARGE else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager
@@ -135,7 +146,8 @@ def look(file: BinaryIO) -> Header:
     header = Header(height, width, image.mode, length)
     if not _ends_well(file, image.format, length):
         file.seek(0)
-        Image.open(file, formats=formats()).load()
+        with one_large(height * width):
+            Image.open(file, formats=formats()).load()
     return header
 
 

@@ -1,6 +1,8 @@
 """Writing a label store: shard by shard, from the teachers' answers or from other stores."""
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from limbeck.images.source import Source
 from limbeck.images.views import Augment, draw, render_tensor
 from limbeck.runs import replacing
 
+_PIECE = 2**24  # bytes written at once
 _LEAST = 2.0**-25  # a half below rounds to 0
 
 Answer = Callable[[Tensor], Tensor]
@@ -30,12 +33,23 @@ def writing(folder: Path, manifest: Manifest, shard: int) -> Iterator[Records]:
     """Yield the shard's records [views, images] to be filled; then the file appears, whole and with its digest."""
     shape = (manifest.views, len(manifest.range(shard)))
     with replacing(shard_path(folder, shard)) as temporary:
-        records = np.memmap(temporary, manifest.record, "w+", shape=shape)
+        _reserve(temporary, math.prod(shape) * manifest.record.itemsize)
+        records = np.memmap(temporary, manifest.record, "r+", shape=shape)
         yield records
         records.flush()
         digest = shard_digest(manifest, shard, records.view(np.uint8).reshape(-1))
         with temporary.open("ab") as file:
             file.write(digest)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Give the file its blocks now: a disk that fills up later would end the process without a word (SIGBUS)."""
+    with path.open("rb+") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:  # on macOS
+            for first in range(0, size, _PIECE):
+                file.write(bytes(min(_PIECE, size - first)))
 
 
 # ---- asking the teachers ----------------------------------------------------------------------------------

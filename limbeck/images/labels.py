@@ -1,6 +1,6 @@
 """The label store: what the teachers say of V views of every image, in fixed-size records, to be replayed.
 
-A store is a folder: manifest.json and shard-NNNNN.bin, each with the records [views, images] of a range
+A store is a folder: labels.json and shard-NNNNN.bin, each with the records [views, images] of a range
 of images and, as its last 32 bytes, a SHA-256 of the manifest's digest, the shard's number and the records. So a
 shard is known to be whole and to belong to this very store. See docs/labels.md.
 """

@@ -1,4 +1,4 @@
-"""The manifest of a label store: manifest.json says all about it, is checked when read and never changes."""
+"""The manifest of a label store: labels.json says all about it, is checked when read and never changes."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 from limbeck.errors import InputError
 from limbeck.images.views import Augment
-from limbeck.runs import read_json, write_json
+from limbeck.runs import LABELS, OLD_MANIFEST, read_json, write_json
 
 Kind = Literal["top", "whole", "sampled"]
 Tail = Literal["spread", "renormalise", "hard"]
@@ -20,7 +20,6 @@ Dtype = Literal["float16", "float32"]
 Average = Literal["probabilities", "logits"]
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 COST = "cost.json"  # {"seconds": that the calls which wrote the store took together}
 DIGEST_BYTES = 32  # of a shard, at its end
 MAX_CLASSES = 2**16  # an id is a u16
@@ -125,15 +124,20 @@ def begin(folder: Path, manifest: Manifest) -> Manifest:
 
     How teachers did on held-out images and the size of shards may differ; anything else is an InputError.
     """
-    path = folder / MANIFEST
-    if path.exists():
+    if manifest_of(folder).exists():
         found = read_manifest(folder)
         _check_same(folder, found, manifest)
         return found
     if folder.exists() and not (folder.is_dir() and all(p.name.startswith(".") for p in folder.iterdir())):
         raise InputError(f"{folder} exists and is not a label store; choose another --out")
-    write_json(path, manifest.to_json())
+    write_json(folder / LABELS, manifest.to_json())
     return manifest
+
+
+def manifest_of(folder: Path) -> Path:
+    """Return the store's manifest: labels.json, or manifest.json where Limbeck 0.1.0 wrote it."""
+    old = Path(folder) / OLD_MANIFEST
+    return old if old.is_file() and not (Path(folder) / LABELS).is_file() else Path(folder) / LABELS
 
 
 def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
@@ -149,11 +153,11 @@ def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return what manifest.json says; InputError where it says nothing sensible. Nothing is read from a path in it, but
+    """Return what the manifest says; InputError where it says nothing sensible. Nothing is read from a path in it, but
     by `limbeck verify-labels`, which looks for data and teachers where they were."""
-    path = Path(folder) / MANIFEST
+    path = manifest_of(folder)
     if not path.is_file():
-        raise InputError(f"{folder} is not a label store: it has no {MANIFEST}; write one with limbeck label")
+        raise InputError(f"{folder} is not a label store: it has no {LABELS}; write one with limbeck label")
     try:
         document = read_json(path)
         if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -20,6 +20,7 @@ Split = Literal["train", "val", "test"]
 OnBroken = Literal["fatal", "skip"]
 
 MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
+_PIECE = 2**20  # pixels summed at once
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
 VAL_IS_TEST = "val is the test set: choose nothing by it"
 
@@ -84,8 +85,12 @@ def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tupl
 
 def sums_of(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.float64]:
     """Return float64 [3, channels] of an image: number, sum and sum of squares of its pixels in [0, 1]."""
-    values = pixels.reshape(-1, channels) / 255
-    return np.stack([np.full(channels, len(values)), values.sum(0), (values**2).sum(0)])
+    total = np.zeros((3, channels))
+    flat = pixels.reshape(-1, channels)
+    for first in range(0, len(flat), _PIECE):  # floats take eight times an image's memory
+        values = flat[first : first + _PIECE] / 255
+        total += np.stack([np.full(channels, len(values)), values.sum(0), (values**2).sum(0)])
+    return total
 
 
 def moments_of(sums: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

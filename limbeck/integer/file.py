@@ -16,7 +16,7 @@ from limbeck.errors import InputError
 from limbeck.integer.fixed import Ints
 from limbeck.integer.program import Conv, Depthwise, Pointwise, Program
 from limbeck.integer.survey import survey
-from limbeck.runs import write_bytes
+from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed, write_bytes
 
 VERSION = 1
 _KEY = "limbeck.program"
@@ -27,9 +27,9 @@ _Tensors = dict[str, NDArray[Any]]
 def save(program: Program, path: str | Path) -> None:
     """Write the program to one file, whole or not at all; equal programs give equal bytes."""
     tensors: _Tensors = {}
-    header = {"version": VERSION, "program": _encode(program, "", tensors)}
+    header = {"version": VERSION, "program": _encode(program, "", tensors), SEAL: OPEN_SEAL}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    write_bytes(Path(path), serialise(tensors, {_KEY: text}))
+    write_bytes(Path(path), sealed(serialise(tensors, {_KEY: text})))
 
 
 def load(path: str | Path) -> Program:
@@ -46,6 +46,7 @@ def load(path: str | Path) -> Program:
 
 
 def _read(path: Path) -> tuple[Any, _Tensors]:
+    read_sealed(path)
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY, "")
@@ -55,7 +56,7 @@ def _read(path: Path) -> tuple[Any, _Tensors]:
         raise InputError(f"{path} is missing") from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not a program file: {error}") from error
-    if not isinstance(header, dict) or header.keys() != {"version", "program"}:
+    if not isinstance(header, dict) or header.keys() - {SEAL} != {"version", "program"}:
         raise InputError(f"{path} is not a program file; `limbeck quantize` writes them")
     if header["version"] != VERSION:
         raise InputError(f"{path} has version {header['version']}; this Limbeck reads version {VERSION}")

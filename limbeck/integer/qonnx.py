@@ -30,6 +30,7 @@ from limbeck.integer.program import (
     Weighted,
 )
 from limbeck.integer.survey import Site, survey
+from limbeck.runs import OPEN_SEAL, SEAL, sealed
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -72,9 +73,10 @@ Quant <signed, narrow, rounding_mode> (x, scale, zero, bits) => (y)
 def save(program: Program, path: str | Path) -> None:
     """Write `program` to `path`: "images" float32 [1, channels, height, width], whole numbers from 0 to 255, in,
     "logits" [1, classes] out, which are the program's scores before they are rounded, times its scale."""
-    import onnx
 
-    onnx.save(graph(program), path)
+    model = graph(program)
+    model.metadata_props.add(key=SEAL, value=OPEN_SEAL)
+    Path(path).write_bytes(sealed(model.SerializeToString()))
 
 
 def graph(program: Program) -> "ModelProto":

@@ -19,10 +19,12 @@ from torch.optim import SGD, AdamW, Optimizer
 from limbeck.errors import InputError, first_line
 from limbeck.images.loader import Batch
 from limbeck.learn.objectives import Objective
-from limbeck.runs import Tell, silent, write_bytes
+from limbeck.runs import OPEN_SEAL, Tell, read_sealed, replacing, sealed, silent
 
 Schedule = Literal["step", "cosine", "constant"]
 STATE_FORMAT = 1
+_HEAD = f"limbeck state, {OPEN_SEAL}\n".encode()  # before what torch saves, so that damage shows
+_MARK = 14  # bytes of it that never change
 TELL_SECONDS = 0.5  # between two "step" events
 LARGE_LOSS = 100.0  # ten times what guessing among 10,000 classes costs: the rate is too high
 SAVE_SECONDS = 60.0  # between two saves within an epoch
@@ -318,7 +320,9 @@ class _Saver:
         if self.path is not None:
             state = io.BytesIO()  # in memory first: torch reports a full disk in its own, wordy way
             torch.save(self._state(), state)
-            write_bytes(self.path, state.getbuffer())
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                file.write(sealed(_HEAD, state.getbuffer()))
+                file.write(state.getbuffer())
         self.last = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -338,7 +342,11 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
     """Put the state file's weights, optimiser and EMA into place and return the progress; InputError if it is not
     such a file or belongs to other nets. Nothing is unpickled."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        data = read_sealed(path)
+        state = io.BytesIO(
+            memoryview(data)[len(_HEAD) :] if data.startswith(_HEAD[:_MARK]) else data
+        )  # 0.1.0 sealed nothing
+        saved = torch.load(state, map_location="cpu", weights_only=True)
         if saved["format"] != STATE_FORMAT:
             raise InputError(
                 f"{path} has state format {saved['format']}, this version reads {STATE_FORMAT}; start anew"

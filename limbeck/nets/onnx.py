@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -18,12 +19,15 @@ from limbeck.errors import InputError, first_line
 from limbeck.nets.classifier import Classifier, Lineage
 from limbeck.nets.count import count
 from limbeck.nets.outside import Answer, Cost, outside
+from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed
 
 OPSET = 18  # what torch's exporter writes without converting, and what runtimes have had since 2023
 FORMAT = "1"
 EIGHT_BITS = ["Conv", "Gemm", "MatMul"]  # sums stay float32: an ODE's state is rounded by no step, as in a Program
 _BATCH = 32
 _LIMIT = 1 << 24  # bytes of metadata
+_CONTROL = {"Loop", "Scan", "If"}
+_MOST_VALUES = 1 << 28  # of a map, for one image: a gibibyte
 
 
 def needed(path: str | Path) -> Any:  # noqa: ANN401 - a module without types
@@ -88,13 +92,13 @@ def _describe(path: Path, description: dict[str, str]) -> None:
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     model.ClearField("metadata_props")
-    onnx.helper.set_model_props(model, description)
+    onnx.helper.set_model_props(model, {**description, SEAL: OPEN_SEAL})
     model.producer_name, model.graph.name = "limbeck", "classifier"
     model.doc_string = (
         "images: uint8 RGB or grey, [batch, channels, size, size], not normalised; logits: float32, in the order of "
         "the metadata's classes"
     )
-    onnx.save(model, path)
+    path.write_bytes(sealed(model.SerializeToString()))
 
 
 def quantise(source: Path, path: Path, images: Tensor) -> None:
@@ -136,15 +140,35 @@ class _Images:
 def session(path: str | Path) -> Any:  # noqa: ANN401 - an InferenceSession, which has no types
     """Return the file ready to run on the CPU, with torch's number of threads; InputError where that can't be."""
     runtime = needed(path)
-    if not Path(path).is_file():
-        raise InputError(f"{path} is missing")
+    data = read_sealed(path)
+    _check_modest(data, path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what goes wrong is raised
     try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no base of their own
         raise InputError(f"{path} is not a usable ONNX file: {first_line(error)}") from error
+
+
+def _check_modest(data: bytes, path: str | Path) -> None:
+    """Refuse, before anything is allocated, a model that loops, has weights elsewhere, or whose values are huge."""
+    import onnx
+
+    try:
+        model = onnx.load_from_string(data)
+        known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    except Exception as error:  # protobuf's and onnx's errors are of their own kinds
+        raise InputError(f"{path} is not a usable ONNX file: {first_line(error)}") from error
+    if endless := sorted({node.op_type for node in nodes} & _CONTROL):
+        raise InputError(f"{path} has a {endless[0]}, which no net of limbeck export has; it was not run")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise InputError(f"{path} has weights in other files; limbeck export writes them into the file")
+    for value in (*known.value_info, *known.output):
+        sides = [axis.dim_value for axis in value.type.tensor_type.shape.dim if axis.dim_value > 0]
+        if math.prod(sides) > _MOST_VALUES:
+            raise InputError(f"{path} computes a map of {math.prod(sides):,} values; the limit is {_MOST_VALUES:,}")
 
 
 def load(path: str | Path) -> Classifier:

@@ -33,7 +33,7 @@ from limbeck.nets.tags import (
     size_argument,
 )
 from limbeck.nets.weights import digest, fill, pack, read_weights, unpack
-from limbeck.runs import RECIPE, read_json, write_bytes, write_json
+from limbeck.runs import MODEL, RECIPE, read_json, write_bytes, write_sealed
 
 __all__ = [
     "ZOO",
@@ -351,7 +351,7 @@ def save(classifier: Classifier, folder: Path) -> Lineage:
         "lineage": asdict(lineage),
     }
     write_bytes(Path(folder) / "model.safetensors", data)
-    write_json(Path(folder) / "model.json", document)
+    write_sealed(Path(folder) / MODEL, document)
     return lineage
 
 
@@ -382,16 +382,29 @@ def _from_run(folder: Path) -> Classifier:
         raise InputError(f"cannot read {weights}: {error.strerror}") from error
     if digest(data) != lineage.sha256:
         raise InputError(f"{weights} is not what {path} was written with; one of the two has changed since")
+    state = unpack(data, weights)
+    _check_size(base_of(name), arguments, len(classes), seen.channels, state, path)
     net = build(base_of(name), arguments, classes=len(classes), channels=seen.channels)
-    fill(net, unpack(data, weights), str(weights))
+    fill(net, state, str(weights))
     return Classifier(net, name=name, arguments=arguments, classes=tuple(classes), input=seen, lineage=lineage)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _check_size(
+    base: str, arguments: dict[str, Any], classes: int, channels: int, state: dict[str, Tensor], path: Path
+) -> None:
+    """Refuse a net that is larger than its weights, before it takes any memory."""
     try:
-        document = read_json(path)
-    except RecursionError as error:
-        raise InputError(f"{path} is not readable JSON: it is nested too deep") from error
+        with torch.device("meta"):
+            own = build(base, arguments, classes=classes, channels=channels).state_dict()
+    except Exception:
+        return
+    needed, there = (sum(value.numel() for value in values.values()) for values in (own, state))
+    if needed != there:
+        raise InputError(f"{path} describes a net of {needed:,} values, and {there:,} lie beside it; they do not fit")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document = read_json(path)
     if not isinstance(document, dict):
         raise InputError(f"{path} must hold one JSON object")
     return document

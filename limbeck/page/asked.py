@@ -28,6 +28,7 @@ class Sight:
     data: str | None  # instead of what runs name
     target: str | None  # instead of what runs of adapt name as their target
     images: int  # at most
+    trust: bool = False  # to open what runs name; digits: are Limbeck's own
     notes: list[str] = field(default_factory=list)
     opened: dict[tuple[str, str], Seen | None] = field(default_factory=dict)
 
@@ -35,7 +36,10 @@ class Sight:
         """Return the images of `spec`, or None where they can't be had, which is noted."""
         if (spec, flag) not in self.opened:
             given = spec == (self.target if flag == TARGET else self.data)
-            found = measured.held_out(spec, self.images, flag, given=given)
+            if not given and not self.trust and not spec.startswith("digits:"):
+                found: Seen | str = f"{spec} is named by a run and was not opened: give --{flag} {spec}, or --trust"
+            else:
+                found = measured.held_out(spec, self.images, flag, given=given)
             if isinstance(found, str):
                 self.notes.append(found)
             self.opened[spec, flag] = None if isinstance(found, str) else found
@@ -295,7 +299,8 @@ def _before(spec: str, run: "Run", asked: Sequence[Asked]) -> "tuple[Classifier 
     from limbeck.artefacts.readers import Run, get, read
     from limbeck.nets import zoo
 
-    for place in (Path(spec), run.path.parent / Path(spec).name):
+    known = [one.net.path for one in asked if one.net.path.resolve() == Path(spec).resolve()]  # no stranger's path
+    for place in (*known, run.path.parent / Path(spec).name):
         if (place / "model.json").is_file():
             same = (one.classifier for one in asked if one.net.path.resolve() == place.resolve())
             there = read(place)

@@ -16,7 +16,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.memory import keep_freed_memory
 from limbeck.training.results import Estimate, Trained
-from limbeck.training.sets import Sets, centre, check_apart, net_size, training_batches, workers_of
+from limbeck.training.sets import Sets, centre, net_size, training_batches, workers_of
 from limbeck.training.settings import Training, parsed
 from limbeck.version import __version__
 
@@ -278,7 +278,7 @@ def _save(student: "Classifier", done: Trained, folder: Path) -> None:
     zoo.save(student, folder)
     if done.evaluation is not None:
         runs.write_text(folder / "per_class.csv", done.evaluation.to_csv())
-    runs.write_json(folder / runs.RESULTS, done.to_json())
+    runs.write_sealed(folder / runs.RESULTS, done.to_json())
     (folder / runs.STATE).unlink(missing_ok=True)  # results.json says that the run is over
 
 
@@ -359,7 +359,6 @@ def begin_run(
 
     if trains:
         steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
-    check_apart(out, sets.train)
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:

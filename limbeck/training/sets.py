@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
@@ -105,17 +104,6 @@ def fitting(training: Training, images: int, ranks: int, tell: Tell) -> Training
         )
     tell("note", {"text": f"a step takes {most} images, as there are {images}: fewer than --batch {training.batch}"})
     return replace(training, batch=most)
-
-
-def check_apart(out: str, source: "Source") -> None:
-    """Refuse an output folder among the images of `source`, where it would be taken for a class."""
-    from limbeck.images.folder import image_folders
-
-    root, place = Path(source.spec), Path(out).resolve()
-    if (root / source.keys[0]).is_file():  # else it is no folder of images
-        for folder in image_folders(root):
-            if place.is_relative_to(folder.resolve()):
-                raise InputError(f"--out {out} lies in {folder}, among the images; choose a place outside")
 
 
 def balanced(source: "Source", count: int, seed: int) -> "Source":

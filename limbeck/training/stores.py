@@ -1,6 +1,7 @@
 """Label stores: what teachers say of many views of every image, written, merged, verified."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.results import measured
 from limbeck.training.run import accelerator_for
-from limbeck.training.sets import augment_of, check_apart, open_sets, workers_of
+from limbeck.training.sets import augment_of, open_sets, workers_of
 from limbeck.training.settings import Ensemble, Training
 from limbeck.training.teachers import judge, load_teacher
 
@@ -128,11 +129,10 @@ def write(
     dtype, compiled = ensemble.teacher_dtype, ensemble.compile_teachers
     frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in teachers]
     sets = open_sets(data, training, classes=frozen[0].classes, labelled=False, tell=tell)
-    check_apart(out, sets.train)
     kind, count = manifest.record_kind(len(sets.classes), records.top, records.sampled)
     largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
-    begun_before = (folder / manifest.MANIFEST).exists()
+    begun_before = manifest.manifest_of(folder).exists()
     top1 = judge(
         teachers, frozen, sets, training, accelerator, measure=not begun_before, weak=ensemble.weak_teachers, tell=tell
     )
@@ -281,6 +281,12 @@ def verify(folder: str, data: str, teachers: tuple[str, ...], training: Training
 
     store = open_store(folder)
     known = store.manifest
+    if not teachers or not (data or known.data.startswith("digits:")):
+        names = " ".join(shlex.quote(teacher.spec) for teacher in known.teachers)
+        raise InputError(
+            f"what {folder} names is not opened by itself; if it is right, give --data {shlex.quote(known.data)} "
+            f"--teachers {names}"
+        )
     accelerator = accelerator_for(training, folder)
     frozen = _same_teachers(store, teachers, compiled, accelerator)
     as_stored = replace(training, seed=known.seed)  # --limit takes the images of the store

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.adaptation.adapted import ADAPTED, Adapted, Changed
@@ -142,8 +143,8 @@ def adapt(
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """
     begun = time.monotonic()
-    if method == "auto":
-        method = "shot" if source_free else "combined"
+    may_write(None if dry_run else out, "run", inputs=(model, *teachers, oracle), data=(target, source))
+    method = ("shot" if source_free else "combined") if method == "auto" else method
     chosen = _terms(method, terms, bool(teachers))
     _check(method, chosen, source, source_free, teachers, training)
     _check_values(confidence, temperature, critic_lr, randomise, select, source_free)
@@ -218,7 +219,7 @@ def adapt(
         report=judge.report(kept, target, net.classes), teachers=teachers,
     )  # fmt: skip
     if accelerator.is_main_process:
-        runs.write_json(Path(out) / runs.RESULTS, done.to_json())
+        runs.write_sealed(Path(out) / runs.RESULTS, done.to_json())
         (Path(out) / runs.STATE).unlink(missing_ok=True)
     return done
 

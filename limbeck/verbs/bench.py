@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.benchmark import WRITERS, Benched, measure, threads_of
 from limbeck.deploy.formats import FORMATS, Format, Workshop
 from limbeck.errors import InputError
@@ -107,6 +108,7 @@ def _check(
         raise InputError(f"--clock is {clock}; give MHz above 0")
     if out is not None and Path(out).suffix not in WRITERS:
         raise InputError(f"--out {out} must end in {', '.join(WRITERS)}")
+    may_write(out, "table", inputs=models)
 
 
 def _held_out(

@@ -1,6 +1,7 @@
 """limbeck compile."""
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.design import Compiled, compile_program
 from limbeck.errors import InputError
 from limbeck.fpga.parts import PartName
@@ -48,6 +49,7 @@ def compile(
     """
     if clock is not None and not 0 < clock <= 1000:
         raise InputError(f"--clock is {clock:g}; it must lie above 0 and be at most 1000 MHz")
+    may_write(out, "Design", inputs=(program, engine))
     return compile_program(
         program, out, part=part, lanes=lanes, max_dsp=max_dsp, engine=engine, explore=explore, synth=synth,
         bitstream=bitstream, clock=clock, tell=tell,

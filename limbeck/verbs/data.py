@@ -146,14 +146,19 @@ def _examined(source: "Source", workers: int | None) -> "Iterator[_Seen | InputE
 def _examine(source: "Source", i: int) -> "_Seen | InputError":
     import hashlib
 
+    import numpy as np
+
+    from limbeck.images.images import one_large
     from limbeck.images.source import pixels_of, sums_of
 
-    try:
-        pixels = pixels_of(source, i)
-    except InputError as error:
-        return error
-    digest = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
-    return _Seen(digest, sums_of(pixels, source.channels))
+    with one_large(int(source.sizes[i].prod())):
+        try:
+            pixels = pixels_of(source, i)
+        except InputError as error:
+            return error
+        digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(pixels).data)
+        return _Seen(digest.digest(), sums_of(pixels, source.channels))
 
 
 class _Tally:

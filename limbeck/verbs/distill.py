@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained, measured
@@ -73,6 +74,7 @@ def distill(
     from limbeck.images.labels import LabelStore
     from limbeck.learn import objectives
 
+    may_write(None if dry_run else out, "run", inputs=(student, *teachers, labels), data=(data,))
     if bool(teachers) == bool(labels):
         raise InputError("a student learns from --teachers or from --labels; give one of the two")
     if not 0 <= hard_weight < math.inf:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.artefacts.models import is_design, load_model, program_of
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga.parts import CLOCK
@@ -156,6 +157,7 @@ def evaluate(
     from limbeck.images.sources import open_source
     from limbeck.learn.evaluate import agreement, figures
 
+    may_write(out, "evaluation", inputs=(model, *teachers), data=(data,))
     source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
@@ -168,9 +170,6 @@ def evaluate(
     nets, notes = _ready(nets, (model, *teachers), source, loading.class_order, state)
     for note in notes:
         tell("note", {"text": note})
-    if out is not None:
-        runs.make_folder(Path(out))
-
     said, *others = [
         _asked(net, spec, source, batch, loading.workers, state, tell)
         for spec, net in zip((model, *teachers), nets, strict=True)
@@ -218,7 +217,9 @@ def _check_scores(design: str, hardware: "Answers", program: "Answers") -> None:
 
 def _planned(design: str) -> tuple[float, str]:
     """Return a Design's images/s in a stream, and under which assumption."""
-    interval = runs.read_json(Path(design) / "manifest.json")["cycles"]["interval"]
+    from limbeck.fpga.design import read
+
+    interval = read(Path(design)).cycles.interval
     return CLOCK / interval, f"{interval:,} cycles an image at an assumed {CLOCK / 1e6:.0f} MHz"
 
 
@@ -310,7 +311,7 @@ def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source:
         )
     for name, text in pictures.items():
         runs.write_text(out / name, text)
-    return tuple(str(out / name) for name in (*tables, *pictures, "evaluation.json"))
+    return tuple(str(out / name) for name in (*tables, *pictures, runs.EVALUATION))
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

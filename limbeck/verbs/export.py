@@ -1,6 +1,7 @@
 """limbeck export."""
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.export import Exported, Format
 from limbeck.deploy.export import export as write
 from limbeck.runs import Tell
@@ -46,6 +47,7 @@ def export(
         batch: Images at once, where 8 bits are measured.
         loading: How images are read.
     """
+    may_write(out, "ExecuTorch file" if format == "executorch" else "ONNX file", inputs=(model,), data=(data,))
     return write(
         model, out, format, data, calibration=calibration, max_drop=max_drop, batch=batch, loading=loading, tell=tell
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.artefacts.models import is_design
+from limbeck.artefacts.kinds import kind_of
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell, silent
@@ -107,11 +107,10 @@ def info(
         channels: 3 for colour, 1 for grey; a run's own is known.
         classes: Number of classes; a run's own is known.
     """
-    from limbeck.images.manifest import MANIFEST
     from limbeck.nets.count import bytes_of, count
     from limbeck.nets.tags import size_argument
 
-    if (Path(model) / MANIFEST).is_file() and not is_design(model):
+    if kind_of(model) == "label store":
         return Labels(model, open_store(model).manifest)
     if (Path(model) / "model.json").is_file():
         from limbeck.nets import zoo

@@ -3,6 +3,7 @@
 import time
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.runs import Tell
 from limbeck.training.settings import Ensemble, Loading, Training, Viewing, keywords
 from limbeck.training.stores import Labels, Records, write
@@ -45,6 +46,7 @@ def label(
         loading: How images are read.
     """
     begun = time.monotonic()
+    may_write(out, "label store", inputs=teachers, data=(data,))
     training = Training(batch=batch, limit=limit, seed=seed, **vars(viewing), **vars(loading))
     made = write(data, teachers, out, ensemble, records, training, tell)
     return Labels(out, made, time.monotonic() - begun)

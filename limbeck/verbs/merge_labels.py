@@ -4,6 +4,7 @@ import time
 from typing import Literal
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.settings import keywords
@@ -36,4 +37,5 @@ def merge_labels(
     begun = time.monotonic()
     if not stores:
         raise InputError("no store is given; name folders that limbeck label wrote")
+    may_write(out, "label store", inputs=stores)
     return Labels(out, merge(stores, out, average, records, tell), time.monotonic() - begun)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
 from limbeck.results import Result
@@ -117,11 +118,10 @@ def predict(
         raise InputError(f"--top is {top}; name at least 1 class")
     if out is not None and Path(out).suffix not in (".csv", ".json"):
         raise InputError(f"--out {out} ends in neither .csv nor .json, so its format is unknown")
+    may_write(out, "table", inputs=(model, *images), data=images)
     paths = _files(images, tell)
     net = zoo.freeze(load_model(model).to(PartialState().device), dtype="float32")
     known = meanings(net.classes)
-    if out is not None:
-        runs.make_folder(Path(out).parent)
     named: list[tuple[str, tuple[Label, ...]]] = []
     broken: list[tuple[str, str]] = []
     for path, found in _answers(net, paths):
@@ -189,7 +189,7 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
 
 def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uint8] | str":
     """Return what the net is to see of the file, uint8 [3, size, size], or why it can't be used."""
-    from limbeck.images.images import decoding, open_image
+    from limbeck.images.images import decoding, one_large, open_image
     from limbeck.images.source import MEMORY_SIDE
     from limbeck.images.views import draw, render_image
 
@@ -199,7 +199,7 @@ def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uin
     augment = centre(sight, whole=max(size) <= MEMORY_SIDE)  # small ones are whole in training and evaluation too
     box = draw(augment, size, seed=0, epoch=0, indices=[0]).boxes[0].numpy()
     try:
-        with decoding(str(path)):
+        with one_large(header.height * header.width), decoding(str(path)):
             image = open_image(path.read_bytes(), 3)
             return render_image(image, box, False, augment.size, augment.interpolation)
     except InputError as error:

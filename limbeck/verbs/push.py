@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError, VerificationError, first_line
 from limbeck.results import Result
 from limbeck.runs import Tell
@@ -109,8 +110,7 @@ def _places(to: str) -> tuple[str, Path | None]:
     place = Path(to.removeprefix(FOLDER))
     if not to.startswith(FOLDER) or place == Path():
         raise InputError(f"--to {to} does not say where; give hf-hub:USER/NAME or local-dir:PATH")
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise InputError(f"{place} exists; choose another folder, or remove it")
+    may_write(str(place), "repository", flag="--to")
     return "", place
 
 

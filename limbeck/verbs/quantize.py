@@ -1,6 +1,7 @@
 """limbeck quantize."""
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.quantise import Quantised, Quantising, quantise
 from limbeck.errors import InputError
 from limbeck.runs import Tell
@@ -48,6 +49,7 @@ def quantize(
     """
     if not out.endswith(".program"):
         raise InputError(f"--out {out} must end in .program, by which limbeck evaluate knows what it is")
+    may_write(out, "Program", inputs=(model,), data=(data,))
     training = Training(
         epochs=epochs, lr=lr, batch=batch, weight_decay=0.0, nesterov=True, seed=seed, **vars(loading)
     )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
 from limbeck.page import measured
 from limbeck.page.asked import Asked, Sight, adaptation, ask_all, in_order
@@ -55,6 +56,7 @@ def report(
     target_data: str | None = None,
     images: int = 2000,
     latency: bool = True,
+    trust: bool = False,
     tell: Tell = runs.silent,
 ) -> Reported:
     """Write what runs are and do into one page that opens anywhere and loads nothing.
@@ -76,6 +78,8 @@ def report(
             without.
         images: How many images at most, evenly chosen.
         latency: Measure how long one image takes.
+        trust: Open the data that the runs name, as they are yours; else only the built-in digits, --data and
+            --target-data are opened.
     """
     from limbeck.artefacts import readers as artefacts
     from limbeck.page.page import render
@@ -83,11 +87,9 @@ def report(
     begun = time.monotonic()
     if images < 1:
         raise InputError(f"--images is {images}; it must be at least 1")
+    may_write(out, "report", inputs=(run, *others), data=(data, target_data))
     found, notes = artefacts.find((run, *others))
-    if Path(out).is_dir():
-        raise InputError(f"--out {out} is a folder; name a file, such as {Path(out) / 'report.html'}")
-    runs.make_folder(Path(out).parent)
-    page = _page(in_order(found), notes, Sight(data, target_data, images), latency, tell)
+    page = _page(in_order(found), notes, Sight(data, target_data, images, trust), latency, tell)
     runs.write_text(Path(out), render(page))
     return Reported(
         out=out,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck import runs
-from limbeck.artefacts.models import load_model
+from limbeck.artefacts.kinds import kind_of
+from limbeck.artefacts.models import load_model, program_of
 from limbeck.errors import InputError
 from limbeck.fpga.parts import CLOCK
 from limbeck.page import measured
@@ -143,7 +144,7 @@ def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: lis
     from limbeck.fpga.simulate import available
 
     tell("note", {"text": f"opening {model}"})
-    if not (Path(model) / "manifest.json").is_file():
+    if kind_of(model) != "Design":
         return _ready(model, _kind(model), load_model(model), reader)
     if missing := available():
         notes.append(f"{model} is left out: it cannot be simulated, {missing}")
@@ -154,29 +155,35 @@ def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: lis
 
 
 def _kind(model: str) -> str:
-    if model.endswith(".program"):
-        return "integer Program, run by numpy"
-    if model.endswith(".onnx"):
-        return "ONNX, run by onnxruntime"
-    recipe = Path(model) / "recipe.toml"
-    if not recipe.is_file():
-        return "saved net" if Path(model).exists() else "pretrained"
-    verb = runs.read_toml(recipe).get("verb")
-    return _TRAINED.get(str(verb), "run")
+    match kind_of(model):
+        case "Program":
+            return "integer Program, run by numpy"
+        case "ONNX file":
+            return "ONNX, run by onnxruntime"
+        case "ExecuTorch file":
+            return "ExecuTorch"
+        case "nothing":
+            return "pretrained"
+        case "run" if (recipe := Path(model) / runs.RECIPE).is_file():
+            return _TRAINED.get(str(runs.read_toml(recipe).get("verb")), "run")
+        case _:
+            return "saved net"
 
 
 def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[Classifier, str]":
     """Return the net that the design's simulator is, started, and what it would take on a chip."""
+    from limbeck.fpga.design import read
     from limbeck.fpga.simulate import build
-    from limbeck.integer.file import load
     from limbeck.nets.outside import Outside, outside
     from limbeck.ui.hardware import Hardware
 
-    like = load_model(str(design / "net.program"))
+    known = read(design)
+    like = load_model(str(program_of(str(design))))
     assert isinstance(like.net, Outside)
-    hardware = Hardware(design, build(design, tell=tell), load(design / "net.program"))
+    hardware = Hardware(design, build(design, tell=tell), known.program)
     stack.callback(hardware.close)
-    cycles = hardware.start().manifest["cycles"]["latency"]
+    hardware.start()
+    cycles = known.cycles.latency
     seen = like.input
     net = outside(
         hardware, engine="verilator", name=like.name, classes=like.classes, size=seen.size, channels=seen.channels,

@@ -18,6 +18,7 @@ def simulate(
     images: int = 100,
     split: Literal["val", "test", "train"] = "val",
     stalls: int = 0,
+    trust: bool = False,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Simulated:
@@ -34,10 +35,12 @@ def simulate(
         images: How many of them.
         split: Which images of it.
         stalls: Percent of the cycles in which each port is stalled at random.
+        trust: Build and run the design's own RTL where it is not this Limbeck's; other verbs then run it too. RTL can
+            do whatever a program can, so only for designs of your own.
         loading: How images are read.
     """
     if not 0 <= stalls <= 95:
         raise InputError(f"--stalls is {stalls}; it must lie from 0 to 95 percent")
     if images < 1:
         raise InputError(f"--images is {images}; it must be at least 1")
-    return run(design, data, images, split, stalls=stalls, loading=loading, tell=tell)
+    return run(design, data, images, split, stalls=stalls, trust=trust, loading=loading, tell=tell)

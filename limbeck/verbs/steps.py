@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.comparison import views
 from limbeck.errors import InputError
 from limbeck.results import Result
@@ -93,9 +94,7 @@ def steps(
         raise InputError(
             f"--steps is {steps} and --images {images}; give different steps, each 1 or more, and 1 image or more"
         )
-    for place in (Path(out) / "model.json", *(Path(out) / str(count) for count in steps)):
-        if place.exists():
-            raise InputError(f"{place} is there already; choose another --out")
+    may_write(out, "speeds", inputs=(model,), data=(data,))
     net = zoo.load(model).eval()
     train = open_source(data, "train", labelled=False, on_broken=loading.on_broken, download=loading.download)
     try:
@@ -106,16 +105,14 @@ def steps(
         tell("note", {"text": note})
     found = [_speed(net, model, held_out, batch, loading.workers)]
     nets = {count: _with_steps(net, count) for count in steps}  # refuse before anything is written
-    for count, other in nets.items():
-        tell("note", {"text": f"{count} steps: statistics from {min(images, len(train))} training images"})
-        reestimate(other, _images(net, train, images, batch, loading.workers))
-        folder = Path(out) / str(count)
-        folder.mkdir(parents=True, exist_ok=True)
-        zoo.save(other, folder)
-        found.append(_speed(other, str(folder), held_out, batch, loading.workers))
-    drawn = _drawn(found, model)
-    if drawn:
-        runs.write_text(Path(out) / PLOT, drawn)
+    with runs.building(Path(out)) as made:
+        for count, other in nets.items():
+            tell("note", {"text": f"{count} steps: statistics from {min(images, len(train))} training images"})
+            reestimate(other, _images(net, train, images, batch, loading.workers))
+            zoo.save(other, made / str(count))
+            found.append(_speed(other, str(Path(out) / str(count)), held_out, batch, loading.workers))
+        if drawn := _drawn(found, model):
+            runs.write_text(made / PLOT, drawn)
     return Speeds(model, len(held_out), tuple(found), str(Path(out) / PLOT) if drawn else "")
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
@@ -43,6 +44,7 @@ def teach(
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """
     settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
+    may_write(None if dry_run else out, "run", inputs=(model,), data=(data,))
     accelerator = accelerator_for(training, out)
     sets = open_sets(data, training, tell=tell)
     training = fitting(training, len(sets.train), accelerator.num_processes, tell)

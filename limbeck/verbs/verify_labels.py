@@ -23,12 +23,12 @@ def verify_labels(
     The exit code is 3 where they predict otherwise, or have other weights.
 
     Examples:
-        limbeck verify-labels labels
+        limbeck verify-labels labels --data photos/ --teachers runs/t1 runs/t2
 
     Args:
         store: A folder that limbeck label wrote.
-        data: Where the images are now; by default where they were.
-        teachers: Where the teachers are now, all in their order; by default where they were.
+        data: Where the images are; what a store names is not opened by itself, but for the built-in digits.
+        teachers: Where the teachers are, all in their order.
         compile_teachers: Compile the teachers (torch.compile): minutes to begin with, then faster.
         limit: As the store was made with.
         batch: Views that the teachers get at once.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck import runs
+from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import RECIPES, Tell
@@ -100,7 +101,8 @@ def zoo(
     found = _recipe(name)
     text = (RECIPES / f"{found.name}.toml").read_text(encoding="utf-8")
     if copy is not None:
-        _write(Path(copy), text)
+        may_write(copy, "recipe", flag="--copy")
+        runs.write_text(Path(copy), text)
     return Zoo(recipes=(found,), text=text, copied=copy)
 
 
@@ -127,12 +129,6 @@ def _recipe(name: str) -> Recipe:
     near = difflib.get_close_matches(wanted, known, n=3) or [other for other in known if wanted in other][:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise InputError(f"there is no recipe {name}{hint or '; limbeck zoo lists them'}")
-
-
-def _write(path: Path, text: str) -> None:
-    if path.exists():
-        raise InputError(f"{path} is there already; choose another name for --copy")
-    runs.write_text(path, text)
 
 
 def _own_names() -> list[str]:
