@@ -15,7 +15,7 @@ from typing import Any
 
 import limbeck
 from limbeck import flags, recipe
-from limbeck.errors import InputError, VerificationError
+from limbeck.errors import InputError, VerificationError, shown
 from limbeck.flags import SHELLS, parse
 from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
@@ -150,9 +150,9 @@ _GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME,
 def _fail(verb: str, sentence: str, code: int) -> int:
     sentence = " ".join(sentence.split())  # whatever another library put into it, it is a line
     if _rank() == 0:
-        print(f"limbeck {verb}: {sentence}", file=sys.stderr)
+        print(shown(f"limbeck {verb}: {sentence}"), file=sys.stderr)
     elif code != 130:  # it may be this rank's trouble alone
-        print(f"limbeck {verb}, rank {_rank()}: {sentence}", file=sys.stderr)
+        print(shown(f"limbeck {verb}, rank {_rank()}: {sentence}"), file=sys.stderr)
     return code
 
 
@@ -235,13 +235,13 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
     table = Table(show_header=False, box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     console = Console()
     wide = console.options.update(width=10_000)
     console.width = max(console.width, console.measure(table, options=wide).maximum)  # a cut figure is no figure
-    with console.capture() as shown:
+    with console.capture() as captured:
         console.print(table, markup=False)
-    return shown.get()
+    return captured.get()
 
 
 def _rank() -> int:

@@ -9,6 +9,11 @@ class VerificationError(Exception):
     """A check that the user asked for failed: one sentence with the figure and the limit."""
 
 
+def shown(text: str) -> str:
+    """Return text that others may have named, with whatever would steer a terminal as escapes; line ends stay."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line, up to 200 characters, of what another library says; the error's kind if it is silent."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from limbeck.errors import shown
 from limbeck.runs import Tell, silent
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
@@ -69,7 +70,7 @@ class _Bars:
 
 def _sentence(event: str, values: dict[str, Any]) -> str:
     if event == "note":
-        return str(values["text"])
+        return shown(str(values["text"]))
     place = f"epoch {values['epoch']}/{values['epochs']}  " if "epoch" in values else ""
     if event == "step":
         place += f"step {values['step']}/{values['steps']}  "

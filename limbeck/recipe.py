@@ -39,6 +39,8 @@ def read(path: Path, verb: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
 def _check(path: Path, key: str, value: Any, kind: Any) -> None:  # noqa: ANN401 - whatever TOML has
     if not all(isinstance(item, str | int | float) for item in (value if isinstance(value, list) else [value])):
         raise InputError(f"{path}: {key} is neither a string, a number, a boolean nor a list of these")
+    if "\0" in str(value):
+        raise InputError(f"{path}: {key} holds a NUL character, which no name has; remove it")
     if isinstance(value, bool) != (kind is bool):
         raise InputError(f"{path}: {key} is {value!r}, but takes {'true or false' if kind is bool else 'no boolean'}")
 

@@ -164,7 +164,7 @@ def _lineage(
     data, versions = _section(environment, "data"), _section(environment, "versions")
     tag = _plain(net.lineage.tag)
     lines = [
-        f"- Weights: SHA-256 `{net.lineage.sha256}`.",
+        f"- Weights: SHA-256 {_code(net.lineage.sha256)}.",
         f"- Began as: {tag if tag.endswith('random weights') else _origin(net.lineage)}.",
         f"- Trained on: {_count(data, 'images')} images of {_code(data.get('spec'))}, fingerprint "
         f"{_code(data.get('fingerprint'))}."
@@ -184,7 +184,7 @@ def _family(lineage: "Lineage") -> list[str]:
     lines = []
     for teacher in lineage.teachers:
         own = f" Taught by: {' '.join(_family(teacher))}" if teacher.teachers else ""
-        lines.append(f"{_origin(teacher)}, SHA-256 `{teacher.sha256}`.{own}")
+        lines.append(f"{_origin(teacher)}, SHA-256 {_code(teacher.sha256)}.{own}")
     return lines
 
 

@@ -190,12 +190,12 @@ def _call(net: "Classifier", images: "Tensor") -> Call:
     return ask
 
 
-def _accuracies(made: list[Made], source: "Source | None", batch: int, shop: Workshop) -> dict[Made, float]:
+def _accuracies(made: list[Made], source: "Source | None", batch: int, shop: Workshop) -> dict[Made, float | None]:
     """Return the share of the source's images that each names right, nothing without labels. A simulated Program's is
     the Program's, as every score was equal."""
     if source is None or source.labels is None:
         return {}
-    known: dict[tuple[str, str], float] = {}
+    known: dict[tuple[str, str], float | None] = {}
     for one in made:
         if _answers_as(one) not in known:
             known[_answers_as(one)] = _accuracy(one, source, batch, shop)
@@ -206,7 +206,7 @@ def _answers_as(one: Made) -> tuple[str, str]:
     return one.model, "program" if one.format == "hardware" else one.format
 
 
-def _accuracy(one: Made, source: "Source", batch: int, shop: Workshop) -> float:
+def _accuracy(one: Made, source: "Source", batch: int, shop: Workshop) -> float | None:
     import torch
 
     right = done = 0
@@ -215,7 +215,11 @@ def _accuracy(one: Made, source: "Source", batch: int, shop: Workshop) -> float:
         if one.format == "compile" and count < batch:  # another size would be compiled anew
             images = torch.cat([images, images.new_zeros((batch - count, *images.shape[1:]))])
         with torch.inference_mode():
-            said = one.net(images.to(shop.device)).cpu()[:count].argmax(1)
+            logits = one.net(images.to(shop.device)).cpu()[:count]
+        if not bool(logits.isfinite().all()):
+            shop.tell("note", {"text": f"{one.model} as {one.format} outputs NaN or infinity, so it has no top-1"})
+            return None
+        said = logits.argmax(1)
         assert part.labels is not None
         right += int((said == part.labels).sum())
         done += count

@@ -168,6 +168,11 @@ def _idx_classes(spec: str, labels: NDArray[np.uint8], root: Path) -> tuple[str,
     found = {prefix: find_idx(root, f"{prefix}-labels-idx1-ubyte") for prefix in ("train", "t10k")}
     own = {prefix: read_idx(path, 1) for prefix, path in found.items() if path}
     number = 1 + max(int(values.max(initial=0)) for values in (labels, own.get("train", labels)))
+    seen = len(np.unique(np.concatenate([labels, own.get("train", labels)])))
+    if number - seen > seen:
+        raise InputError(
+            f"{spec} has labels up to {number - 1}, of which {seen} occur; mend them (255 often stands for none)"
+        )
     if number <= len(_FASHION) and any(zlib.crc32(values.tobytes()) in _FASHION_LABELS for values in own.values()):
         return _FASHION
     if number < 2:

@@ -119,6 +119,8 @@ def fit(
     progress = Progress()
     if state is not None and state.exists():
         progress = load_state(state, whole, loop.optimizer, loop.ema)
+        if progress.history and record is not None and loop.accelerator.is_main_process:
+            record(progress.history)  # a kill may have come between the state and its record
     save = _Saver(state if loop.accelerator.is_main_process else None, whole, loop, progress)
     meter = _Meter(progress, tell, loop)
     last = min(loop.steps * loop.epochs, limit or sys.maxsize)

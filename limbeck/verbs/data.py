@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from limbeck.images.source import Source
 
 
+_MOST_NAMED = 100  # groups of equal images, and images of a group
+
+
 @dataclass(frozen=True)
 class SplitReport:
     """One split of a data set."""
@@ -54,6 +57,12 @@ class DataReport(Result):
         if self.conflicts:
             rows.append(("unlike labels", f"{len(self.conflicts)} equal images{_named(self.conflicts)}"))
         return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values: of the groups of equal images the first, and how many there are."""
+        groups = {"duplicates": self.duplicates, "leaks": self.leaks, "conflicts": self.conflicts}
+        named = {name: [group[:_MOST_NAMED] for group in found[:_MOST_NAMED]] for name, found in groups.items()}
+        return {**super().to_json(), **named, "groups": {name: len(found) for name, found in groups.items()}}
 
 
 @keywords
@@ -227,5 +236,7 @@ def _figures(values: tuple[float, ...]) -> str:
 def _named(groups: Any, limit: int = 5) -> str:  # noqa: ANN401 - an iterable of groups of names
     """Return ": a = b, c = d, ..." of the first groups, or nothing."""
     groups = list(groups)
-    shown = ", ".join(" = ".join(group) for group in groups[:limit])
+    shown = ", ".join(
+        " = ".join(list(group)[:limit]) + ", ..." * (len(list(group)) > limit) for group in groups[:limit]
+    )
     return f": {shown}{', ...' if len(groups) > limit else ''}" if groups else ""
