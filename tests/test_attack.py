@@ -24,7 +24,7 @@ from limbeck.artefacts import readers
 from limbeck.errors import InputError
 from limbeck.fpga import design
 from limbeck.images.labels import LabelStore
-from limbeck.images.sources import sums_of
+from limbeck.images.source import sums_of
 from limbeck.integer import file
 from limbeck.integer.program import run
 from limbeck.nets import onnx, zoo
