@@ -115,7 +115,14 @@ def test_no_verb_writes_over_what_is_not_of_its_own_kind(there, capsys, monkeypa
 def test_a_verb_that_reads_images_writes_nothing_among_them(there, capsys):
     sentence = refused(
         capsys,
-        ["report", str(there["run"]), "--data", str(there["data"]), "--out", str(there["data"] / "train" / "r.html")],
+        [
+            "report",
+            str(there["run"]),
+            "--data",
+            str(there["data"]),
+            "--out",
+            str(there["data"] / "train" / "new" / "r.html"),
+        ],
     )
     assert "among the images; choose a place outside" in sentence
 

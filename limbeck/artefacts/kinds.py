@@ -144,7 +144,7 @@ def may_write(
     for name in inputs:
         _check_input(place, known, kind, name)
     for name in data:
-        _check_data(place, known, name)
+        _check_data(place if kind in _FOLDERS else place.parent, known, name)
     _check_around(place, known)
     match found:
         case "nothing":
@@ -191,8 +191,8 @@ def _check_input(place: Path, known: str, kind: Written, name: str | None) -> No
 
 
 def _check_data(place: Path, known: str, name: str | None) -> None:
-    """Refuse a place among a set's images, where a folder would be taken for a class."""
-    if not name or not Path(name).is_dir():
+    """Refuse a folder, to be made, among a set's images, where it would be taken for a class."""
+    if not name or not Path(name).is_dir() or (place.is_dir() and any(place.iterdir())):
         return
     from limbeck.images.folder import image_folders
     from limbeck.images.idx import find_idx

@@ -373,7 +373,8 @@ def begin_run(
 
 def _note_environment(path: Path, found: dict[str, Any]) -> None:
     known = runs.read_json(path) if path.exists() else found
-    if known["data"]["fingerprint"] != found["data"]["fingerprint"]:
+    data = known.get("data") if isinstance(known, dict) else None
+    if not isinstance(data, dict) or data.get("fingerprint") != found["data"]["fingerprint"]:
         raise InputError(
             f"the images of {found['data']['spec']} have changed since {path.parent} was begun; choose another --out"
         )
