@@ -186,16 +186,19 @@ def _routed(folder: Path, board: Board, part: str, speed: float, seed: int, tell
         "--seed", str(seed), "--timing-allow-fail",
     ]  # fmt: skip
     lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    with (
+        (folder / "nextpnr.log").open("w", encoding="utf-8", buffering=1) as log,
+        subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
+            log.write(line)
             for begins, phase in _PHASES.items():
                 if line.startswith(begins):
                     tell("note", {"text": f"{phase} (placement {seed}, {speed:g} MHz)"})
-    runs.write_text(folder / "nextpnr.log", "".join(lines))
     if process.returncode or not report.exists():
         errors = [line.removeprefix("ERROR: ").strip() for line in lines if line.startswith("ERROR")]
         raise InputError(
