@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fpga_programs import random_program
 from rtl import RTL, run_bench
 from tools import need
 
+from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
-from limbeck.fpga import bitstream, simulate, synth
+from limbeck.fpga import bitstream, serial, simulate, synth
 from limbeck.fpga.absorb import absorb
 from limbeck.fpga.bitstream import pll
 from limbeck.fpga.driver import Accelerator
@@ -24,14 +26,16 @@ from limbeck.fpga.plan import Lanes, plan
 from limbeck.fpga.serial import SerialError, SerialPort
 from limbeck.integer.program import run
 
-IMAGE, CLASSES, LANES = (2, 7, 6), 3, Lanes(1, 2, 4)
+IMAGE, CLASSES, LANES = (1, 6, 6), 3, Lanes(1, 2, 4)
 DIVIDER = 4  # a fast line: 40 cycles a byte
 BOARD_FILES = RTL.parent / "board"
 
 
 @pytest.fixture(scope="module")
 def program():
-    return random_program(3, IMAGE, CLASSES)
+    """Return a random program that tells images apart."""
+    drawn = (random_program(seed, IMAGE, CLASSES) for seed in range(3, 50))
+    return next(program for program in drawn if len(np.unique(run(program, images_of(5)), axis=0)) > 3)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,22 @@ def test_the_board_gives_the_programs_scores_over_its_serial_line(program, desig
     assert len(np.unique(wanted, axis=0)) > 1
     np.testing.assert_array_equal(scores, wanted)
     np.testing.assert_array_equal(classes, wanted.argmax(1))
+
+
+@pytest.mark.slow
+def test_a_board_is_a_model_like_any_other(program, design, board, monkeypatch):
+    images = torch.from_numpy(images_of(3, seed=1))
+    with line(board) as pipe:
+        monkeypatch.setattr(serial, "open_line", lambda device: pipe)
+        net = load_model(f"{design}@/dev/ttyUSB7")
+        logits = net(images).numpy()
+    wanted = run(program, images.numpy())
+    np.testing.assert_array_equal(np.round(logits / program.scale), wanted)
+
+
+def test_a_line_that_is_not_there_is_told_in_a_sentence(design):
+    with pytest.raises(InputError, match=r"@/dev/none: /dev/none can't be opened: "):
+        load_model(f"{design}@/dev/none")
 
 
 BRIDGE = """

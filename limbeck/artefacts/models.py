@@ -1,4 +1,4 @@
-"""Any classifier that a verb can ask: a run, a tag, weights, a Program, an ONNX or ExecuTorch file, a Design."""
+"""Any classifier that verbs take: a run, a tag, weights, a Program, an ONNX or ExecuTorch file, a Design, a board."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 def load_model(spec: str) -> "Classifier":
     """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a .pte file by
-    ExecuTorch, a Design's folder simulated by Verilator, else as zoo.load has it. InputError where it can't be used."""
+    ExecuTorch, a Design's folder simulated by Verilator, DESIGN@/dev/LINE the board behind a serial line, else as
+    zoo.load has it. InputError where it can't be used."""
     from limbeck.nets import executorch, onnx, zoo
 
+    folder, at, line = spec.rpartition("@/dev/")
+    if at and is_design(folder):
+        return _board(Path(folder), f"/dev/{line}")
     match named_kind(spec):
         case "Design":
             return _design(Path(spec))
@@ -67,6 +71,27 @@ def _design(folder: Path) -> "Classifier":
             return Accelerator(port, folder).run(images)[0]
 
     return _integers(known.program, str(folder), scores, engine="Verilator", name="Design")
+
+
+def _board(folder: Path, device: str) -> "Classifier":
+    """Return the board behind a serial line as a Classifier; its memories are loaded at once."""
+    from limbeck.fpga.design import read
+    from limbeck.fpga.driver import Accelerator, DriverError
+    from limbeck.fpga.serial import SerialError, SerialPort, open_line
+
+    known = read(folder)
+    try:
+        board = Accelerator(SerialPort(open_line(device), known.program.input.channels), folder)
+    except (SerialError, DriverError) as error:
+        raise InputError(f"{folder}@{device}: {error}") from error
+
+    def scores(images: "NDArray[np.uint8]") -> "NDArray[np.int64]":
+        try:
+            return board.run(images)[0]
+        except (SerialError, DriverError) as error:
+            raise InputError(f"{folder}@{device}: {error}") from error
+
+    return _integers(known.program, f"{folder}@{device}", scores, engine="board", name="Board")
 
 
 def _integers(

@@ -32,7 +32,10 @@ _PHASES = {  # of nextpnr's log, and what they are
     "Info: Routing..": "routing",
 }
 
-MADE = ("bitstream.json", "netlist.json", "report.json", "routed.config", "synth.ys", "top.v", "ulx3s.bit", "yosys.log")
+MADE = (
+    "bitstream.json", "netlist.json", "nextpnr.log", "report.json", "routed.config", "synth.ys", "top.v", "ulx3s.bit",
+    "yosys.log",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
