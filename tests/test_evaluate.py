@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,9 +19,12 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from limbeck.errors import InputError
 from limbeck.images.loader import Batch
 from limbeck.images.sources import open_source
+from limbeck.integer import file
+from limbeck.integer.lower import lower
 from limbeck.learn import evaluate as learn
 from limbeck.learn.evaluate import Answers, agreement, answers, figures, predictions_csv, speed
 from limbeck.nets import zoo
+from limbeck.training.adaptation.adapted import ADAPTED, left
 from limbeck.verbs.evaluate import evaluate
 
 NAMES = tuple("abcdefgh")
@@ -282,6 +285,25 @@ def test_other_classes_are_refused(tmp_path):
     three = save_net(tmp_path / "three", classes=("cat", "cow", "dog"))
     with pytest.raises(InputError, match="knows 3 classes and the data has 2"):
         evaluate(three, data=data, workers=0)
+
+
+def test_a_figure_of_a_domain_that_an_adapted_net_left_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = zoo.load(save_net(tmp_path / "net"))
+    net.lineage = replace(net.lineage, tag=f"resnet8{ADAPTED}digits:optdigits")
+    zoo.save(net, tmp_path / "adapted")
+    adapted = str(tmp_path / "adapted")
+    file.save(lower(net.eval(), open_source("digits:mfeat").pixels[:8]), tmp_path / "a.program")
+    for model in (adapted, str(tmp_path / "a.program")):
+        notes = [evaluate(model, data=data, images=20).notes for data in ("digits:optdigits", "digits:mfeat")]
+        assert not any("left" in note for note in notes[0])
+        assert any(
+            note.startswith("the net was adapted to digits:optdigits: its figures on digits:mfeat are")
+            for note in notes[1]
+        )
+    (tmp_path / "field").mkdir()
+    assert left(f"x{ADAPTED}field", "./field/") == ""
+    assert left("x", "field") == ""
 
 
 def test_what_has_no_labels_is_refused(tmp_path):

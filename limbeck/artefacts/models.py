@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from limbeck.artefacts.kinds import kind_of, named_kind
 from limbeck.errors import InputError
+from limbeck.training.adaptation.adapted import ADAPTED, adapted_to
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from limbeck.integer.program import Program
-    from limbeck.nets.classifier import Classifier
+    from limbeck.nets.classifier import Classifier, Lineage
     from limbeck.nets.outside import Cost
 
 
@@ -105,7 +106,6 @@ def _integers(
     """Return what says a Program's integer scores as a Classifier."""
     import numpy as np
 
-    from limbeck.nets.classifier import Lineage
     from limbeck.nets.outside import outside
 
     seen = program.input
@@ -118,10 +118,17 @@ def _integers(
     return outside(
         answer, engine=engine, name=name, classes=program.classes, size=seen.width, channels=seen.channels,
         interpolation=seen.interpolation, crop_pct=seen.crop_pct, cost=_cost(program),
-        lineage=Lineage(
-            path, data=str(program.lineage.get("data", "")), sha256=str(program.lineage.get("sha256", ""))
-        ),
+        lineage=_lineage(program, path),
     )  # fmt: skip
+
+
+def _lineage(program: "Program", path: str) -> "Lineage":
+    """Return where a Program's weights come from, under its own name."""
+    from limbeck.nets.classifier import Lineage
+
+    data, sha256, tag = (str(program.lineage.get(key, "")) for key in ("data", "sha256", "tag"))
+    target = adapted_to(tag)
+    return Lineage(f"{path}{ADAPTED}{target}" if target else path, data=data, sha256=sha256)
 
 
 def _cost(program: "Program") -> "Cost":

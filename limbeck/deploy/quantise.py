@@ -11,6 +11,7 @@ from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows,
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import left
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def quantise(
         raise InputError(f"{data} has no labels to measure a drop by; leave --max-drop out")
     source = opened("train", labelled=False)
     net = zoo.load(model).eval()
+    if note := left(net.lineage.tag, data):
+        tell("note", {"text": note})
     if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
         tell("note", {"text": note})
 

@@ -8,6 +8,7 @@ from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import left
 from limbeck.training.settings import Loading
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def simulate(
     from limbeck.fpga.simulate import simulate as run
 
     known = read(Path(design))
+    if note := left(str(known.program.lineage.get("tag", "")), data):
+        tell("note", {"text": note})
     pixels, labels = _images(data, known.program, images, split, loading)
     report = run(Path(design), pixels, stalls=Stalls(0, stalls, stalls, stalls), trust=trust, tell=tell)
     interval = report.interval if len(pixels) > 2 else known.cycles.interval

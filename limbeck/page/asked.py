@@ -10,7 +10,7 @@ from limbeck.errors import InputError
 from limbeck.page import measured
 from limbeck.page.measured import TARGET, Seen
 from limbeck.runs import Tell
-from limbeck.training.adaptation.adapted import ADAPTED
+from limbeck.training.adaptation.adapted import adapted_to
 
 if TYPE_CHECKING:
     from limbeck.artefacts.readers import Artefact, Integers, Onnx, Run
@@ -154,7 +154,6 @@ def _asked(
         net = zoo.freeze(load_model(str(one.path)), dtype="float32")
     run = one if isinstance(one, Run) else made_from({"sha256": net.lineage.sha256}, found)
     tag = get(one.program.lineage if isinstance(one, Integers) else run.lineage if run else {}, str, "tag") or ""
-    adapted_to = tag.rpartition(ADAPTED)[2] if ADAPTED in tag else ""
     table = None if isinstance(net.net, Outside) else _table(net)
     cost = net.net.cost if isinstance(net.net, Outside) else table
     assert cost is not None
@@ -163,7 +162,7 @@ def _asked(
     known = Net(
         name=called[one.path], path=one.path, role=role, model=net.name, parameters=cost.parameters, macs=cost.macs,
         bytes=_bytes(one.path), engine=net.net.engine if isinstance(net.net, Outside) else "PyTorch",
-        of=called[run.path] if run is not None and run is not one else "", adapted_to=adapted_to,
+        of=called[run.path] if run is not None and run is not one else "", adapted_to=adapted_to(tag),
         data=spec if said is not None else "",
         found=None if said is None or said.labels is None or seen is None else figures(said, seen.source.classes),
         recorded=_recorded(one), seconds=measured.latency(net) if timed else None,

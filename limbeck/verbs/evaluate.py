@@ -12,6 +12,7 @@ from limbeck.errors import InputError, VerificationError
 from limbeck.fpga.parts import CLOCK
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import left
 from limbeck.training.sets import centre, workers_of
 from limbeck.training.settings import Loading, keywords
 
@@ -232,6 +233,7 @@ def _ready(
     notes = [
         *source.note.split("; "),
         *(zoo.check_classes(net, source.classes, spec, order=order) for net, spec in zip(nets, specs, strict=True)),
+        left(nets[0].lineage.tag, source.spec),
     ]
     ready = [zoo.freeze(net.to(state.device), dtype="float32") for net in nets]
     return ready, tuple(note for note in notes if note)

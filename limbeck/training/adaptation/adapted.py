@@ -1,6 +1,7 @@
 """What an adaptation gives back: what was chosen without labels, and, where the target has labels, how good it is."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.results import Result
@@ -9,6 +10,19 @@ if TYPE_CHECKING:
     from limbeck.learn.select import Signs
 
 ADAPTED = ", adapted to "  # in the tag of an adapted net, between that of the net before and the target
+
+
+def adapted_to(tag: str) -> str:
+    """Return what the net whose lineage has this tag was adapted to; empty where it was not."""
+    return tag.rpartition(ADAPTED)[2] if ADAPTED in tag else ""
+
+
+def left(tag: str, data: str) -> str:
+    """Return a note that the net whose lineage has this tag is measured on a domain that it left; empty where not."""
+    target = adapted_to(tag)
+    if not target or Path(target).resolve() == Path(data).resolve():
+        return ""
+    return f"the net was adapted to {target}: its figures on {data} are those of a domain that it left"
 
 
 @dataclass(frozen=True)
