@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
     net = save_net(tmp_path / "net")
     (tmp_path / "file").write_text("")
     told = []
-    with pytest.raises(InputError, match="cannot make the folder"):
+    with pytest.raises(InputError, match="is there already and stays as it is"):
         evaluate(net, data="digits:optdigits", out=str(tmp_path / "file"), tell=lambda *event: told.append(event))
     assert not told
     assert (tmp_path / "file").read_text() == ""

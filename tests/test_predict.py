@@ -169,7 +169,7 @@ def test_synsets_are_shown_in_english(tmp_path):
         (("EMPTY",), {}, "holds no images"),
         (("GOOD",), {"top": 0}, "--top is 0"),
         (("GOOD",), {"out": "names.txt"}, r"neither \.csv nor \.json"),
-        (("GOOD",), {"out": "FILE/names.csv"}, "cannot make the folder"),
+        (("GOOD",), {"out": "FILE/names.csv"}, "FILE is no folder"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(net, tmp_path, images, options, message):

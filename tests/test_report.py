@@ -506,7 +506,7 @@ def test_two_runs_of_one_name_are_told_apart(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("out", "words"), [("/proc/none/r.html", "cannot make the folder"), ("", "name a file")])
+@pytest.mark.parametrize(("out", "words"), [("/proc/none/r.html", "can't be written"), ("", "name a file")])
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_asked(told, tmp_path, out, words):
     with pytest.raises(InputError, match=words):
         report(str(told[0]), out=out or str(tmp_path), tell=lambda *_: pytest.fail("asked"))

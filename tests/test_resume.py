@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from limbeck import cli
 from limbeck.learn import fit
@@ -63,10 +62,7 @@ def forked(arguments: list[str]) -> int:
 
 
 def steps_saved(state: Path) -> int:
-    try:
-        return torch.load(state, weights_only=True)["step"]
-    except FileNotFoundError:
-        return 0
+    return fit.read_state(state)["step"] if state.exists() else 0
 
 
 def wait_until(true: Callable[[], bool]) -> None:

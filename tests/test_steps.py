@@ -67,12 +67,13 @@ def test_wrong_steps_are_refused_before_anything_is_written(taught, tmp_path, ho
 
 
 def test_steps_do_not_write_over_what_is_there(taught, tmp_path):
-    steps(taught, data=DATA, out=str(tmp_path), steps=(1,), images=32)
-    with pytest.raises(InputError, match="/1 is there already; choose another --out"):
-        steps(taught, data=DATA, out=str(tmp_path), steps=(2, 1), images=32)
-    with pytest.raises(InputError, match=r"model\.json is there already"):
+    out = tmp_path / "speeds"
+    steps(taught, data=DATA, out=str(out), steps=(1,), images=32)
+    with pytest.raises(InputError, match="is a folder that is not empty and stays as it is"):
+        steps(taught, data=DATA, out=str(out), steps=(2, 1), images=32)
+    with pytest.raises(InputError, match="is what is read"):
         steps(taught, data=DATA, out=taught, steps=(2,), images=32)
-    assert not (tmp_path / "2").exists()
+    assert not (out / "2").exists()
 
 
 def test_images_without_labels_give_times_but_no_accuracy(taught, tmp_path):

@@ -25,6 +25,7 @@ from limbeck.nets import zoo
 from limbeck.nets.classifier import Classifier, Input, Lineage, numbered
 from limbeck.nets.tags import build
 from limbeck.nets.weights import put
+from limbeck.runs import read_json
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 
@@ -54,7 +55,7 @@ def run(tmp_path):
 
 
 def edited(folder, change):
-    document = json.loads((folder / "model.json").read_text())
+    document = read_json(folder / "model.json")
     change(document)
     (folder / "model.json").write_text(json.dumps(document))
     return str(folder)

@@ -45,7 +45,7 @@ def test_a_copied_recipe_is_the_recipe_and_no_file_is_written_over(tmp_path):
     assert zoo(NAME, copy=str(path)).copied == str(path)
     assert path.read_bytes() == (RECIPES / f"{NAME}.toml").read_bytes()
     path.write_text("mine")
-    with pytest.raises(InputError, match="is there already; choose another name"):
+    with pytest.raises(InputError, match="is there already and stays as it is"):
         zoo(NAME, copy=str(path))
     assert path.read_text() == "mine"
 

@@ -340,15 +340,18 @@ class _Saver:
         }
 
 
+def read_state(path: Path) -> Any:  # noqa: ANN401 - what torch.save wrote
+    """Return what a state file holds, unpickling nothing; InputError where it is damaged."""
+    data = read_sealed(path)
+    start = len(_HEAD) if data.startswith(_HEAD[:_MARK]) else 0  # 0.1.0 sealed nothing
+    return torch.load(io.BytesIO(memoryview(data)[start:]), map_location="cpu", weights_only=True)
+
+
 def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, ema: ModelEmaV3 | None) -> Progress:
     """Put the state file's weights, optimiser and EMA into place and return the progress; InputError if it is not
     such a file or belongs to other nets. Nothing is unpickled."""
     try:
-        data = read_sealed(path)
-        state = io.BytesIO(
-            memoryview(data)[len(_HEAD) :] if data.startswith(_HEAD[:_MARK]) else data
-        )  # 0.1.0 sealed nothing
-        saved = torch.load(state, map_location="cpu", weights_only=True)
+        saved = read_state(path)
         if saved["format"] != STATE_FORMAT:
             raise InputError(
                 f"{path} has state format {saved['format']}, this version reads {STATE_FORMAT}; start anew"
