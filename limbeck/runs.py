@@ -300,7 +300,7 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
                 f"{out} is finished: it has had its {before} epochs; to train on, give it as the net to start from, "
                 "with another --out"
             )
-        if not (_are_same(before, now) or (key == "epochs" and isinstance(before, int) and before < now)):
+        if not (same_setting(before, now) or (key == "epochs" and isinstance(before, int) and before < now)):
             raise InputError(
                 f"{out} was begun with {key} = {before!r}, now it is {now!r}; "
                 "resume with the same settings or choose another --out"
@@ -313,10 +313,10 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
     return True
 
 
-def _are_same(before: Any, now: Any) -> bool:  # noqa: ANN401 - of the kinds that TOML has
+def same_setting(before: Any, now: Any) -> bool:  # noqa: ANN401 - of the kinds that TOML has
     """Whether two settings are equal, or paths of one place."""
     if isinstance(before, list) and isinstance(now, list):
-        return len(before) == len(now) and all(map(_are_same, before, now))
+        return len(before) == len(now) and all(map(same_setting, before, now))
     if isinstance(before, str) and isinstance(now, str) and os.path.exists(before) and os.path.exists(now):
         return os.path.samefile(before, now)
     return bool(before == now)

@@ -321,7 +321,7 @@ SPELLINGS = [["-c", "r.toml"], ["--config", "r.toml"], ["--config=r.toml"], ["-c
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_takes_a_recipe_however_the_flag_is_written(capsys, tmp_path, monkeypatch, verb):
-    function = cli._function(verb)
+    function = cli.function_of(verb)
     kinds, words = cli.flags.kinds(function), [p.name for p in cli.flags.words(function)]
     texts = [key for key, kind in kinds.items() if kind in (str, str | None)]
     name = next((key for key in texts if key not in words), None) or (texts or [""])[0]

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,6 +123,20 @@ def test_predictions_name_every_image():
         f'x/1.png,cat,"dog, small",{1 / (1 + np.exp(-2)):.6g}',
         f"x/2.png,cat,cat,{1 / (1 + np.exp(-3)):.6g}",
     ]
+
+
+def test_ten_thousand_classes_take_memory_for_the_pairs_that_occur_alone():
+    classes, images = tuple(f"c{i}" for i in range(10_000)), 200
+    torch.manual_seed(0)
+    logits = torch.randn(images, len(classes))
+    found = figures(Answers(logits, torch.arange(images) * 40), classes)
+    assert found.pairs.shape == (images, 3)
+    assert found.pairs[:, 2].sum() == images
+    tracemalloc.start()
+    found.to_csv(), found.confusion_csv(), found.to_json(), found.mistakes(3)
+    assert tracemalloc.get_traced_memory()[1] < 50 * 10**6  # the matrix would take 800 MB, and its text more
+    tracemalloc.stop()
+    assert found.confusion_csv().splitlines()[0] == "true,said,images"
 
 
 def test_agreement_counts_equal_calls():

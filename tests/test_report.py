@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 from limbeck import cli
 from limbeck.artefacts import readers as artefacts
 from limbeck.errors import InputError
+from limbeck.images.source import evenly
 from limbeck.images.sources import open_source
 from limbeck.integer import file
 from limbeck.integer.noise import noise
@@ -463,7 +464,7 @@ def answers(*rows: tuple[float, float, float], labels=(0, 1, 2, 0)) -> Answers:
 
 
 def test_the_surest_mistakes_come_first(told):
-    source = measured.evenly(open_source(str(told[0].parent / "here"), "val"), 4)
+    source = evenly(open_source(str(told[0].parent / "here"), "val"), 4)
     said = answers((9, 0, 0), (5, 0, 0), (0, 0, 1), (0, 6, 0))
     found = measured.worst(said, source, 10)
     assert [(m.key, m.true, m.said) for m in found] == [
@@ -474,7 +475,7 @@ def test_the_surest_mistakes_come_first(told):
 
 
 def test_teachers_differ_where_their_answers_do(told):
-    source = measured.evenly(open_source(str(told[0].parent / "here"), "val"), 4)
+    source = evenly(open_source(str(told[0].parent / "here"), "val"), 4)
     said = [answers((9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 0, 0)), answers((9, 0, 0), (0, 9, 0), (0, 5, 0), (0, 1, 0))]
     found = measured.disagreement(["one", "other"], said, measured.Seen(source, 4), 8)
     assert (found.images, found.differ, found.pairs) == (4, 2, (("one", "other", 0.5),))

@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from limbeck.errors import InputError
-from limbeck.training.sets import fitting, open_sets
-from limbeck.training.settings import Training, parsed
+from limbeck.images.folder import MissingSplitError
+from limbeck.images.images import headers
+from limbeck.images.loader import batches
+from limbeck.images.source import evenly, in_memory
+from limbeck.images.sources import open_source
+from limbeck.nets.classifier import Input
+from limbeck.training.sets import centre, fitting, open_sets, to_compare
+from limbeck.training.settings import Loading, Training, parsed
+from limbeck.ui.picture import uploaded, view_of
+from limbeck.verbs.predict import _view
 from limbeck.verbs.teach import teach
 
 
@@ -114,3 +123,63 @@ def test_notes_of_the_data_are_told_once(photos):
     open_sets(str(photos), Training(), labelled=False, tell=lambda event, values: told.append((event, values["text"])))
     said = "files left out, as they are no images of a kind that is read: 1 .heic (first: train/x.heic)"
     assert told.count(("note", said)) == 1
+
+
+SIZES = [
+    [(40, 60)] * 4,
+    [(40, 60), (60, 96), (30, 30), (96, 50)],
+    [(40, 60), (97, 30), (200, 300), (96, 96)],
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_every_verb_sees_the_same_pixels_whatever_the_sizes_beside(tmp_path, sizes):
+    seen = Input(24, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.8)
+    generator = np.random.default_rng(0)
+    for i, (height, width) in enumerate(sizes):
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    source = open_source(str(tmp_path))
+    stream = batches(source, centre(seen), batch=3, seed=0, epoch=0, shuffle=False, drop_last=False)
+    # as evaluate has it
+    shown = torch.cat([batch.images for batch in stream]).numpy().astype(int)
+    for i, (height, width) in enumerate(sizes):
+        path = tmp_path / f"{i}.png"
+        alone = _view(path, next(iter(headers([path]))), seen).astype(int)  # as predict has it
+        served = view_of(uploaded(path.read_bytes()), centre(seen)).astype(int)  # as serve has it
+        assert (alone == served).all()
+        assert abs(alone - shown[i]).max() <= 1  # Pillow rounds between its two passes, torch once
+        share = 1.0 if max(height, width) <= 96 else 0.8
+        side = round(min(height, width) * share)
+        top, left = (height - side) // 2, (width - side) // 2
+        box = (left, top, left + side, top + side)
+        expected = np.asarray(Image.open(path).resize((24, 24), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+        assert (alone == expected).all()
+
+
+def test_images_to_compare_on_need_no_labels(tmp_path, photos):
+    assert to_compare("digits:mfeat", Loading()).labels is not None
+    assert to_compare("digits:mfeat", Loading(unlabelled=True)).labels is None
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(5):
+        Image.fromarray(np.full((100, 110 + i, 3), 9 * i, np.uint8)).save(flat / f"{i}.png")
+    assert (len(to_compare(str(flat), Loading())), to_compare(str(flat), Loading()).labels) == (5, None)
+    two = tmp_path / "two"
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        (two / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((100, 110, 3), np.uint8)).save(two / name / "0.png")
+    with pytest.raises(MissingSplitError):  # labelled images have no such split, so it is not made up
+        to_compare(str(two), Loading(), "test")
+
+
+@pytest.mark.parametrize(("images", "count"), [(100, 7), (100, 100), (5, 9), (3823, 100)])
+def test_evenly_spaced_images_are_of_all_parts_of_a_sorted_set(images, count):
+    source = in_memory(
+        np.zeros((images, 1, 2, 2), np.uint8), np.arange(images), tuple(map(str, range(images))), spec="x", split="val"
+    )
+    chosen = evenly(source, count).labels
+    assert len(chosen) == min(images, count)
+    steps = chosen.diff()
+    assert steps.max() - steps.min() <= 1
+    assert chosen[0] == 0
+    assert chosen[-1] >= images - images / count - 1

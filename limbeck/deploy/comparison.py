@@ -52,7 +52,7 @@ def views(
     """Yield all images of `source` as the net is judged by them."""
     from limbeck.images.loader import batches
 
-    view = centre(net.input, whole=source.pixels is not None)
+    view = centre(net.input)
     return batches(
         source, view, batch=batch, seed=0, epoch=0, shuffle=shuffle, drop_last=False,
         workers=workers_of(source, workers),

@@ -13,6 +13,8 @@ from limbeck.deploy.quantise import Quantising, check_calibration, quantise
 from limbeck.errors import InputError, VerificationError
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.adaptation.adapted import left
+from limbeck.training.sets import to_compare
 from limbeck.training.settings import Loading, Training
 
 if TYPE_CHECKING:
@@ -83,7 +85,6 @@ def export(
     """Write `model` to `out` once the file has answered as the model does on held-out images of `data`, or on digits
     and noise. 8 bits get their scales from training images of `data`, and VerificationError where they lose more than
     `max_drop` points of top-1."""
-    from limbeck.images.sources import open_source
     from limbeck.nets import executorch, onnx
 
     is_program = model.endswith(".program")
@@ -97,7 +98,7 @@ def export(
     if is_program and format != "qonnx":
         raise InputError(f"{model} is a Program, which can be exported with --format qonnx alone")
     kind.needed(out)
-    held_out = open_source(data or DIGITS, "val", on_broken=loading.on_broken, download=loading.download)
+    held_out = to_compare(data or DIGITS, loading)
     if max_drop is not None and (not eight or held_out.labels is None):
         raise InputError("--max-drop is for 8 bits made of a run, and data with labels; leave it out")
     job = _Job(model, out, data, held_out, calibration, max_drop, batch, loading, tell)
@@ -162,7 +163,11 @@ def _onnx_int8(job: _Job) -> Exported:
     from limbeck.nets import onnx, zoo
 
     net = job.net()
-    if job.held_out.labels is not None and (note := zoo.check_classes(net, job.held_out.classes)):
+    if job.held_out.labels is not None and (
+        note := zoo.check_classes(net, job.held_out.classes, order=job.loading.class_order)
+    ):
+        job.tell("note", {"text": note})
+    if note := left(net.lineage.tag, str(job.data)):
         job.tell("note", {"text": note})
     with runs.replacing(Path(job.out)) as path:
         images = job.images(net)

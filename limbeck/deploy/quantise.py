@@ -12,6 +12,7 @@ from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.adaptation.adapted import left
+from limbeck.training.sets import to_compare
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -139,14 +140,14 @@ def quantise(
     from limbeck.nets import zoo
 
     opened = partial(open_source, data, on_broken=training.on_broken, download=training.download)
-    held_out = opened("val")
+    held_out = to_compare(data, training)
     if held_out.labels is None and max_drop is not None:
         raise InputError(f"{data} has no labels to measure a drop by; leave --max-drop out")
     source = opened("train", labelled=False)
     net = zoo.load(model).eval()
     if note := left(net.lineage.tag, data):
         tell("note", {"text": note})
-    if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
+    if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes, order=training.class_order)):
         tell("note", {"text": note})
 
     weight_bits, activation_bits = widths(how.bits)

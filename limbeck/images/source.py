@@ -15,11 +15,12 @@ from torch import Tensor
 
 from limbeck.errors import InputError
 from limbeck.images.images import decoding, to_channels
+from limbeck.images.views import WHOLE_SIDE
 
 Split = Literal["train", "val", "test"]
 OnBroken = Literal["fatal", "skip"]
 
-MEMORY_SIDE = 96  # pixels: images of one size up to this side are kept in memory ...
+MEMORY_SIDE = WHOLE_SIDE  # images of one size up to this side are kept in memory ...
 _PIECE = 2**20  # pixels summed at once
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
 VAL_IS_TEST = "val is the test set: choose nothing by it"
@@ -60,6 +61,13 @@ def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
         pixels=None if source.pixels is None else source.pixels[chosen],
         fingerprint=digest,
     )
+
+
+def evenly(source: Source, count: int | None) -> Source:
+    """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
+    if count is None or count >= len(source):
+        return source
+    return subset(source, torch.arange(count) * len(source) // count)
 
 
 def among(source: Source, classes: tuple[str, ...]) -> Source:

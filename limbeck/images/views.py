@@ -17,6 +17,7 @@ from limbeck.errors import InputError
 
 Interpolation = Literal["bilinear", "bicubic"]
 MAX_SIDE = 2**15 - 1  # pixels: a box is stored as int16
+WHOLE_SIDE = 96  # pixels: of an image whose sides are no longer, nets are judged by all of it, not by its centre
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def draw(augment: Augment, sizes: ArrayLike, *, seed: int, epoch: int, indices: 
 
     crop  = RandomResizedCrop as torchvision defines it: ten tries, then the centre crop of the nearest ratio.
     shift = the whole image moved by up to `augment.shift` pixels each way.
-    none  = the centre square of `crop_pct` of the shorter side, no flip: what evaluation sees. Cropping it
+    none  = the centre square of `crop_pct` of the shorter side, and of all of it where no side is over WHOLE_SIDE; no
+            flip: what evaluation sees, of each image by itself, whatever lies beside it. Cropping it
             and resizing to `size` is resizing and then centre-cropping.
     """
     number = len(np.asarray(indices))
@@ -101,7 +103,8 @@ def draw(augment: Augment, sizes: ArrayLike, *, seed: int, epoch: int, indices: 
         raise InputError(f"an image side of {size.max()} pixels is over the limit of {MAX_SIDE}; shrink the image")
     match augment.kind:
         case "none":
-            return _views(_centre(size, augment.crop_pct), np.zeros(number, dtype=bool))
+            share = np.where(size.max(axis=1, keepdims=True) <= WHOLE_SIDE, 1.0, augment.crop_pct)
+            return _views(_centre(size, share), np.zeros(number, dtype=bool))
         case "shift":
             u = uniforms(STREAM_VIEW, seed=seed, epoch=epoch, indices=indices, draws=3)
             offsets = np.floor(u[:, 1:] * (2 * augment.shift + 1)) - augment.shift
@@ -115,7 +118,7 @@ def _views(boxes: NDArray[np.generic], flips: NDArray[np.bool_]) -> Views:
     return Views(torch.from_numpy(boxes.astype(np.int16)), torch.from_numpy(flips))
 
 
-def _centre(size: NDArray[np.int64], share: float) -> NDArray[np.int64]:
+def _centre(size: NDArray[np.int64], share: NDArray[np.float64]) -> NDArray[np.int64]:
     side = np.maximum(1, np.rint(size.min(axis=1, keepdims=True) * share).astype(np.int64))
     return np.concatenate([(size - side) // 2, side, side], axis=1)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.images.loader import Batch
 from limbeck.runs import Tell, silent
 
+MOST_COLUMNS = 1000  # of a confusion matrix in a table
 CALIBRATION_BINS = 15  # as Guo et al. 2017
 
 
@@ -48,7 +49,7 @@ class Evaluation:
     top5: float | None  # None where there are fewer than 6 classes
     nll: float  # mean negative log-likelihood, nats
     bins: tuple[Bin, ...]  # the reliability curve
-    confusion: Tensor  # int64 [classes, classes]: rows true, columns said
+    pairs: Tensor  # int64 [M, 3]: true class, predicted class, images of which that holds; only pairs that occur
 
     @property
     def ece(self) -> float:
@@ -57,9 +58,16 @@ class Evaluation:
         return sum(gaps) / self.images
 
     @property
+    def confusion(self) -> Tensor:
+        """Return the matrix int64 [classes, classes]: rows true, columns predicted. It takes classes^2 numbers."""
+        true, said, images = self.pairs.unbind(1)
+        count = len(self.classes)
+        return torch.zeros(count, count, dtype=torch.int64).index_put((true, said), images)
+
+    @property
     def recall(self) -> list[float]:
         """Share of each class's images that were named right; nan where a class has no image."""
-        return _shares(self.confusion.diag(), self.confusion.sum(dim=1))
+        return _shares(self._right(), self.counts())
 
     @property
     def is_chance(self) -> bool:
@@ -72,18 +80,17 @@ class Evaluation:
     @property
     def precision(self) -> list[float]:
         """Share of the images called a class that are of it; nan where none was called so."""
-        return _shares(self.confusion.diag(), self.confusion.sum(dim=0))
+        return _shares(self._right(), self._counted(self.pairs, 1))
 
     def mistakes(self, count: int) -> list[tuple[str, str, int]]:
         """Return the `count` most frequent mistakes, as (true class, said class, images)."""
-        wrong = self._wrong().flatten()
-        places = wrong.argsort(descending=True, stable=True)[:count].tolist()
-        pairs = [(*divmod(place, len(self.classes)), int(wrong[place])) for place in places]
-        return [(self.classes[true], self.classes[said], images) for true, said, images in pairs if images]
+        wrong = self._wrong()
+        worst = wrong[wrong[:, 2].argsort(descending=True, stable=True)[:count]].tolist()
+        return [(self.classes[true], self.classes[said], images) for true, said, images in worst]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values; what is not a number is null."""
-        count = self.confusion.sum(dim=1).tolist()
+        count = self.counts().tolist()
         rows = zip(count, self.recall, self.precision, strict=True)
         per_class = [{"images": n, "recall": number(r), "precision": number(p)} for n, r, p in rows]
         return {
@@ -97,21 +104,39 @@ class Evaluation:
 
     def to_csv(self) -> str:
         """Return one line a class: name, images, recall, precision, and the class it is most often mistaken for."""
-        mistaken, other = self._wrong().max(dim=1)
+        most: dict[int, tuple[str, int]] = {}
+        for true, said, images in self._wrong().tolist():
+            if images > most.get(true, ("", 0))[1]:
+                most[true] = (self.classes[said], images)
+        mistaken = [most.get(place, ("", 0)) for place in range(len(self.classes))]
         rows = zip(
-            self.classes, self.confusion.sum(dim=1).tolist(), self.recall, self.precision,
-            [self.classes[said] if count else "" for said, count in zip(other, mistaken, strict=True)],
-            mistaken.tolist(), strict=True,
+            self.classes, self.counts().tolist(), self.recall, self.precision,
+            [name for name, _ in mistaken], [images for _, images in mistaken], strict=True,
         )  # fmt: skip
         return csv_text([["class", "images", "recall", "precision", "most_often_mistaken_for", "mistaken"], *rows])
 
     def confusion_csv(self) -> str:
-        """Return the confusion matrix: a line a true class, a column a said one."""
+        """Return the confusion matrix: a line per true class, a column per predicted one. Of more than MOST_COLUMNS
+        classes return a line per pair that occurs."""
+        if len(self.classes) > MOST_COLUMNS:
+            named = ((self.classes[true], self.classes[said], images) for true, said, images in self.pairs.tolist())
+            return csv_text([["true", "said", "images"], *named])
         rows = zip(self.classes, self.confusion.tolist(), strict=True)
         return csv_text([["true \\ said", *self.classes], *([name, *counts] for name, counts in rows)])
 
+    def counts(self) -> Tensor:
+        """Return int64 [classes]: the images of each class."""
+        return self._counted(self.pairs, 0)
+
+    def _right(self) -> Tensor:
+        return self._counted(self.pairs[self.pairs[:, 0] == self.pairs[:, 1]], 0)
+
     def _wrong(self) -> Tensor:
-        return self.confusion - torch.diag(self.confusion.diag())
+        return self.pairs[self.pairs[:, 0] != self.pairs[:, 1]]
+
+    def _counted(self, pairs: Tensor, column: int) -> Tensor:
+        counts = torch.zeros(len(self.classes), dtype=torch.int64)
+        return counts.index_add(0, pairs[:, column], pairs[:, 2])
 
 
 def _shares(part: Tensor, whole: Tensor) -> list[float]:
@@ -198,8 +223,14 @@ def figures(said: Answers, classes: Sequence[str]) -> Evaluation:
         top5=float(among.double().mean()) if count > 5 else None,
         nll=float(torch.nn.functional.cross_entropy(logits, labels)),
         bins=_reliability(logits.softmax(1).amax(1), right),
-        confusion=torch.bincount(labels * count + said_class, minlength=count**2).view(count, count),
+        pairs=_pairs(labels, said_class, count),
     )
+
+
+def _pairs(true: Tensor, said: Tensor, count: int) -> Tensor:
+    """Return int64 [M, 3]: each pair of classes that occurs, in order, and how often."""
+    places, images = torch.unique(true * count + said, return_counts=True)
+    return torch.stack([places // count, places % count, images], dim=1)
 
 
 def _reliability(confidence: Tensor, right: Tensor) -> tuple[Bin, ...]:

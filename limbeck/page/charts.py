@@ -280,11 +280,11 @@ def _shades(found: Evaluation, left: float, top: float, side: float) -> Iterator
     """Yield the cells that hold images as a path per shade, each cell at least a pixel."""
     frame = side * len(found.classes)
     yield tag("rect", x=left, y=top, width=frame, height=frame, class_="none")
-    rows = found.confusion.sum(1).tolist()
+    rows = found.counts().tolist()
     wide = f"{max(side, 1.0):.3g}"
     shades: dict[tuple[bool, int], list[str]] = {}
-    for i, j in found.confusion.nonzero().tolist():
-        shade = math.ceil(_SHADES * math.sqrt(int(found.confusion[i, j]) / rows[i]))
+    for i, j, images in found.pairs.tolist():
+        shade = math.ceil(_SHADES * math.sqrt(images / rows[i]))
         square = f"M{left + side * j:.1f} {top + side * i:.1f}h{wide}v{wide}h-{wide}z"
         shades.setdefault((i == j, shade), []).append(square)
     for (right, shade), squares in sorted(shades.items()):

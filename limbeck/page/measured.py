@@ -62,18 +62,9 @@ def held_out(spec: str, images: int, flag: str = "data", *, given: bool = False)
             source = open_source(spec, "train", labelled=False, on_broken="skip")
         except InputError as error:
             return str(error)
+    from limbeck.images.source import evenly
+
     return Seen(evenly(source, images), len(source), learned)
-
-
-def evenly(source: "Source", images: int) -> "Source":
-    """Return the source, or so many of its images, evenly spaced."""
-    import torch
-
-    from limbeck.images.source import subset
-
-    if len(source) <= images:
-        return source
-    return subset(source, torch.linspace(0, len(source) - 1, images, dtype=torch.float64).round().long())
 
 
 def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
@@ -93,7 +84,7 @@ def _views(net: "Classifier", source: "Source") -> "Iterator[Batch]":
     from limbeck.images.loader import batches
 
     return batches(
-        source, centre(net.input, whole=source.pixels is not None), batch=BATCH, seed=0, epoch=0, shuffle=False,
+        source, centre(net.input), batch=BATCH, seed=0, epoch=0, shuffle=False,
         drop_last=False, workers=workers_of(source, None),
     )  # fmt: skip
 
@@ -132,6 +123,8 @@ def as_it_is() -> "Iterator[None]":
 def pixels(net: "Classifier", source: "Source", count: int) -> "NDArray[np.uint8]":
     """Return uint8 [N, C, H, W], at most `count` images evenly chosen, as a net that runs outside torch gets them."""
     import torch
+
+    from limbeck.images.source import evenly
 
     chosen = evenly(source, count)
     parts = [net.prepare(batch.images).round().clamp(0, 255).to(torch.uint8) for batch in _views(net, chosen)]
@@ -251,6 +244,7 @@ def cloud(net: "Classifier", source: "Source", target: "Source") -> "Cloud":
     """Return where the net's features of both domains lie in the two directions in which they vary most (PCA)."""
     import torch
 
+    from limbeck.images.source import evenly
     from limbeck.page.values import Cloud
 
     both = [_features(net, evenly(domain, CLOUD_IMAGES)) for domain in (source, target)]

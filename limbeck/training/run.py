@@ -318,7 +318,7 @@ def evaluate_on(sets: Sets, model: "Classifier", training: Training, accelerator
     if source is None or source.labels is None:
         return None
     stream = batches(
-        source, centre(model.input, whole=source.pixels is not None), batch=training.batch, seed=0, epoch=0,
+        source, centre(model.input), batch=training.batch, seed=0, epoch=0,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
         workers=workers_of(source, training.workers), device=accelerator.device, shuffle=False, drop_last=False,
     )  # fmt: skip

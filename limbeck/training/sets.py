@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell, silent
-from limbeck.training.settings import Training
+from limbeck.training.settings import Loading, Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from limbeck.images.labels import LabelStore
     from limbeck.images.loader import Batch
-    from limbeck.images.source import Source
+    from limbeck.images.source import Source, Split
     from limbeck.images.views import Augment
     from limbeck.nets.zoo import Input
 
@@ -75,6 +75,22 @@ def open_sets(
     named = train.classes or (held_out.classes if held_out else ()) or classes
     least = 1 / 255  # a channel that never varies, as in fluorescence images, is divided by a grey level, not by 0
     return Sets(train, held_out, named, mean, tuple(max(value, least) for value in std))
+
+
+def to_compare(data: str, loading: Loading, split: "Split" = "val", *, channels: int | None = None) -> "Source":
+    """Open the images to compare nets on: a split with its labels, or without where it has none or they are not to be
+    read; of a folder of unlabelled images, all of them."""
+    from limbeck.images.folder import MissingSplitError
+    from limbeck.images.sources import open_source
+
+    opened = partial(open_source, data, channels=channels, on_broken=loading.on_broken, download=loading.download)
+    try:
+        return opened(split, labelled=not loading.unlabelled)
+    except MissingSplitError:
+        found = opened("train")
+        if found.labels is not None:
+            raise
+        return found
 
 
 def _tell_notes(sources: "tuple[Source | None, ...]", tell: Tell) -> None:
@@ -147,12 +163,12 @@ def augment_of(source: "Source", training: Training, size: int, interpolation: s
     )  # fmt: skip
 
 
-def centre(sight: "Input", *, whole: bool) -> "Augment":
+def centre(sight: "Input") -> "Augment":
     """Return the view that a net is judged by: small images whole, others by their centre, resized as it expects."""
     from limbeck.images.views import Augment, Interpolation
 
     kind = cast(Interpolation, sight.interpolation)
-    return Augment(sight.size, kind="none", flip=False, crop_pct=1.0 if whole else sight.crop_pct, interpolation=kind)
+    return Augment(sight.size, kind="none", flip=False, crop_pct=sight.crop_pct, interpolation=kind)
 
 
 def training_batches(

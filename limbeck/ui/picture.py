@@ -9,7 +9,7 @@ from PIL import Image
 
 from limbeck.errors import InputError
 from limbeck.images.images import bombs_raise, decoding, formats, look, open_image, to_channels
-from limbeck.images.source import MEMORY_SIDE, Source
+from limbeck.images.source import Source
 from limbeck.images.views import Augment, draw, render_image
 from limbeck.ui.shift import Pixels
 
@@ -30,11 +30,6 @@ class Picture:
     width: int
     label: str = ""  # its class, where that is known
     name: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is so small that nets see all of it, as in training."""
-        return max(self.height, self.width) <= MEMORY_SIDE
 
 
 def uploaded(data: bytes) -> Picture:

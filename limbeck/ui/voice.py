@@ -24,14 +24,9 @@ class Voice:
     kind: str  # "run", "Program", ...
     detail: str  # what else is worth a line
     net: Classifier
-    whole: Augment  # its view of small pictures
-    centre: Augment  # its view of others
+    sight: Augment  # how it looks at pictures
     meanings: dict[str, str]  # of classes whose names are not English
     worker: Executor  # one thread, in which it answers
-
-    def sight(self, picture: Picture) -> Augment:
-        """Return how it looks at the picture."""
-        return self.whole if picture.whole else self.centre
 
 
 class Views:
@@ -43,7 +38,7 @@ class Views:
 
     def of(self, voice: Voice) -> Pixels:
         """Return uint8 [3, size, size]; InputError where the picture can't be decoded."""
-        sight = voice.sight(self._picture)
+        sight = voice.sight
         if sight not in self._made:
             self._made[sight] = shifted(view_of(self._picture, sight), self._shift, self._backgrounds)
         return self._made[sight]

@@ -154,7 +154,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from limbeck.images.source import among
+    from limbeck.images.source import among, evenly
     from limbeck.images.sources import open_source
     from limbeck.learn.evaluate import agreement, figures
 
@@ -162,7 +162,9 @@ def evaluate(
     source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
-    source = _some(source, SIMULATED if images is None and is_design(model) else images)
+    if images is not None and images < 1:
+        raise InputError(f"--images is {images}; it must be at least 1")
+    source = evenly(source, SIMULATED if images is None and is_design(model) else images)
     if is_design(model):
         teachers = (str(program_of(model)), *teachers)
     state = PartialState()
@@ -193,19 +195,6 @@ def evaluate(
     if files:
         runs.write_json(Path(files[-1]), result.to_json())
     return result
-
-
-def _some(source: "Source", count: int | None) -> "Source":
-    """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
-    import torch
-
-    from limbeck.images.source import subset
-
-    if count is not None and count < 1:
-        raise InputError(f"--images is {count}; it must be at least 1")
-    if count is None or count >= len(source):
-        return source
-    return subset(source, torch.arange(count) * len(source) // count)
 
 
 def _check_scores(design: str, hardware: "Answers", program: "Answers") -> None:
@@ -247,7 +236,7 @@ def _asked(
     from limbeck.learn.evaluate import answers
 
     stream = batches(
-        source, centre(net.input, whole=source.pixels is not None), batch=batch, seed=0, epoch=0, shuffle=False,
+        source, centre(net.input), batch=batch, seed=0, epoch=0, shuffle=False,
         drop_last=False, rank=state.process_index, ranks=state.num_processes,
         workers=workers_of(source, workers), device=state.device,
     )  # fmt: skip

@@ -190,13 +190,12 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
 def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uint8] | str":
     """Return what the net is to see of the file, uint8 [3, size, size], or why it can't be used."""
     from limbeck.images.images import decoding, one_large, open_image
-    from limbeck.images.source import MEMORY_SIDE
     from limbeck.images.views import draw, render_image
 
     if isinstance(header, str):
         return header
     size = (header.height, header.width)
-    augment = centre(sight, whole=max(size) <= MEMORY_SIDE)  # small ones are whole in training and evaluation too
+    augment = centre(sight)
     box = draw(augment, size, seed=0, epoch=0, indices=[0]).boxes[0].numpy()
     try:
         with one_large(header.height * header.width), decoding(str(path)):

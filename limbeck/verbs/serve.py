@@ -206,8 +206,7 @@ def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: s
     zoo.freeze(net.to(PartialState().device), dtype="float32")
     seen = net.input
     detail = detail or f"{net.name}, {_weights(net):,} parameters, {seen.size} px {_COLOURS[seen.channels]}"
-    whole, cut = centre(seen, whole=True), centre(seen, whole=False)
-    voice = Voice(model, kind, detail, net, whole, cut, meanings(net.classes), worker)
+    voice = Voice(model, kind, detail, net, centre(seen), meanings(net.classes), worker)
     first = worker.submit(answer, voice, np.zeros((3, seen.size, seen.size), np.uint8)).result()  # the slow one
     if "error" in first:
         raise InputError(first["error"])

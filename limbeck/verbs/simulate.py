@@ -32,7 +32,7 @@ def simulate(
     Args:
         design: A folder that limbeck compile wrote.
         data: As for teach.
-        images: How many of them.
+        images: How many of them, evenly spaced over the split.
         split: Which images of it.
         stalls: Percent of the cycles in which each port is stalled at random.
         trust: Build and run the design's own RTL where it is not this Limbeck's; other verbs then run it too. RTL can

@@ -10,6 +10,7 @@ from limbeck.deploy.comparison import views
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.sets import to_compare
 from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ def steps(
         batch: Images at once.
         loading: How images are read.
     """
-    from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
     from limbeck.nets import zoo
     from limbeck.nets.norm import reestimate
@@ -97,11 +97,8 @@ def steps(
     may_write(out, "speeds", inputs=(model,), data=(data,))
     net = zoo.load(model).eval()
     train = open_source(data, "train", labelled=False, on_broken=loading.on_broken, download=loading.download)
-    try:
-        held_out = open_source(data, "val", on_broken=loading.on_broken, download=loading.download)
-    except MissingSplitError:
-        held_out = train
-    if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes)):
+    held_out = to_compare(data, loading)
+    if held_out.labels is not None and (note := zoo.check_classes(net, held_out.classes, order=loading.class_order)):
         tell("note", {"text": note})
     found = [_speed(net, model, held_out, batch, loading.workers)]
     nets = {count: _with_steps(net, count) for count in steps}  # refuse before anything is written

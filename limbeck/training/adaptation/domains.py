@@ -199,7 +199,7 @@ def still_batches(
     from limbeck.images.source import subset
     from limbeck.training.sets import centre, workers_of
 
-    view = centre(net.input, whole=source.pixels is not None)
+    view = centre(net.input)
     sharded = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
     if whole:
         sharded = {}
