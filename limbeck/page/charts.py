@@ -1,4 +1,4 @@
-"""Charts: values in, SVG out. Nothing is told by colour alone; colours are the page's, light or dark."""
+"""Charts: values in, SVG out. Nothing depends on colour alone; colours are the page's, light or dark."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a report measures when it is made: answers, latency, features, and images worth looking at."""
+"""What a report measures when it is made: predictions, latency, features, and images worth looking at."""
 
 import base64
 import io
@@ -76,7 +76,7 @@ def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
         zoo.check_classes(net, source.classes)
     said = answers(net, _views(net, source))
     if not bool(said.logits.isfinite().all()):
-        raise InputError(f"{spec} answers with what is not a number; its weights are broken, leave it out")
+        raise InputError(f"{spec} outputs NaN or infinity; its weights are broken, leave it out")
     return said
 
 
@@ -144,7 +144,7 @@ def picture(source: "Source", i: int) -> str:
 
 
 def worst(said: "Answers", source: "Source", count: int) -> "tuple[Mistake, ...]":
-    """Return the `count` images that are named wrong with the highest probability."""
+    """Return the `count` images that are classified wrongly with the highest probability."""
     from limbeck.page.values import Mistake
 
     assert said.labels is not None
@@ -161,7 +161,7 @@ def worst(said: "Answers", source: "Source", count: int) -> "tuple[Mistake, ...]
 
 
 def disagreement(names: Sequence[str], said: "Sequence[Answers]", seen: Seen, count: int) -> "Teachers":
-    """Return how far these nets agree, and the `count` images that they differ about most surely."""
+    """Return how far these nets agree, and the `count` images that they disagree on with the highest probability."""
     import torch
 
     from limbeck.learn.evaluate import agreement
@@ -195,7 +195,7 @@ def disagreement(names: Sequence[str], said: "Sequence[Answers]", seen: Seen, co
 def _right(
     names: Sequence[str], place: "Tensor", labels: "Tensor | None", differ: "Tensor", together: "Tensor"
 ) -> tuple[tuple[str, float], ...]:
-    """Return each one's share of right names among the images that they differ about, and that of their average."""
+    """Return each one's accuracy on the images that they disagree on, and that of their average."""
     if labels is None or not bool(differ.any()):
         return ()
     hits = [*(place == labels), together == labels]

@@ -1,4 +1,4 @@
-"""The page: values in, one HTML file's text out. It asks nobody for anything, and holds no script."""
+"""The page: values in, one HTML file's text out. It loads nothing and holds no script."""
 
 from dataclasses import dataclass, field
 
@@ -55,7 +55,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page says. What is empty has no section, and `missing` says what would bring it."""
+    """All that the page shows. What is empty has no section, and `missing` says what would bring it."""
 
     title: str
     lead: str
@@ -92,7 +92,7 @@ def render(page: Page) -> str:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Nets that were asked about the same images, as points against their size and, where it was measured, latency."""
+    """Nets that were evaluated on the same images, as points against their size and, where it was measured, latency."""
 
     data: str
     size: tuple[charts.Point, ...]
@@ -100,7 +100,7 @@ class Pictured:
 
 
 def pictured(nets: tuple[Net, ...]) -> tuple[Pictured, ...]:
-    """Return a picture of each set of images that several nets were asked about: shares of different images don't
+    """Return a picture of each set of images that several nets were evaluated on: shares of different images don't
     compare."""
     measured = [net for net in nets if net.top1 is not None]
     sets = {data: [net for net in measured if net.data == data] for data in dict.fromkeys(n.data for n in measured)}

@@ -65,7 +65,7 @@ def wilson(share: float, images: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was named wrong."""
+    """An image that was classified wrongly."""
 
     picture: str  # data:image/png;base64,...
     key: str
@@ -76,7 +76,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Split:
-    """An image that teachers call differently."""
+    """An image that teachers classify differently."""
 
     picture: str
     key: str
@@ -91,8 +91,8 @@ class Teachers:
     names: tuple[str, ...]
     data: str
     images: int
-    differ: int  # images that they don't all call the same
-    pairs: tuple[tuple[str, str, float], ...]  # share of images that the two call the same
+    differ: int  # images that they don't all classify the same
+    pairs: tuple[tuple[str, str, float], ...]  # share of images that the two classify the same
     right: tuple[tuple[str, float], ...]  # top-1 where all agree, and where they don't, of everybody
     splits: tuple[Split, ...]
 

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 
 from limbeck.errors import InputError
 
-_AT_ONCE = 64  # requests and idle connections; more are told to come again
+_AT_ONCE = 64  # requests and idle connections; more are refused for the moment
 _GRACE = 3  # seconds that answers get when the server ends
 
 

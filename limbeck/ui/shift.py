@@ -71,7 +71,7 @@ def _number(name: str, said: str, slider: Slider) -> float:
 
 
 class Backgrounds:
-    """Pieces of photos, cut and kept for each size that is asked for."""
+    """Pieces of photos, cut and kept for each size that is needed."""
 
     def __init__(self, photos: list[Pixels]) -> None:
         self._photos = photos
