@@ -15,7 +15,7 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: demo test test-fast test-apart lint format reference wheel wheel-test tools clean
+.PHONY: demo test test-fast test-floor test-apart lint format reference wheel wheel-test tools clean
 
 demo: $(VENV)/installed
 	@$(call bring,verilator g++)
@@ -27,6 +27,10 @@ test: $(VENV)/installed-dev
 # About a minute of laws, for whoever edits: no simulators, browsers, kills or trainings.
 test-fast: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 -m "not apart and not slow"
+
+# The same tests on the lowest versions that pyproject.toml allows, in an environment of their own.
+test-floor: $(VENV)/floor/installed
+	$(VENV)/floor/bin/python -m pytest -n 2 -m "not apart"
 
 # ExecuTorch, and brevitas as an oracle, in an environment of their own on top of ours: each pins what others need newer.
 test-apart: $(VENV)/apart/installed
@@ -66,7 +70,7 @@ clean:
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Limbeck needs Python 3.11 or newer; say which with make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Limbeck needs Python 3.10 or newer; say which with make PYTHON=python3.10"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
@@ -84,4 +88,10 @@ $(VENV)/apart/installed: $(VENV)/installed-dev
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(\"%s\")" % sysconfig.get_path("purelib"))' > \
 	  "$$($(VENV)/apart/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	$(VENV)/apart/bin/pip install --quiet executorch brevitas
+	@touch $@
+
+$(VENV)/floor/installed: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/floor
+	$(BIN)/uv pip install --quiet --python $(VENV)/floor --resolution lowest-direct --editable '.[dev]'
 	@touch $@

@@ -6,11 +6,12 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import limbeck
@@ -19,14 +20,12 @@ from limbeck.errors import InputError, VerificationError, shown
 from limbeck.flags import SHELLS, parse
 from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
+from limbeck.terminal import after, table
 
 VERBS = (
     "data", "teach", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps", "predict",
     "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "demo", "zoo", "doctor", "info",
 )  # fmt: skip
-# Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
-# make training on a busy machine many times slower (benchmarks/busy.py).
-SPINS = "2000"
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
 
 Examples:
@@ -43,6 +42,8 @@ Usage: limbeck VERB ... | limbeck VERB --help
 Every verb:
   -c recipe.toml        begin with a recipe's settings, or with those of a name in limbeck zoo; flags override them
   --print-config        print the settings that a command would have, as a recipe, and stop
+  --json                print the result as JSON, which a pipe or file gets anyway
+  --quiet               print neither progress nor tables
 
 Without a verb:
   --version             print the version
@@ -54,8 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted, 141 the reader
     of stdout or stderr has gone."""
     arguments = sys.argv[1:] if argv is None else argv
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _mend_streams()
     try:
         code = _answer(arguments)
@@ -163,17 +162,21 @@ def _run(verb: str, arguments: list[str]) -> None:
         if old == verb and flag in arguments:
             raise InputError(f"{flag} has a command of its own: {new}")
     function = function_of(verb)
+    json_too, quiet = "--json" in arguments, "--quiet" in arguments
+    arguments = [word for word in arguments if word not in {"--json", "--quiet"}]
     arguments, given, print_config = _with_recipe(function, verb, arguments)
+    flags.refuse_unknown(function, arguments)
     values = {name: _at_home(value) for name, value in parse(function, arguments, given).items()}
     if print_config:
         print(to_toml({"verb": verb, **_flattened(values)}), end="")
         return
     from limbeck.progress import show
 
-    with show(quiet=_rank() > 0) as tell, _interruptible(tell) as heard, _parting():
+    with show(quiet=quiet or _rank() > 0) as tell, _interruptible(tell) as heard, _parting():
         result = function(**values, tell=heard)
     if _rank() == 0:
-        _print(result)
+        worked = not result.problem and not result.failure
+        _print(result, after(verb, values) if worked else "", json_too=json_too, quiet=quiet)
     if result.problem:  # the rest was done, and shown
         raise InputError(result.problem)
     if result.failure:
@@ -223,25 +226,21 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
             signal.signal(number, handler)
 
 
-def _print(result: Result) -> None:
-    """Print a table for people and, as the last line, JSON for programs."""
-    print(_table(result.rows()), end="")
-    print("--result " + json.dumps(result.to_json(), default=str))
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
-    for row in rows:
-        table.add_row(*map(shown, row))
-    console = Console()
-    wide = console.options.update(width=10_000)
-    console.width = max(console.width, console.measure(table, options=wide).maximum)  # a cut figure is no figure
-    with console.capture() as captured:
-        console.print(table, markup=False)
-    return captured.get()
+def _print(result: Result, following: str, *, json_too: bool, quiet: bool) -> None:
+    """Print a table and the next command for people and, where none looks or it is wished, JSON for programs."""
+    person = sys.stdout.isatty()
+    if not quiet:
+        print(
+            table(
+                [tuple(map(shown, row)) for row in result.rows()],
+                shutil.get_terminal_size().columns if person else None,
+            ),
+            end="",
+        )
+    if json_too or not person:
+        print("--result " + json.dumps(result.to_json(), default=str))
+    elif following and not quiet:
+        print(f"\nnext: {following}")
 
 
 def _rank() -> int:

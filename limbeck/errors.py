@@ -1,5 +1,7 @@
 """The two ways in which Limbeck says no; `cli` turns them into exit codes 2 and 3. And how it quotes others."""
 
+from typing import NoReturn
+
 
 class InputError(Exception):
     """The user's input can't be used: one sentence with what was wrong, where, the limit and the remedy."""
@@ -17,3 +19,8 @@ def shown(text: str) -> str:
 def first_line(error: Exception) -> str:
     """Return the first line, up to 200 characters, of what another library says; the error's kind if it is silent."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """Hold the type checker to it that no case is left: typing's own, which Python has from 3.11 on."""
+    raise AssertionError(f"{value!r} is a case that was forgotten")

@@ -2,10 +2,11 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from limbeck.errors import InputError
+from limbeck.recipe import nearest
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -15,7 +16,11 @@ def kinds(function: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in inspect.signature(function).parameters:
         kind = get_type_hints(function)[name]
-        found |= get_type_hints(kind) if dataclasses.is_dataclass(kind) else {name: kind}
+        if dataclasses.is_dataclass(kind):
+            hints = get_type_hints(kind)
+            found |= {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+        else:
+            found[name] = kind
     found.pop("tell", None)
     return found
 
@@ -123,9 +128,15 @@ def _recipe_flags() -> tuple[Any, Any]:
     shown = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(
         help="Print the settings that the command would have, as a recipe, and stop.", help_behavior_hint="",
     )]  # fmt: skip
-    fields = [("config", config), ("print_config", shown)]
+    result = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(
+        help="Print the result as JSON, which a pipe or a file gets anyway.", help_behavior_hint="",
+    )]  # fmt: skip
+    quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(
+        help="Print neither progress nor tables.", help_behavior_hint="",
+    )]  # fmt: skip
+    fields = [("config", config), ("print_config", shown), ("json", result), ("quiet", quiet)]
     kind = dataclasses.make_dataclass("recipe", fields, namespace={"__doc__": ""})
-    return kind, kind(None, False)
+    return kind, kind(None, False, False, False)
 
 
 def described(thing: Any) -> dict[str, str]:  # noqa: ANN401 - a verb or a settings dataclass
@@ -161,8 +172,21 @@ def _flags(function: Callable[..., Any]) -> list[_Flag]:
         *found,
         _Flag("config", (), False, "Begin with the settings in a recipe."),
         _Flag("print-config", (), True, "Print the settings as a recipe, and stop."),
+        _Flag("json", (), True, "Print the result as JSON, which a pipe or a file gets anyway."),
+        _Flag("quiet", (), True, "Print neither progress nor tables."),
         _Flag("help", (), True, "Show help."),
     ]
+
+
+def refuse_unknown(function: Callable[..., Any], arguments: Sequence[str]) -> None:
+    """Raise InputError for a flag that the verb has not, with ours for another tool's."""
+    known = {flag.name for flag in _flags(function)}
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and len(name) > 2 and name[2:].replace("_", "-") not in known:
+            near = nearest(name[2:], known).replace("'", "'--", 1)
+            verb = function.__name__.replace("_", "-")
+            raise InputError(f"there is no {name}{near}; limbeck {verb} --help lists its flags")
 
 
 def _choices(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - a type

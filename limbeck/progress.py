@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
 
 from limbeck.errors import shown
 from limbeck.runs import Tell, silent
@@ -32,9 +33,26 @@ def show(*, quiet: bool) -> Iterator[Tell]:
     if not sys.stderr.isatty():
         yield _Lines(console)
         return
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True) as progress:
+    with Progress(_Line(), console=console, transient=True) as progress:
         yield _Bars(progress)
+
+
+class _Line(ProgressColumn):
+    """Says first how far it is and what is left, so that a narrow terminal cuts the figures behind them."""
+
+    def render(self, task: Task) -> Text:
+        total = f"/{task.total:,.0f}" if task.total else ""
+        left = "" if task.time_remaining is None else f"  {_duration(task.time_remaining)} left"
+        figures = f"  {task.fields['text']}" if task.fields["text"] else ""
+        return Text(
+            f"{task.description} {task.completed:,.0f}{total}{left}{figures}", no_wrap=True, overflow="ellipsis"
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Lines:
@@ -43,11 +61,17 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.last = time.monotonic()
+        self.begun: dict[str, tuple[float, int]] = {}  # when an event was first seen, and how far it was then
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        if event in {"note", "epoch"} or time.monotonic() - self.last > LINE_SECONDS:
-            self.console.print(_sentence(event, values), highlight=False, markup=False, soft_wrap=True)
-            self.last = time.monotonic()
+        now, (done, total) = time.monotonic(), _place(event, values)
+        since, first = self.begun.setdefault(event, (now, done or 0))
+        if event in {"note", "epoch"} or now - self.last > LINE_SECONDS:
+            left = ""
+            if event not in {"note", "epoch"} and total and done and done > first:
+                left = f"  {_duration((now - since) / (done - first) * (total - done))} left"
+            self.console.print(_sentence(event, values) + left, highlight=False, markup=False, soft_wrap=True)
+            self.last = now
 
 
 class _Bars:
@@ -63,9 +87,14 @@ class _Bars:
             return
         if event not in self.bars:
             self.bars[event] = self.progress.add_task(event, total=None, text="")
-        counted = "step" if event == "step" else "image"
-        done, total = values.get(counted), values.get(f"{counted}s")
+        done, total = _place(event, values)
         self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
+
+
+def _place(event: str, values: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return how far an event that counts is, and where it ends."""
+    counted = "step" if event == "step" else "image"
+    return values.get(counted), values.get(f"{counted}s")
 
 
 def _sentence(event: str, values: dict[str, Any]) -> str:

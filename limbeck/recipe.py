@@ -60,7 +60,24 @@ def _flag(name: str, value: Any) -> list[str]:  # noqa: ANN401 - a string, a num
             return [f"--{name}", str(value)]
 
 
+THEIRS = {
+    "train": "teach", "fit": "teach", "finetune": "teach", "fine-tune": "teach", "distil": "distill",
+    "val": "evaluate", "validate": "evaluate", "eval": "evaluate", "test": "evaluate", "infer": "predict",
+    "inference": "predict", "classify": "predict", "detect": "predict", "convert": "export", "quantise": "quantize",
+    "benchmark": "bench", "synth": "compile", "models": "zoo", "list": "zoo", "check": "doctor", "upload": "push",
+    "summary": "info", "batch-size": "batch", "bs": "batch", "b": "batch", "imgsz": "size", "img-size": "size",
+    "image-size": "size", "input-size": "size", "learning-rate": "lr", "lr0": "lr", "wd": "weight-decay",
+    "output": "out", "output-dir": "out", "project": "out", "save-dir": "out", "dataset": "data", "data-dir": "data",
+    "data-path": "data", "num-epochs": "epochs", "num-train-epochs": "epochs", "num-workers": "workers", "j": "workers",
+    "teacher": "teachers", "arch": "model", "model-name": "model", "net": "model", "amp": "precision",
+    "smoothing": "label-smoothing", "topk": "top", "opt": "optimizer",
+}  # fmt: skip
+"""Other tools' words for our verbs and flags."""
+
+
 def nearest(word: str, known: Collection[str]) -> str:
-    """Return "; did you mean 'x'?" for the known word nearest to `word`, or nothing."""
+    """Return "; did you mean 'x'?" for the known word that other tools call `word`, or that is nearest; or nothing."""
+    if (ours := THEIRS.get(word.replace("_", "-"), "")) in known:
+        return f"; did you mean {ours!r}?"
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -13,12 +13,17 @@ import os
 import secrets
 import shutil
 import stat
-import tomllib
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _PARTIAL = ".partial-"  # begins the name of what is being written
 

@@ -220,6 +220,7 @@ def test_a_grey_source_meets_a_coloured_target_on_its_backgrounds(accelerator):
 # ---- no leak --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_permuting_the_targets_labels_changes_the_report_alone(taught, tmp_path, monkeypatch):
     settings = {"terms": Terms(mcc=1.0, pseudo=0.3, cdan=0.5), "select": "infomax", "confidence": 0.5}
     one = adapted(taught, tmp_path / "one", **settings)
@@ -252,6 +253,7 @@ def test_a_heap_of_images_is_adapted_to_like_the_set_it_came_from(taught, tmp_pa
 # ---- the verb -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_adapting_helps_and_says_what_it_did(taught, tmp_path):
     training = replace(FAST, epochs=4, limit=480)
     done = adapted(taught, tmp_path / "run", training)
@@ -308,6 +310,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_an_interrupted_adaptation_ends_in_the_same_bytes(taught, tmp_path, monkeypatch, step):
     from limbeck.learn import fit

@@ -51,6 +51,7 @@ def line(found, model, form):
     return one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "form"), [("run", "pytorch"), ("x.onnx", "onnx"), ("x.program", "program")])
 def test_accuracy_is_what_evaluate_says(place, measured, model, form):
     assert line(measured, model, form).top1 == evaluate(str(place / model), data=DATA).evaluation.top1

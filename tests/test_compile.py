@@ -28,6 +28,7 @@ def program(tmp_path):
     return made, str(tmp_path / "net.program")
 
 
+@pytest.mark.slow
 def test_every_choice_has_the_figures_of_its_plan(program, tmp_path):
     found = compile(program[1], out=str(tmp_path / "d"), part="xczu3eg", explore=True, clock=250)
     plans = trade_offs(program[0], "xczu3eg")
@@ -40,6 +41,7 @@ def test_every_choice_has_the_figures_of_its_plan(program, tmp_path):
     assert "at 250 MHz (the clock is assumed)" in dict(found.rows())["images/s"]
 
 
+@pytest.mark.slow
 def test_the_choices_are_drawn_with_the_design_among_them(program, tmp_path):
     found = compile(program[1], out=str(tmp_path / "d"), part="xczu3eg", lanes=(2, 8, 8), explore=True)
     assert found.picture.endswith("/explore.svg")

@@ -88,6 +88,7 @@ def test_info_stands_the_net_beside_its_relatives():
     assert ("layer3_2.f.conv1.space.pointwise", "64x7x7") in [row[:2] for row in info("dsodenet20", size=28).rows()]
 
 
+@pytest.mark.slow
 def test_info_on_the_wide_net_and_on_a_foreign_one():
     (wide,) = info("dsodenet_l", size=32).beside
     assert round(wide.fewer_body_parameters, 2) == round(100 * (1 - 312_438 / 2_665_600), 2)

@@ -231,6 +231,7 @@ def test_speed_is_that_of_the_fastest_batch(monkeypatch):
     assert speed(Slow(), torch.zeros(50, 1), seconds=0.5) == 400
 
 
+@pytest.mark.slow
 def test_the_verb_writes_what_it_says(tmp_path):
     one, other = save_net(tmp_path / "one"), save_net(tmp_path / "other", seed=1)
     (tmp_path / "one" / "metrics.csv").write_text("epoch,lr,loss,val_top1\n1,0.1,2.5,0.1\n2,0.1,2,\n")
@@ -277,6 +278,7 @@ def folder_set(root, classes, images=2):
     return str(root)
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_put_in_order(tmp_path):
     data = folder_set(tmp_path / "data", ("cat", "dog"))
     net = save_net(tmp_path / "net", classes=("dog", "cat"), channels=3, size=32)
@@ -369,6 +371,7 @@ def program(tmp_path):
     return str(tmp_path / "net"), str(tmp_path / "x.program")
 
 
+@pytest.mark.slow
 def test_a_program_is_measured_on_the_views_that_its_net_is_measured_on(program, tmp_path):
     net, path = program
     data = folder_set(tmp_path / "data", ("dog", "cat"), images=3)  # in another order, too

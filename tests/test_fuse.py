@@ -68,6 +68,7 @@ def test_fusing_leaves_the_net_as_it_was():
     assert torch.equal(net(images()), before)
 
 
+@pytest.mark.slow
 def test_a_fused_net_takes_other_batches_and_sizes_than_its_first():
     net = frozen(timm.create_model("resnet18", num_classes=10))
     fused = fuse(net, images(1))

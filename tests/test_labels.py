@@ -562,6 +562,7 @@ def labelled(out, teachers, **how):
     return label(data=DATA, teachers=teachers, out=str(out), **asked)
 
 
+@pytest.mark.slow
 def test_whole_float32_labels_give_the_losses_of_live_teachers(tmp_path, teachers):
     live = student(tmp_path / "live", teachers=teachers, teacher_dtype="float32")
     found = labelled(tmp_path / "labels", teachers, dtype="float32", teacher_dtype="float32")
@@ -598,6 +599,7 @@ def test_two_ranks_label_and_replay_as_one_does(tmp_path, teachers):
     assert losses(tmp_path / "replayed") == [pytest.approx(row, rel=1e-4) for row in losses(tmp_path / "live")]
 
 
+@pytest.mark.slow
 def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, teachers):
     told = []
     first = labelled(tmp_path / "labels", teachers, tell=lambda event, values: told.append(values))
@@ -614,6 +616,7 @@ def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, t
         labelled(tmp_path / "labels", teachers[::-1])
 
 
+@pytest.mark.slow
 def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers, top=3)
     fine = verify_labels(str(tmp_path / "labels"), limit=160)
@@ -638,6 +641,7 @@ def open_train():
     return open_sets(DATA, SHORT, labelled=False).train
 
 
+@pytest.mark.slow
 def test_info_tells_the_lineage(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers)
     rows = dict(info(str(tmp_path / "labels")).rows())
@@ -667,6 +671,7 @@ def test_a_student_is_refused_labels_that_are_not_of_its_views(tmp_path, made_la
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard_weight", [0.0, 1.0])
 def test_a_limited_store_serves_students_of_any_seed(tmp_path, made_labels, hard_weight):
     training = replace(SHORT, seed=SHORT.seed + 1)
@@ -680,6 +685,7 @@ def made_labels(tmp_path_factory, teachers):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_mixing_the_discriminator_and_repeats_work_from_the_store(tmp_path, made_labels):
     told = []
     training = replace(SHORT, epochs=3, mixup=0.2, cutmix=1.0, repeats=2)
@@ -694,6 +700,7 @@ def test_mixing_the_discriminator_and_repeats_work_from_the_store(tmp_path, made
     assert {"similarity", "discriminator"} <= row.keys()
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_store(tmp_path, teachers, made_labels):
     student(tmp_path / "s", labels=made_labels)
     other = tmp_path / "labels"

@@ -117,6 +117,7 @@ nets = st.one_of(
 # --- what is folded --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(nets)
 def test_the_folded_layers_are_the_net(net):
@@ -226,6 +227,7 @@ def weight_errors(layer, made, weight, in_scale, scale, evaluation):
     return (layer.weight.abs() * gain * comes_in - unit * weight).abs() * share
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(nets, st.sampled_from([(8, 8, 16), (16, 8, 16), (8, 16, 24), (16, 16, 16), (16, 16, 24), (4, 8, 16)]))
 @torch.no_grad()

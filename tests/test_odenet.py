@@ -263,6 +263,7 @@ def test_nets_without_ode_blocks_have_no_steps():
         with_steps(timm.create_model("resnet8"), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_onnx_with_any_batch_is_the_net():
     need("onnxruntime", "onnxscript")

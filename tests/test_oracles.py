@@ -162,6 +162,7 @@ def eight(tmp_path_factory):
     return net, folder / "x8.onnx", images
 
 
+@pytest.mark.slow
 def test_the_8_bit_onnx_file_means_the_same_to_the_standards_own_evaluator(eight):
     _, path, images = eight
     with torch.no_grad():

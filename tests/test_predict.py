@@ -37,6 +37,7 @@ def net(tmp_path):
     return save_net(tmp_path / "net", ("cat", "dog", "owl"))
 
 
+@pytest.mark.slow
 def test_files_are_seen_as_evaluate_sees_them(net, tmp_path):
     folder = tmp_path / "data" / "val"
     for name in ("cat", "dog", "owl"):
@@ -183,6 +184,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(net, tmp_path, images, opt
         predict(net, tuple(places.get(image, image) for image in images), **options)
 
 
+@pytest.mark.slow
 def test_a_program_and_an_onnx_file_name_what_their_net_does(net, tmp_path):
     from limbeck.integer.file import save
     from limbeck.integer.lower import lower

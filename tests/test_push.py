@@ -64,6 +64,7 @@ def logits(net) -> torch.Tensor:
 # ---- a folder ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_was_pushed_is_as_good_as_the_run(distilled, tmp_path):
     to = f"local-dir:{tmp_path / 'pub'}"
     pushed = push(distilled, to=to)

@@ -19,6 +19,7 @@ def scores(net, program, images):
         return net(images).double().numpy() / program.scale, run(program, images.numpy())
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(nets, st.sampled_from([("minmax", 8), ("mse", 16), ("percentile", 24)]))
 def test_forward_is_the_programs_scores(net, choice):
@@ -81,6 +82,7 @@ def test_gradients_point_where_the_float_nets_do(solver):
     assert F.cosine_similarity(float_gradient, gradient, dim=0) > 0.99
 
 
+@pytest.mark.slow
 def test_training_lowers_the_distance_to_the_float_net():
     net = family("odenet20", size=8)
     net.net.head.fc.weight.data.mul_(100)  # logits of about 1

@@ -34,6 +34,7 @@ def maps_of(model, images):
     return dict(zip(["logits", *names], (np.concatenate(parts) for parts in zip(*answers, strict=True)), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(makers, st.integers(3, 5), st.sampled_from(sorted(STAGES)))
 def test_every_map_is_the_programs_but_where_a_rounding_is_close(maker, side, solver):

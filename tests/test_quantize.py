@@ -31,6 +31,7 @@ def run(tmp_path):
     return str(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_training_brings_the_program_nearer_to_the_float_net(run, tmp_path):
     hard = {"data": DIGITS, "state_bits": 8, "calibration": 64}
     before = quantize(run, out=str(tmp_path / "a.program"), **hard)
@@ -43,6 +44,7 @@ def test_training_brings_the_program_nearer_to_the_float_net(run, tmp_path):
     assert evaluate(str(tmp_path / "b.program"), data=DIGITS).evaluation.top1 == after.top1
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_nothing(run, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "TELL_SECONDS", 0.0)
 
@@ -71,6 +73,7 @@ def test_every_layer_that_rounds_has_a_row(run, tmp_path):
     assert dict(sixteen.rows())["noisiest layer"].endswith(" dB"), "it has 16 bits already"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "found"),
     [("8", (8, 8)), ("16", (16, 16)), ("8/16", (8, 16)), ("w8a8", (8, 8)), ("w4a8", (4, 8)), ("4/16", (4, 16))],
@@ -79,6 +82,7 @@ def test_bits_are_weights_then_activations_in_either_spelling(bits, found):
     assert widths(bits) == found
 
 
+@pytest.mark.slow
 def test_every_spelling_of_the_command_line_is_understood_and_can_be_lowered():
     for bits in get_args(Bits):
         weights, activations = widths(bits)
@@ -86,6 +90,7 @@ def test_every_spelling_of_the_command_line_is_understood_and_can_be_lowered():
         assert activations in (8, 16)
 
 
+@pytest.mark.slow
 def test_training_four_bits_brings_back_what_calibration_lost(run, tmp_path):
     hard = {"data": DIGITS, "bits": "w4a8", "eight": (), "calibration": 64}
     before = quantize(run, out=str(tmp_path / "a.program"), **hard)

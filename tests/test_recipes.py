@@ -10,6 +10,8 @@ from PIL import Image
 from limbeck import cli
 from limbeck.runs import read_toml
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted((Path(cli.__file__).parent / "recipes").glob("mealv2_*.toml"))
 
 

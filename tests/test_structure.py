@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from limbeck import cli
+from limbeck.runs import tomllib
 
 PACKAGE = Path(__file__).parents[1] / "limbeck"
 FLOORS = [
@@ -144,7 +146,7 @@ def test_imports_go_round_in_no_circle():
 @pytest.mark.parametrize("file", ["errors.py", "results.py", "runs.py"])
 def test_what_everybody_imports_imports_nobody(file):
     outer = {module for module in everywhere(file) if module.split(".")[0] not in sys.stdlib_module_names}
-    assert outer <= {"limbeck.errors"}
+    assert outer <= {"limbeck.errors", "tomli"}  # what Python has from 3.11 on
 
 
 @pytest.mark.parametrize("file", BOARD)
@@ -226,3 +228,40 @@ def test_the_readmes_tree_is_the_real_one():
     plumbing = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
     real = {path.name + "/" * path.is_dir() for path in PACKAGE.iterdir() if path.name not in plumbing}
     assert set(drawn) == real
+
+
+NAMES = {"PIL": "pillow", "skimage": "scikit-image", "serial": "pyserial"}  # what brings a module of another name
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = {name: needed for name, needed in project["optional-dependencies"].items() if name != "dev"}
+    declared = {Requirement(one).name for one in project["dependencies"]}
+    optional = {Requirement(one).name for needed in extras.values() for one in needed} - {"limbeck"}
+    known = {NAMES.get(head, head) for file in FILES for head in heads(imported(ast.walk(tree(file))))}
+    assert known - declared <= optional, "declare it in pyproject.toml"
+    assert declared - known <= set(), "nothing imports it"
+
+
+def heads(modules: set[str]) -> set[str]:
+    return {head for name in modules if (head := name.partition(".")[0]) not in {*sys.stdlib_module_names, "limbeck"}}
+
+
+LATER = {
+    "Self",
+    "Never",
+    "LiteralString",
+    "Required",
+    "NotRequired",
+    "Unpack",
+    "assert_never",
+    "assert_type",
+    "override",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_python_3_10_has_what_is_taken_from_typing(file):
+    """The type checker can't say: numpy's own types need Python 3.12."""
+    taken = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ImportFrom) and node.module == "typing"]
+    assert {alias.name for node in taken for alias in node.names} & LATER == set()

@@ -5,7 +5,6 @@ import inspect
 import json
 import pathlib
 import pickle
-import tomllib
 import urllib.error
 import urllib.request
 from dataclasses import fields, replace
@@ -26,6 +25,7 @@ from limbeck.nets.classifier import Classifier, Input, Lineage, numbered
 from limbeck.nets.tags import build
 from limbeck.nets.weights import put
 from limbeck.runs import read_json
+from limbeck.runs import tomllib
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import assert_never
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, assert_never
 from limbeck.integer.program import (
     Conv,
     Depthwise,

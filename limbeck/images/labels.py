@@ -8,7 +8,7 @@ shard is known to be whole and to belong to this very store. See docs/labels.md.
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class LabelStore:
         return LabelStore, (self.folder, self.manifest)  # the other process maps the shards itself
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path) -> "LabelStore":
         """Open a store and check every byte of it; InputError where it is broken or not finished."""
         manifest = read_manifest(folder)
         missing = unfinished(folder, manifest)

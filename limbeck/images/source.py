@@ -184,7 +184,9 @@ def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
 
 def hold_out(labels: NDArray[np.integer[Any]], keys: Sequence[str], share: float) -> NDArray[np.bool_]:
     """Return bool [N], the images held out: of each class the `share` whose names hash lowest, never the last one."""
-    order = np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) for key in keys], dtype=np.uint64)
+    order = np.array(
+        [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") for key in keys], dtype=np.uint64
+    )
     held = np.zeros(len(keys), dtype=bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

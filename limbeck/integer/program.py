@@ -2,12 +2,12 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, assert_never
 from limbeck.integer.fixed import Ints, requantise
 
 Solver = Literal["euler", "midpoint", "heun", "rk4"]
@@ -321,7 +321,7 @@ def _simple(layer: Simple, x: _Map, evaluation: int) -> _Map:
             values = _as(x.values, bound)
             return _requantised(layer.requant, _accumulate(layer, values), bound, evaluation)
         case _:
-            assert_never(layer)
+            return assert_never(layer)
 
 
 def _accumulate(layer: Weighted, x: _Array) -> _Array:

@@ -6,11 +6,12 @@ numerics.md §12 says how near it is. Needs the extra `export`.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import assert_never
 from limbeck.integer.program import (
     STAGES,
     ZERO_POINT,
@@ -243,7 +244,7 @@ def _simple(made: _Graph, layer: Simple, x: str, path: str, seen_as: str, evalua
             acc = _convolved(made, layer, x, path)
             return _requantised(made, layer.requant, acc, path, seen_as, evaluation)
         case _:
-            assert_never(layer)
+            return assert_never(layer)
 
 
 def _convolved(made: _Graph, layer: Weighted, x: str, path: str) -> str:

@@ -1,11 +1,11 @@
 """What is proved of a program before it runs: that its layers fit, and how large its numbers get."""
 
 import math
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 import numpy as np
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, assert_never
 from limbeck.integer.fixed import ACCUMULATOR_BITS, MULTIPLIER_BITS, SHIFT_LIMIT, Ints
 from limbeck.integer.program import (
     STAGES,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.errors import InputError
-from limbeck.nets.fuse import can_fuse, fuse
+from limbeck.nets.fuse import can_fuse, cpu_features, fuse
 
 LARGEST_SIDE = 4096
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -249,5 +249,5 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 in hardware; elsewhere torch emulates it, some ten times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = torch.cpu.get_capabilities()
+    features = cpu_features()
     return device.type == "cpu" and any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

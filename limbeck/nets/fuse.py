@@ -17,9 +17,18 @@ _FOLDED = (nn.Conv2d, Conv2dSame)  # exactly: other subclasses compute their wei
 TOLERANCE = 1e-3  # of the largest output, float32; what folding a BatchNorm costs is some 1e-6
 
 
+def cpu_features() -> dict[str, object]:
+    """Return the processor's features by torch's names; from torch before 2.11 only those that Limbeck looks for."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return cast(dict[str, object], torch.cpu.get_capabilities())
+    widest = torch.backends.cpu.get_cpu_capability()
+    half = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return {"avx2": widest in ("AVX2", "AVX512"), "avx512_f": widest == "AVX512", "avx512_bf16": half}
+
+
 def can_fuse(dtype: torch.dtype = torch.float32) -> bool:
     """Whether this machine has what a fused net of `dtype` uses: oneDNN and AVX2, for bfloat16 some of AVX-512."""
-    if not torch._C._has_mkldnn or not torch.cpu.get_capabilities().get("avx2"):
+    if not torch._C._has_mkldnn or not cpu_features().get("avx2"):
         return False
     return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

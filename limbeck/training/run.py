@@ -40,30 +40,35 @@ MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 
 
 def accelerator_for(training: Training, out: str) -> "Accelerator":
-    """Return the Accelerator: device, ranks, precision, trackers (TensorBoard files always, in `out`/tensorboard)."""
+    """Return the Accelerator: device, ranks, precision, trackers (TensorBoard's files in `out`/tensorboard)."""
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.tracking import TensorBoardTracker
     from accelerate.utils import set_seed
 
     keep_freed_memory()
     set_seed(training.seed)
     AcceleratorState._reset_state()  # accelerate would hold on to the precision of the process's first training
-    for service in training.track:
-        _need(service)
+    trackers = [_tracker(service, out) for service in training.track]
     return Accelerator(
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not know of each other on CPUs
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
-        log_with=[TensorBoardTracker("tensorboard", out), *training.track],
+        log_with=trackers or None,
     )
 
 
-def _need(package: str) -> None:
+def _tracker(service: str, out: str) -> Any:  # noqa: ANN401 - a name or an object, as accelerate takes them
+    """Return what accelerate is to report to the service with; InputError where the service's package is missing."""
     import importlib.util
 
+    package, brought = ("tensorboardX", "'limbeck[tensorboard]'") if service == "tensorboard" else (service, service)
     if importlib.util.find_spec(package) is None:
-        raise InputError(f"--track {package} needs the package {package}: pip install {package}")
+        raise InputError(f"--track {service} needs the package {package}: pip install {brought}")
+    if service != "tensorboard":
+        return service
+    from accelerate.tracking import TensorBoardTracker
+
+    return TensorBoardTracker("tensorboard", out)
 
 
 def train(

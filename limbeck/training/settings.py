@@ -137,8 +137,8 @@ class Training(Viewing, Loading):
     """Of the first weights, the order and the views of images."""
     resume: bool = False
     """Go on with the run in --out."""
-    track: tuple[Literal["wandb", "mlflow"], ...] = ()
-    """Also report to these services, which must be installed."""
+    track: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Also report to these, which must be installed; TensorBoard's files are in OUT/tensorboard."""
 
     def _limits(self) -> _Limits:
         return [

@@ -127,13 +127,16 @@ def _machine() -> list[Finding]:
     try:
         import psutil
         import torch
+
+        from limbeck.nets.classifier import computes_bfloat16
+        from limbeck.nets.fuse import cpu_features
     except Exception:  # _base has said so
         return found
     memory = psutil.virtual_memory()
     found.append(Finding("machine", "memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free"))
-    able = torch.cpu.get_capabilities()
+    able = cpu_features()
     has = [name for name in _FEATURES if able.get(name)]
-    half = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    half = computes_bfloat16(torch.device("cpu"))
     text = "bfloat16 in hardware" if half else "no bfloat16 in hardware: float32 is the faster"
     found.append(Finding("machine", "CPU", f"{able.get('cpu_name') or platform.machine()}: {', '.join(has)}; {text}"))
     return found + [Finding("machine", "GPU", name) for name in _gpus()]
