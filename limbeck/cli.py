@@ -230,13 +230,8 @@ def _print(result: Result, following: str, *, json_too: bool, quiet: bool) -> No
     """Print a table and the next command for people and, where none looks or it is wished, JSON for programs."""
     person = sys.stdout.isatty()
     if not quiet:
-        print(
-            table(
-                [tuple(map(shown, row)) for row in result.rows()],
-                shutil.get_terminal_size().columns if person else None,
-            ),
-            end="",
-        )
+        rows = [tuple(map(shown, row)) for row in result.rows()]
+        print(table(rows, shutil.get_terminal_size().columns if person else None), end="")
     if json_too or not person:
         print("--result " + json.dumps(result.to_json(), default=str))
     elif following and not quiet:
