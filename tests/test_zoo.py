@@ -24,8 +24,7 @@ from limbeck.nets import zoo
 from limbeck.nets.classifier import Classifier, Input, Lineage, numbered
 from limbeck.nets.tags import build
 from limbeck.nets.weights import put
-from limbeck.runs import read_json
-from limbeck.runs import tomllib
+from limbeck.runs import read_json, tomllib
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 
