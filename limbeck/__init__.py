@@ -7,13 +7,6 @@ The verbs of the command line are functions here, with the same names and keywor
     student = limbeck.distill(data="photos/", student="dsodenet20", teachers=("runs/t1",), out="runs/s")
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:
-    # Read by libgomp when torch is imported: threads that wait for each other sleep after so many spins. Its own
-    # 300,000 make training on a busy machine many times slower (benchmarks/busy.py).
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 from limbeck.errors import InputError, VerificationError
 from limbeck.training.settings import Training
 from limbeck.verbs.adapt import adapt

@@ -26,6 +26,9 @@ VERBS = (
     "data", "teach", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps", "predict",
     "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "demo", "zoo", "doctor", "info",
 )  # fmt: skip
+# Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
+# make training on a busy machine many times slower (benchmarks/busy.py).
+SPINS = "2000"
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
 
 Examples:
@@ -55,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `limbeck argv`; return the exit code: 0 done, 2 bad input, 3 a check failed, 130 interrupted, 141 the reader
     of stdout or stderr has gone."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _mend_streams()
     try:
         code = _answer(arguments)
