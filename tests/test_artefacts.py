@@ -51,9 +51,9 @@ def test_what_can_be_no_path_is_said_to_be_none(path):
 
 WRITES = {
     "teach": "teach --data {data} --model resnet8 --epochs 1 --out",
-    "distill": "distill --data {data} --student resnet8 --teachers {run} --epochs 1 --out",
+    "distill": "distill --data {data} --student resnet8 --teachers {run} --weak-teachers --epochs 1 --out",
     "adapt": "adapt {run} --source-free --target {data} --epochs 1 --out",
-    "label": "label --data {data} --teachers {run} --views 1 --out",
+    "label": "label --data {data} --teachers {run} --weak-teachers --views 1 --out",
     "merge": "merge-labels {labels} --out",
     "quantize": "quantize {run} --data {data} --out",
     "export": "export {run} --data {data} --out",
@@ -206,7 +206,7 @@ READS = {
     "bench": "bench {} --rounds 1 --batch 1 2 --formats pytorch program",
     "serve": "serve {} --port 99999",
     "merge": "merge-labels {} --out {out}/merged",
-    "label": "label --data {data} --teachers {} --views 1 --out {out}/labels",
+    "label": "label --data {data} --teachers {} --weak-teachers --views 1 --out {out}/labels",
     "zoo": "zoo {}",
     "recipe": "teach -c {} --dry-run",
 }  # fmt: skip

@@ -554,12 +554,20 @@ def losses(out):
 
 
 def student(out, training=SHORT, **how):
-    return distill(data=DATA, student="resnet20", arguments=("width=4",), out=str(out), training=training, **how)
+    return distill(
+        data=DATA,
+        student="resnet20",
+        arguments=("width=4",),
+        out=str(out),
+        training=training,
+        weak_teachers=True,
+        **how,
+    )
 
 
 def labelled(out, teachers, **how):
     asked = {"views": 2, "limit": 160, "seed": 5, "batch": 32, **how}
-    return label(data=DATA, teachers=teachers, out=str(out), **asked)
+    return label(data=DATA, teachers=teachers, out=str(out), weak_teachers=True, **asked)
 
 
 @pytest.mark.slow

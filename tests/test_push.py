@@ -34,6 +34,7 @@ def distilled(tmp_path_factory):
     limbeck.teach(data=DIGITS, model="resnet8", arguments=("width=4",), out=teacher, training=SHORT)
     limbeck.distill(
         data=DIGITS, student="dsodenet20", arguments=("width=4", "steps=[2,1,1]"), teachers=(teacher,), out=student,
+        weak_teachers=True,
         training=SHORT,
     )  # fmt: skip
     return student

@@ -166,7 +166,17 @@ def test_without_synchronised_norms_they_are_not(tmp_path):
 
 def test_two_ranks_learn_what_one_does(teacher, tmp_path):
     one, two, half = (tmp_path / name for name in ("one", "two", "half"))
-    command = ["distill", *DATA, "--limit", "160", "--student", "resnet8", "--teachers", str(teacher)]
+    command = [
+        "distill",
+        *DATA,
+        "--limit",
+        "160",
+        "--student",
+        "resnet8",
+        "--weak-teachers",
+        "--teachers",
+        str(teacher),
+    ]
     command += ["--teacher-dtype", "float32", "--discriminator", "adversarial", "--accumulate", "2", "--ema", "0.9"]
     assert cli.main([*command, "--batch", "20", "--out", str(one)]) == 0
     assert cli.main([*command, "--batch", "10", "--out", str(half)]) == 0

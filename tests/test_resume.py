@@ -31,7 +31,7 @@ def command(tmp_path_factory) -> list[str]:
     teacher = tmp_path_factory.mktemp("runs") / "teacher"
     taught = ["--data", "digits:optdigits", "--limit", "160", "--epochs", "1", "--batch", "40", "--out", str(teacher)]
     assert cli.main(["teach", *taught, "--model", "resnet8", "--arguments", "width=4"]) == 0
-    return ["distill", "--student", "resnet8", "--teachers", str(teacher), *SETTINGS]
+    return ["distill", "--weak-teachers", "--student", "resnet8", "--teachers", str(teacher), *SETTINGS]
 
 
 @pytest.fixture(scope="module")
