@@ -178,8 +178,12 @@ async def registers_read_back_and_tell_of_wrong_writes(dut):
         await bench.write(address, value)
         assert await bench.read(address) == value
     assert await bench.read(Register.ERRORS) == 0
-    await bench.write(Register.DATA, 1)  # while it runs
-    assert await bench.read(Register.ERRORS) == 4
+    for register in (Register.DATA, Register.LAST_OP):  # while it runs
+        await bench.write(register, 1)
+        assert await bench.read(Register.ERRORS) == 1 << Error.REGISTER
+        await bench.write(Register.ERRORS, 1 << Error.REGISTER)
+    assert await bench.read(Register.LAST_OP) == 0x5A  # as it was
+    await bench.write(Register.DATA, 1)
     await bench.write(Register.ERRORS, 3)
     assert await bench.read(Register.ERRORS) == 4  # only a 1 clears
     for wrong in ((0xFC, b"\1\2\3\4"), (Register.LAST_OP, b"\1"), (Register.LAST_OP + 2, b"\1\2")):
@@ -189,6 +193,27 @@ async def registers_read_back_and_tell_of_wrong_writes(dut):
         assert await bench.read(Register.ERRORS) == 4
     assert await bench.read(Register.LAST_OP) == 0x5A  # no byte of it was written
     assert await bench.read(0xFC) == 0
+
+
+@cocotb.test()
+async def what_the_engine_does_not_have_is_not_loaded_and_reported(dut):
+    bench = await begun(dut)
+    await bench.load()
+    await bench.write(Register.RUN, 0)
+    memory = MANIFEST["memories"][0]
+    words = driver.read_memory(Path("design") / memory["file"], memory["width"])
+    right = memory["select"] | words.shape[1] << 8
+    for select, address in ((7 | 1 << 8, 0), (right, 0xFFFF), (right, 1 << len(words)), (right + (1 << 8), 0)):
+        await bench.write(Register.MEMORY, select)
+        await bench.write(Register.ADDRESS, address)
+        for _ in range(words.shape[1] + 1):
+            await bench.write(Register.DATA, 0xFFFFFFFF)
+        assert await bench.read(Register.ERRORS) == 1 << Error.LOAD
+        assert await bench.read(Register.ADDRESS) == address  # no word was written
+        await bench.write(Register.ERRORS, 1 << Error.LOAD)
+    await bench.write(Register.RUN, 1)
+    await bench.send(frame(0))
+    await bench.check(0)
 
 
 @cocotb.test()

@@ -21,6 +21,7 @@ need("cocotb", "cocotbext.axi", "iverilog")
 pytestmark = pytest.mark.slow
 
 IMAGE, CLASSES, IMAGES = (1, 3, 4), 2, 6
+STEM_IMAGE = (1, 6, 4)
 BENCH = Path(__file__).parent / "axi_bench.py"
 LAWS = [line.split()[2].split("(")[0] for text in [BENCH.read_text()] for line in text.split("@cocotb.test()\n")[1:]]
 RUNNER = """
@@ -36,15 +37,16 @@ runner.test(hdl_toplevel="limbeck", test_module="axi_bench", test_dir=str(Path.c
 """
 
 
-def broken_laws(folder, laws="", change=lambda text: text):
+def broken_laws(folder, laws="", change=lambda text: text, *, stem=False):
     """Return what each broken law says, by name, of a small design; `change` is made to the text of its top.
 
-    `laws` is a part of the names of those to try."""
-    program = random_program(1, IMAGE, CLASSES, blocks=1)
+    `laws` is a part of the names of those to try. `stem`: of one whose first layer is a 7x7."""
+    image = STEM_IMAGE if stem else IMAGE
+    program = random_program(1, image, CLASSES, blocks=1, stem=stem)
     emit(plan(program, "xczu3eg", lanes=Lanes(1, 4, 4)), program, folder / "design")
     top = folder / "design" / "rtl" / "limbeck.v"
     top.write_text(change(top.read_text()))
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *IMAGE), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *image), dtype=np.uint8)
     np.save(folder / "images.npy", images)
     np.save(folder / "scores.npy", run(program, images))
     path = os.pathsep.join([str(BENCH.parent), str(BENCH.parents[1])])
@@ -67,6 +69,10 @@ def broken(tmp_path_factory):
 @pytest.mark.parametrize("law", LAWS)
 def test_the_ports_keep(broken, law):
     assert broken.get(law, "") == ""
+
+
+def test_a_stem_sends_nothing_undefined(tmp_path):
+    assert broken_laws(tmp_path, "stalls_on_every_channel", stem=True) == {}
 
 
 MISTAKES = {

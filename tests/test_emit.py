@@ -18,6 +18,7 @@ from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import cycles, plan
 from limbeck.integer import file
 from limbeck.integer.program import run
+from limbeck.verbs.compile import compile
 
 IMAGE, CLASSES = (3, 8, 8), 4
 
@@ -102,6 +103,19 @@ def test_an_engine_takes_a_smaller_program_and_refuses_a_larger(made, tmp_path):
         emit(found, program, tmp_path / "small", engine={**sizes, "MapDepth": 2})
     with pytest.raises(InputError, match="the program needs Classes 4; the engine has 5"):
         emit(found, program, tmp_path / "other", engine={**sizes, "Classes": 5})
+
+
+def test_an_engine_of_other_rtl_is_another(made, tmp_path, monkeypatch):
+    program, found = made
+    sizes = parameters(found, program)
+    before = identity(sizes)
+    emit(found, program, tmp_path / "d")
+    file.save(program, tmp_path / "net.program")
+    monkeypatch.setattr("limbeck.fpga.emit.rtl_version", lambda: "another")
+    assert identity(sizes) != before
+    with pytest.raises(InputError, match=r"d has the RTL of another version of Limbeck; compile it"):
+        compile(str(tmp_path / "net.program"), out=str(tmp_path / "e"), engine=str(tmp_path / "d"))
+    assert not (tmp_path / "e").exists()
 
 
 def test_hexadecimal_words_have_all_their_digits():

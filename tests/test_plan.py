@@ -150,6 +150,25 @@ def test_a_7x7_stem_that_the_engine_cannot_do_is_refused(program, lanes, sentenc
         plan(program, "xczu7ev", lanes=lanes)
 
 
+def wide_net(channels):
+    """Return a program of a 1x1 image, so many channels, a mean and a dense layer."""
+    first = Conv("first", np.ones((channels, 1, 3, 3), int), 8, 1, 1, requant(channels))
+    head = Pointwise("head", np.ones((CLASSES, channels), int), 8, requant(CLASSES, 16))
+    return Program(Input(1, 1, 1), (first, GlobalAverage("mean", requant(channels)), head), tuple("abcd"))
+
+
+def test_what_no_field_of_a_micro_op_holds_is_refused():
+    lanes = Lanes(1, 2, 4)
+    assert plan(wide_net(2048), "xczu7ev", lanes=lanes).schedule.ops[0].result.words == 1024
+    with pytest.raises(InputError, match=r"first: its micro-op's out_groups is 1,024; the limit is 1,023; use more"):
+        plan(wide_net(4100), "xczu7ev", lanes=lanes)
+
+
+def test_layers_of_one_name_are_refused():
+    with pytest.raises(InputError, match="a: two layers have this name"):
+        plan(net(dense("a"), dense("a")), "xczu7ev")
+
+
 def test_accumulators_too_wide_are_refused():
     layer = dense("loud", requant=replace(requant(8), offset=np.full((1, 8), 1 << 28)))
     with pytest.raises(InputError, match="loud: its accumulators need 30 bits; the accelerator has 27"):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fpga_programs import random_program
+from fpga_programs import Maker, random_program
 from tools import need
 
 from limbeck.cli import main
@@ -20,7 +20,7 @@ from limbeck.fpga.plan import cycles, plan
 from limbeck.fpga.schedule import shape3
 from limbeck.integer.file import save
 from limbeck.integer.lower import lower
-from limbeck.integer.program import run, trace
+from limbeck.integer.program import GlobalAverage, Input, Program, run, trace
 from limbeck.nets import zoo
 from limbeck.runs import read_json
 
@@ -77,9 +77,23 @@ def designs(tmp_path_factory):
     return built({seed: program_of(seed) for seed in SEEDS}, LANES, tmp_path_factory.mktemp("designs"))
 
 
+MANY = 600  # channels: more words of a pixel than 8 bits count
+MANY_SEED = -1  # among the programs of 16 bits
+
+
+def many_channels():
+    """Return a program whose map has many channels."""
+    maker = Maker(0, state_bits=24, bits=16)
+    first, shape = maker.conv(WIDE_IMAGE, MANY, 24, 1, relu=True)
+    mean = GlobalAverage(maker.name("mean"), maker.requant(MANY, 2.0**22 * shape[1] * shape[2], 16))
+    head, _ = maker.pointwise((MANY, 1, 1), CLASSES, 24)
+    return Program(Input(*WIDE_IMAGE), (first, mean, head), tuple(map(str, range(CLASSES))))
+
+
 @pytest.fixture(scope="module")
 def wides(tmp_path_factory):
     programs = {seed: random_program(seed, WIDE_IMAGE, CLASSES, state_bits=24, bits=16) for seed in WIDE_SEEDS}
+    programs[MANY_SEED] = many_channels()
     return built(programs, WIDE_LANES, tmp_path_factory.mktemp("wides"))
 
 
@@ -161,12 +175,12 @@ def test_stems_and_pools_are_the_programs_in_the_planned_cycles(stems, seed):
         simulate.simulate(folder / str(seed), pixels_of(9, 5, STEM_IMAGE), stalls=stalls, simulator=simulator)
 
 
-@pytest.mark.parametrize("seed", WIDE_SEEDS)
+@pytest.mark.parametrize("seed", [*WIDE_SEEDS, MANY_SEED])
 def test_16_bit_engines_are_the_programs_in_the_planned_cycles(wides, seed):
     made, folder, simulator = wides
     program, p = made[seed]
-    check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, WIDE_IMAGE))
-    for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
+    check_maps(program, p, simulator, folder / str(seed), pixels_of(abs(seed), 1, WIDE_IMAGE))
+    for stalls in (simulate.Stalls(), simulate.Stalls(abs(seed), pixels=50, scores=50, axi=30)):
         simulate.simulate(folder / str(seed), pixels_of(9, 5, WIDE_IMAGE), stalls=stalls, simulator=simulator)
 
 

@@ -150,7 +150,7 @@ def compile_program(
     board's."""
     from limbeck.fpga.bitstream import keep, make
     from limbeck.fpga.design import read
-    from limbeck.fpga.emit import emit, seal
+    from limbeck.fpga.emit import emit, identity, seal
     from limbeck.fpga.op import Lanes
     from limbeck.fpga.parts import board_of
     from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_offs
@@ -166,6 +166,8 @@ def compile_program(
             raise InputError("--engine has its lanes already; leave --lanes and --max-dsp out")
         known = read(Path(engine))
         wanted, sizes, part = known.lanes, known.parameters, cast("PartName", known.part.name)
+        if known.identity != identity(sizes):
+            raise InputError(f"{engine} has the RTL of another version of Limbeck; compile it, and its bitstream, anew")
     board = board_of(part) if bitstream else None
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
     choices = tuple(_choice(other, assumed * 1e6) for other in trade_offs(net, part)) if explore else ()

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, get_type_hints
 from limbeck.fpga.driver import Error, Register
 
 ADDRESS_BITS = 16  # of all memories
-WORD_BITS = 8  # of the number of a word among a pixel's channels
+WORD_BITS = 10  # of the number of a word among a pixel's channels
 
 
 class Bits(NamedTuple):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import zlib
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -62,8 +63,19 @@ def parameters(plan: Plan, net: program.Program) -> dict[str, int]:
 
 
 def identity(parameters: dict[str, int]) -> int:
-    """Return what the IDENTITY register reads: engines with equal parameters take each other's memories."""
-    return zlib.crc32(json.dumps([VERSION, parameters], sort_keys=True).encode())
+    """Return what the IDENTITY register reads: engines of the same RTL with equal parameters take each other's
+    memories."""
+    return zlib.crc32(json.dumps([VERSION, rtl_version(), parameters], sort_keys=True).encode())
+
+
+@cache
+def rtl_version() -> str:
+    """Return a digest of the RTL's sources."""
+    digest = hashlib.sha256()
+    sources = [source for source in (_PACKAGE / "rtl").iterdir() if source.name.endswith((".sv", ".svh"))]
+    for source in sorted(sources, key=lambda source: source.name):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def emit(plan: Plan, net: program.Program, out: Path, *, engine: dict[str, int] | None = None) -> None:

@@ -66,6 +66,9 @@ def survey(program: Program) -> tuple[Site, ...]:
     for layer in program.layers:
         sites += _sites(layer, layer.name, shape, largest, 1)
         shape, largest = sites[-1].out_shape, sites[-1].out_largest
+    paths = [site.path for site in sites]
+    if repeated := next((path for path in paths if paths.count(path) > 1), ""):
+        raise InputError(f"{repeated}: two layers have this name; names say whose weights are whose and must differ")
     if not sites or not isinstance(sites[-1].layer, Pointwise) or shape != (len(program.classes), 1, 1):
         raise InputError(
             f"the program ends with a map {shape}; it must end with a pointwise layer that gives "

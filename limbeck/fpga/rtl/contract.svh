@@ -1,12 +1,12 @@
 // Made of limbeck/fpga/contract.py by `make reference`; a test compares. Included inside of modules.
 
 /* verilator lint_off UNUSEDPARAM */  // each module uses some
-localparam int WordBits = 8;  // of the number of a word among a pixel's channels
+localparam int WordBits = 10;  // of the number of a word among a pixel's channels
 
 // Widths of the micro-ops.
-localparam int FrontOpW = 136;
-localparam int BackOpW = 72;
-localparam int ResultOpW = 222;
+localparam int FrontOpW = 138;
+localparam int BackOpW = 74;
+localparam int ResultOpW = 228;
 
 // Latencies, in cycles.
 localparam int RamCycles = 2;  // from an address to its word
@@ -73,7 +73,7 @@ typedef struct packed {
   logic        right;         // the last slot's next word is right of the map
   logic  [4:0] tap_first;     // 0 to 8: a place of the window; from 9: packed taps of the image
   logic  [4:0] tap_last;
-  logic  [7:0] groups;        // channel groups of the map read, less one
+  logic  [9:0] groups;        // channel groups of the map read, less one
   logic [11:0] rows;          // of the output, less one
   logic [11:0] slots;         // words in a row of the output, less one
   logic [15:0] base;          // of the map read
@@ -89,17 +89,17 @@ typedef struct packed {
 typedef struct packed {
   logic [11:0] groups;      // words of an accumulation, less one
   logic [11:0] period;      // cycles of an output group, less one: at least groups, and what the last one drains in
-  logic  [7:0] out_groups;  // less one
+  logic  [9:0] out_groups;  // less one
   logic [23:0] slots;       // in all rows, less one
   logic [15:0] weight;
 } back_op_t;
 
 // A micro-op as `result` reads it: what becomes of the sums, and where it goes.
 typedef struct packed {
-  logic  [7:0] out_groups;    // less one
+  logic  [9:0] out_groups;    // less one
   logic [11:0] rows;          // less one
   logic [11:0] slots;         // less one
-  logic  [8:0] words;         // of a pixel's channels
+  logic [10:0] words;         // of a pixel's channels
   logic  [3:0] last_pixel;    // pixels of a row's last slot, less one
   logic        pool;          // keeps the largest of each 3x3, of every other row and column
   logic [15:0] map_base;      // of the map written
@@ -117,7 +117,7 @@ typedef struct packed {
   logic [15:0] short_base;    // of the shortcut's state
   logic [15:0] short_slot;    // words from a slot to the next
   logic [15:0] short_row;
-  logic  [8:0] short_words;   // of a pixel's channels; later channels have no shortcut
+  logic [10:0] short_words;   // of a pixel's channels; later channels have no shortcut
   logic        write_state;
   logic [15:0] state_base;    // of the state written
   logic        state_relu;    // after the shortcut

@@ -242,10 +242,10 @@ module front #(
     addr2_o <= here - (bank_q == 2'd0 ? op.pitch : 16'd0);
     image_o <= op.image;
     bank_o <= bank_q;
-    if (op.stem) begin  // output row y sees the rows 2y - 3 to 2y - 1, 2y to 2y + 2, 2y + 3
+    if (op.stem) begin  // output row y sees the rows 2y - 3 to 2y - 1, 2y to 2y + 2, 2y + 3 and no more
       none_above_o <= group_q[1:0] == 2'd0 ? read_row_q <= 12'd1 : group_q[1:0] == 2'd2 && last_row;
-      none_here_o <= group_q[1:0] == 2'd0 && first_row;
-      none_below_o <= group_q[1:0] == 2'd0 ? first_row : last_row;
+      none_here_o <= group_q[1:0] == 2'd0 ? first_row : group_q[1:0] == 2'd2;
+      none_below_o <= group_q[1:0] == 2'd0 ? first_row : group_q[1:0] == 2'd2 || last_row;
     end else begin
       none_above_o <= first_row;
       none_here_o <= 1'b0;
