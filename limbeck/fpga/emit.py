@@ -222,6 +222,8 @@ def _values(plan: Plan, net: program.Program, sizes: dict[str, int]) -> dict[str
         "ops": str(len(plan.schedule.ops)),
         "latency": f"{time.latency:,}",
         "interval": f"{time.interval:,}",
+        "clock": f"{CLOCK / 1e6:g}",
+        "period": f"{1e9 / CLOCK:.3f}",
         "rate": f"{CLOCK / time.interval:,.0f}",
         "resources": "\n".join(
             f"| {name} | {need_:,} | {have:,} | {need_ / have:.0%} |" if have else f"| {name} | {need_:,} | 0 | |"

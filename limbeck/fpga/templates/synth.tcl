@@ -3,7 +3,7 @@
 read_verilog -sv [glob rtl/*.sv]
 read_verilog rtl/limbeck.v
 synth_design -top limbeck -part $vivado_part -mode out_of_context -include_dirs rtl -verilog_define LIMBECK_DSP48E2
-create_clock -period 5.000 -name aclk [get_ports aclk]
+create_clock -period $period -name aclk [get_ports aclk]
 report_utilization -file vivado/utilization.txt
 opt_design
 place_design
