@@ -203,7 +203,7 @@ async def what_the_engine_does_not_have_is_not_loaded_and_reported(dut):
     memory = MANIFEST["memories"][0]
     words = driver.read_memory(Path("design") / memory["file"], memory["width"])
     right = memory["select"] | words.shape[1] << 8
-    for select, address in ((7 | 1 << 8, 0), (right, 0xFFFF), (right, 1 << len(words)), (right + (1 << 8), 0)):
+    for select, address in ((7 | 1 << 8, 0), (right, 0xFFFF), (right, 0x8000), (right + (1 << 8), 0)):
         await bench.write(Register.MEMORY, select)
         await bench.write(Register.ADDRESS, address)
         for _ in range(words.shape[1] + 1):
