@@ -31,7 +31,6 @@ from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources
 from limbeck.fpga.synth import synthesise
 from limbeck.fpga.works import works_of
 from limbeck.integer.lower import lower
-from limbeck.integer.program import GlobalAverage, Input, Program
 from limbeck.nets import onnx, zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -90,9 +89,9 @@ def inside(work):
 
     places = taps(height, work.out[1], work.stride) * taps(width, work.out[2], work.stride)
     if work.dense or work.stem:
-        return places * work.layer.weight.shape[0] * work.layer.weight.shape[1]
+        return places * work.out[0] * work.shape[0]
     depthwise = places * work.shape[0] if work.depthwise else 0
-    return depthwise + (0 if work.from_sum else work.out[1] * work.out[2] * work.layer.weight.size)
+    return depthwise + (0 if work.from_sum else work.out[1] * work.out[2] * work.tensors[work.layer.weight].size)
 
 
 def row(name, program, budget, options):
@@ -130,7 +129,7 @@ def chain(spec):
     """Return a Program of layers as peers_fpga.py names them, with a mean and a dense layer of 10 classes behind."""
     first, *names = spec.split()
     channels, side = map(int, first.split("@"))
-    maker, layers, shape = Maker(0), [], (channels, side, side)
+    maker, shape = Maker(0), (channels, side, side)
     for name in names:
         wide = int(name[1:] or shape[0])
         if name[0] == "c":
@@ -139,10 +138,10 @@ def chain(spec):
             layer, shape = maker.depthwise(shape, 1)
         else:
             layer, shape = maker.pointwise(shape, wide, 8, relu=True)
-        layers.append(layer)
-    mean = GlobalAverage(maker.name("mean"), maker.requant(shape[0], 64.0 * side * side, 8))
+        maker.place(layer)
     head, _ = maker.pointwise((shape[0], 1, 1), 10, 16)
-    return Program(Input(channels, side, side), (*layers, mean, head), tuple(map(str, range(10))))
+    maker.place(maker.mean(shape, 64.0 * side * side), head)
+    return maker.program((channels, side, side), 10)
 
 
 def within(program, limit):

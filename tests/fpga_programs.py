@@ -1,25 +1,34 @@
 """Small random programs that the accelerator can do, for tests and benchmarks/fpga.py."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from limbeck.integer.program import (
+    Add,
     Border,
     Conv,
-    Depthwise,
     GlobalAverage,
     Input,
     MaxPool,
-    Narrow,
-    Ode,
-    Pointwise,
+    Node,
+    Operation,
     Program,
     Requant,
-    Residual,
+    Shortcut,
 )
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is drawn: its operation, for each evaluation where they differ."""
+
+    name: str
+    operations: tuple[Operation, ...]
+
+
 class Maker:
-    """Draws layers whose results use their range without always saturating."""
+    """Draws layers whose results use their range without always saturating, and places them in a graph."""
 
     def __init__(self, seed, state_bits=16, bits=8):
         self.rng = np.random.default_rng(seed)
@@ -28,68 +37,84 @@ class Maker:
         self.weight_bits = 8 if bits == 8 else int(self.rng.choice([8, 16]))
         self.unit = (1 << self.weight_bits - 8) * 50.0 * (1 << bits - 8) * 60  # a typical product
         self.count = 0
+        self.tensors, self.nodes, self.last = {}, [], "input"
 
     def name(self, kind):
         self.count += 1
         return f"{kind}{self.count}"
 
+    def key(self, kind, table):
+        key = f"{kind}.{len(self.tensors)}"
+        self.tensors[key] = np.asarray(table, np.int64)
+        return key
+
     def weight(self, *shape):
         most = (1 << (self.weight_bits - 1)) - 1
         if self.rng.random() < 0.2:
-            return self.rng.choice([-most, most], shape)
-        return self.rng.integers(-most, most + 1, shape)
+            return self.key("weight", self.rng.choice([-most, most], shape))
+        return self.key("weight", self.rng.integers(-most, most + 1, shape))
 
-    def requant(self, channels, typical, bits, *, relu=False, border=None, evaluations=1):
+    def requants(self, channels, typical, bits, *, relu=False, evaluations=1):
+        """Return a Requant for each evaluation; some share their offsets or their multipliers."""
         rows = self.rng.choice([1, evaluations])
         mult = self.rng.integers(1 << 12, 1 << 16, (self.rng.choice([1, evaluations]), channels))
         shift = int(np.clip(np.log2(typical * mult.mean() + 1) - bits + self.rng.integers(1, 4), 1, 40))
         offset = self.rng.integers(-int(typical), int(typical) + 1, (rows, channels))
-        return Requant(offset, mult, shift, bits, relu, (1.0,), border)
+        offsets, mults = (
+            [self.key(kind, row) for row in table] for kind, table in (("offset", offset), ("mult", mult))
+        )
+        return [
+            Requant(offsets[e % len(offsets)], mults[e % len(mults)], shift, bits, bool(relu))
+            for e in range(evaluations)
+        ]
 
-    def border(self, channels, height, width, typical, ticks):
+    def borders(self, channels, height, width, typical, ticks, early=1):
         def classes(side):
-            return np.array([0 if i == 0 else 2 if i == side - 1 else 1 for i in range(side)])
+            return tuple(early + 1 if i == side - 1 > early - 1 else min(i, early) for i in range(side))
 
-        table = self.rng.integers(-int(typical), int(typical) + 1, (channels, 3, 3))
-        return Border(table, classes(height), classes(width), ticks)
+        table = self.rng.integers(-int(typical), int(typical) + 1, (channels, early + 2, early + 2))
+        key = self.key("border", table)
+        return [Border(key, classes(height), classes(width), number) for number in ticks]
+
+    def drawn(self, kind, weight, groups, stride, side, requants, borders=()):
+        padding = (side // 2,) * 4
+        operations = (
+            Conv(weight, self.weight_bits, groups, stride, padding, requant, borders[e] if borders else None)
+            for e, requant in enumerate(requants)
+        )
+        return Layer(self.name(kind), tuple(operations))
 
     def depthwise(self, shape, stride):
         channels = shape[0]
-        requant = self.requant(channels, 2 * self.unit, self.bits, relu=self.rng.random() < 0.3)
-        layer = Depthwise(self.name("dw"), self.weight(channels, 3, 3), self.weight_bits, stride, 1, requant)
+        requants = self.requants(channels, 2 * self.unit, self.bits, relu=self.rng.random() < 0.3)
+        layer = self.drawn("dw", self.weight(channels, 1, 3, 3), channels, stride, 3, requants)
         return layer, (channels, -(-shape[1] // stride), -(-shape[2] // stride))
 
     def pointwise(self, shape, channels, bits, *, relu=False, ticks=()):
         typical = self.unit * np.sqrt(shape[0])
-        border = self.border(channels, shape[1], shape[2], typical, ticks) if ticks else None
-        requant = self.requant(channels, typical, bits, relu=relu, border=border, evaluations=max(1, len(ticks)))
-        return Pointwise(self.name("pw"), self.weight(channels, shape[0]), self.weight_bits, requant), (
-            channels,
-            *shape[1:],
-        )
+        borders = self.borders(channels, shape[1], shape[2], typical, ticks) if ticks else ()
+        requants = self.requants(channels, typical, bits, relu=relu, evaluations=max(1, len(ticks)))
+        weight = self.weight(channels, shape[0], 1, 1)
+        return self.drawn("pw", weight, 1, 1, 1, requants, borders), (channels, *shape[1:])
 
     def stem(self, shape, channels, bits, *, ticks):
         """Return a 7x7 convolution with stride 2, and the shape that comes out; sides are even."""
-
-        def classes(side):
-            return np.array([min(i, 2) if i < side - 1 else 3 for i in range(side)])
-
         out = (channels, shape[1] // 2, shape[2] // 2)
         typical = self.unit * np.sqrt(49 * shape[0])
-        table = self.rng.integers(-int(typical), int(typical) + 1, (channels, 4, 4))
-        border = Border(table, classes(out[1]), classes(out[2]), ticks) if ticks else None
-        requant = self.requant(channels, typical, bits, relu=True, border=border)
-        return Conv(self.name("stem"), self.weight(channels, shape[0], 7, 7), self.weight_bits, 2, 3, requant), out
+        borders = self.borders(channels, *out[1:], typical, ticks or (0,), early=2)
+        requants = self.requants(channels, typical, bits, relu=True)
+        return self.drawn("stem", self.weight(channels, shape[0], 7, 7), 1, 2, 7, requants, borders), out
 
     def pool(self, shape):
-        return MaxPool(self.name("pool"), 3, 2, 1), (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
+        layer = Layer(self.name("pool"), (MaxPool(3, 2, (1, 1, 1, 1)),))
+        return layer, (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
 
     def conv(self, shape, channels, bits, stride, *, relu=False, ticks=()):
         out = (channels, -(-shape[1] // stride), -(-shape[2] // stride))
         typical = self.unit * np.sqrt(9 * shape[0])
-        border = self.border(channels, *out[1:], typical, ticks) if ticks else None
-        requant = self.requant(channels, typical, bits, relu=relu, border=border, evaluations=max(1, len(ticks)))
-        return Conv(self.name("conv"), self.weight(channels, shape[0], 3, 3), self.weight_bits, stride, 1, requant), out
+        borders = self.borders(channels, *out[1:], typical, ticks) if ticks else ()
+        requants = self.requants(channels, typical, bits, relu=relu, evaluations=max(1, len(ticks)))
+        return self.drawn("conv", self.weight(channels, shape[0], 3, 3), 1, stride, 3, requants, borders), out
 
     def separable(self, shape, channels, bits, stride=1, *, relu=False, ticks=()):
         """Return layers: depthwise and pointwise, or a dense convolution, or a pointwise alone."""
@@ -106,24 +131,54 @@ class Maker:
 
     def narrow(self):
         shift = self.state_bits - self.bits + int(self.rng.integers(-2, 2))
-        return Narrow(self.name("narrow"), max(0 if self.bits == 16 else 1, shift), self.bits)
+        shift = max(0 if self.bits == 16 else 1, shift)
+        return Layer(self.name("narrow"), (Add((1,), shift, self.bits, False),))
+
+    def mean(self, shape, typical):
+        (requant,) = self.requants(shape[0], typical, self.bits)
+        return Layer(self.name("mean"), (GlobalAverage(requant),))
+
+    def place(self, *layers, evaluation=None):
+        """Append a node for each layer, the one on the other's map."""
+        for layer in layers:
+            name = layer.name if evaluation is None else f"{layer.name}[{evaluation}]"
+            self.append(name, layer.operations[(evaluation or 0) % len(layer.operations)], self.last)
+
+    def append(self, name, op, *inputs):
+        self.nodes.append(Node(name, inputs, op, (1.0,)))
+        self.last = name
 
     def block(self, shape):
-        """Return a residual or ODE block on the state, and the shape that comes out."""
+        """Place a residual or ODE block on the last map, and return the shape that comes out."""
         kind = self.rng.integers(3)
         if kind < 2:
             steps = int(self.rng.integers(1, 4))
             ticks = tuple(range(steps)) if self.rng.random() < 0.6 else ()
             inner, middle = self.separable(shape, shape[0], self.bits, relu=True, ticks=ticks)
             outer, out = self.separable(middle, shape[0], self.state_bits, ticks=ticks)
-            return Ode(self.name("ode"), (self.narrow(), *inner, *outer), steps, "euler", self.state_bits), out
+            name, narrow = self.name("ode"), self.narrow()
+            for step in range(steps):
+                state = self.last
+                self.place(narrow, *inner, *outer, evaluation=step)
+                self.append(f"{name}[{step}]", Add((1, 1), 0, self.state_bits, False), state, self.last)
+            return out
         stride = int(self.rng.integers(1, 3))
         channels = shape[0] + int(self.rng.integers(0, 6))
         inner, middle = self.separable(shape, channels, self.bits, stride, relu=True)
         outer, out = self.separable(middle, channels, self.state_bits)
-        field = (self.narrow(), *inner, *outer)
+        name, narrow = self.name("residual"), self.narrow()
         relu = bool(self.rng.random() < 0.7)
-        return Residual(self.name("residual"), field, stride, channels, relu, self.state_bits), out
+        state = self.last
+        self.place(narrow, *inner, *outer)
+        result = self.last
+        if stride > 1 or channels > shape[0]:
+            self.append(f"{name}.shortcut", Shortcut(stride, channels), state)
+            state = self.last
+        self.append(name, Add((1, 1), 0, self.state_bits, relu), result, state)
+        return out
+
+    def program(self, image, classes):
+        return Program(Input(*image), self.tensors, tuple(self.nodes), tuple(map(str, range(classes))))
 
 
 def random_program(seed, image, classes, *, state_bits=16, bits=8, blocks=2, stem=False):
@@ -135,23 +190,21 @@ def random_program(seed, image, classes, *, state_bits=16, bits=8, blocks=2, ste
     channels = int(m.rng.integers(1, 13))
     if stem:
         first, shape = m.stem(image, channels, state_bits, ticks=(1,) if m.rng.random() < 0.8 else ())
-        layers = [first]
+        m.place(first)
     else:
         first, shape = m.separable(image, channels, state_bits, int(m.rng.integers(1, 3)), relu=True, ticks=(1,))
-        layers = [*first]
+        m.place(*first)
     if stem and m.rng.random() < 0.8:
         pool, shape = m.pool(shape)
-        layers.append(pool)
+        m.place(pool)
     for _ in range(int(m.rng.integers(1, blocks + 1))):
-        block, shape = m.block(shape)
-        layers.append(block)
+        shape = m.block(shape)
+    last = state_bits
     if m.rng.random() < 0.3:  # a layer between blocks and head, from map to map
         narrow, (layer, shape) = m.narrow(), m.conv(shape, int(m.rng.integers(1, 9)), bits, 1, relu=True)
-        layers += [narrow, layer]
-    last = bits if isinstance(layers[-1], Conv) else state_bits
-    typical = 2.0 ** (last - 2) * shape[1] * shape[2]
-    layers.append(GlobalAverage(m.name("mean"), m.requant(shape[0], typical, bits)))
+        m.place(narrow, layer)
+        last = bits
+    m.place(m.mean(shape, 2.0 ** (last - 2) * shape[1] * shape[2]))
     head, _ = m.pointwise((shape[0], 1, 1), classes, state_bits)
-    layers.append(head)
-    size = Input(image[0], image[1], image[2])
-    return Program(size, tuple(layers), tuple(map(str, range(classes))))
+    m.place(head)
+    return m.program(image, classes)

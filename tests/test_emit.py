@@ -56,11 +56,11 @@ def test_memories_come_back_from_their_files(made, design):
 
 
 def test_every_weight_is_in_the_memories_once(made):
-    _, found = made
+    program, found = made
     by_lane = [m for m in memories.memories(found) if m.name.startswith("weight")]
     stored = sum(int(np.abs(m.words.view(np.int8).astype(int)).sum()) for m in by_lane)
-    layers = {op.work.path: op.work.layer for op in found.schedule.ops if hasattr(op.work.layer, "weight")}
-    assert stored == sum(int(np.abs(layer.weight).sum()) for layer in layers.values())
+    keys = {op.work.layer.weight for op in found.schedule.ops if not op.work.from_sum}
+    assert stored == sum(int(np.abs(program.tensors[key]).sum()) for key in keys)
 
 
 def test_a_design_holds_its_program_and_its_answers(made, design):

@@ -1,7 +1,6 @@
 """Lowering: a trained net and its Program agree within a bound that follows from the formats alone."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -15,23 +14,26 @@ import limbeck.nets.odenet  # noqa: F401 - registers the family
 from limbeck.errors import InputError, VerificationError
 from limbeck.images.sources import open_source
 from limbeck.integer.file import load
-from limbeck.integer.graph import LowerError, apply, evaluate, extract, pixels, walk
+from limbeck.integer.graph import FloatNarrow, FloatNode, apply, convolve, evaluate, extract, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.noise import noise
 from limbeck.integer.program import (
-    STAGES,
-    Depthwise,
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
     GlobalAverage,
     MaxPool,
-    Narrow,
-    Ode,
-    Residual,
+    Scale,
+    Shortcut,
+    Table,
     predict,
     run,
     trace,
 )
 from limbeck.integer.scales import _weight_clips
 from limbeck.integer.survey import survey
+from limbeck.integer.trace import LowerError
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm, reestimate
 from limbeck.verbs.quantize import quantize
@@ -95,7 +97,63 @@ def mobile(seed=0, act=nn.ReLU6):
     )
 
 
+class Gated(nn.Module):
+    """Squeeze-and-excite, with a table before its map and one behind its gate."""
+
+    def __init__(self, channels, act=nn.Hardswish):
+        super().__init__()
+        self.act, self.gate = act(), nn.Hardsigmoid()
+        self.reduce, self.expand = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x):
+        x = self.act(x)
+        return x * self.gate(self.expand(self.reduce(x.mean((2, 3), keepdim=True)).relu_()))
+
+
+class Residual(nn.Module):
+    """A sum of two branches, one with an average pool where the map shrinks, after a concatenation."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(inputs, 3, 1), nn.Conv2d(inputs, 5, 3, 1, 1)
+        self.conv = nn.Conv2d(8, outputs, 3, stride, 1, groups=2)
+        self.norm = nn.BatchNorm2d(outputs)
+        pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        self.short = nn.Sequential(pool if stride == 2 else nn.Identity(), nn.Conv2d(inputs, outputs, 1))
+
+    def forward(self, x):
+        y = torch.cat([self.left(x).relu(), self.right(x)], 1)
+        return self.norm(self.conv(y)) + self.short(x)
+
+
+def mixed(size=9, seed=0, stride=2, act=nn.Hardswish):
+    """Return a net of all operations."""
+    return plain(
+        nn.Conv2d(3, 6, 3, 2, 1),
+        Gated(6, act),
+        Residual(6, 8, stride),
+        nn.ReLU(),
+        Residual(8, 8, 1),
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(8, 8, 2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+        size=size,
+        seed=seed,
+    )
+
+
 nets = st.one_of(
+    st.builds(
+        mixed,
+        st.integers(6, 13),
+        st.integers(0, 99),
+        st.sampled_from([1, 2]),
+        st.sampled_from([nn.Hardswish, nn.SiLU, nn.GELU]),
+    ),
     st.builds(mobile, st.integers(0, 99), st.sampled_from([nn.ReLU, nn.ReLU6])),
     st.builds(family, st.just("resnet14"), size=st.integers(4, 9), seed=st.integers(0, 99)),
     st.builds(
@@ -106,7 +164,7 @@ nets = st.one_of(
         seed=st.integers(0, 99),
         dsc=st.sampled_from(["none", "ode", "all"]),
         time=st.sampled_from(["concat", "none"]),
-        solver=st.sampled_from(sorted(STAGES)),
+        solver=st.sampled_from(["euler", "heun", "midpoint", "rk4"]),
         steps=st.integers(1, 3),
         h=st.sampled_from([1.0, 0.3]),
     ),
@@ -140,91 +198,90 @@ def test_classes_in_another_order_than_the_outputs_are_lowered_in_the_classes_or
 # --- the bound of numerics.md §9 -----------------------------------------------------------------------------------
 
 
+SLOPE = 1.5  # no table of these nets is steeper
+
+
 class Bounds:
     """Follows a net and its program map by map: how far scale times integers may be from the float net."""
 
     def __init__(self, net, program, images):
-        self.layers = dict(walk(extract(net)))
-        self.made = {site.path: site.layer for site in survey(program)}
         self.floats = {}
+        self.nodes = {node.name: node for node in extract(net)}
         evaluate(extract(net), images.double() - 128, self.floats.__setitem__)
-        self.ints = ((name, torch.from_numpy(y).double()) for name, y in trace(program, images.numpy()))
-        self.blocks = {}  # by path: the bounds of the step's state and of the sum so far
+        self.program, self.ints = program, {}
+        self.ints = {name: torch.from_numpy(y).double() for name, y in trace(program, images.numpy())}
 
     def __iter__(self):
         """Yield (name, error, bound), maps [N, C, H, W]."""
-        _, x = next(self.ints)
-        bound, scale = torch.zeros_like(x), torch.ones(1).double()
-        for name, y in self.ints:
-            path = re.sub(r"\[\d+\]", "", name)
-            evaluation = int((re.findall(r"\[(\d+)\]", name) or [0])[0])
-            layer, float_layer = self.made[path], self.layers[path]
-            match layer:
-                case Narrow():
-                    self.blocks.setdefault(path.rpartition(".")[0], (bound, bound))
-                    scale = scale * 2.0**layer.shift
-                    bound = bound + scale / 2
-                case Residual() | Ode():
-                    scale = torch.tensor(layer.field[-1].requant.scale).double()[:, None, None]
-                    bound = self.after_block(layer, path, bound, evaluation)
-                case MaxPool():
-                    bound = apply(path, float_layer, bound, 0)
-                case GlobalAverage():
-                    scale = torch.tensor(layer.requant.scale).double()[:, None, None]
-                    bound = mean_bound(layer.requant, scale, bound, x)
-                case _:
-                    before, scale = scale, torch.tensor(layer.requant.scale).double()[:, None, None]
-                    bound = conv_bound(float_layer, layer, before, scale, bound, x, evaluation)
-            yield name, (self.floats[name] - scale * y).abs(), bound
-            x = y
+        bounds = {"input": torch.zeros_like(self.ints["input"])}
+        scales = {"input": torch.ones(1, 1, 1).double()}
+        for node in self.program.nodes:
+            name, x = node.name, [self.ints[each] for each in node.inputs]
+            scales[name] = scale = torch.tensor(node.scale).double()[:, None, None]
+            self.floats.setdefault(name, self.floats.get(node.inputs[0]))  # a narrowing
+            source = self.nodes.get(name) or FloatNode(name, node.inputs, FloatNarrow(), x[0].shape[1:])
+            before = [bounds[each] for each in node.inputs]
+            bounds[name] = self.bound(node, source, x, before, [scales[each] for each in node.inputs], scale)
+            yield name, (self.floats[name] - scale * self.ints[name]).abs(), bounds[name]
 
-    def after_block(self, layer, path, k, evaluation):
-        state, end = self.blocks[path]
-        if isinstance(layer, Residual):
-            short = state[:, :, :: layer.stride, :: layer.stride]
-            return F.pad(short, (0, 0, 0, 0, 0, layer.channels - short.shape[1])) + k
-        stages = STAGES[layer.solver]
-        a, b = stages[evaluation % len(stages)]
-        start, end = state + a * k, end + b * k
-        last = evaluation % len(stages) == len(stages) - 1
-        self.blocks[path] = (end, end) if last else (state, end)
-        return end if last else start
+    def bound(self, node, source, x, before, in_scales, scale):  # noqa: PLR0911 - a case an operation
+        match node.op:
+            case Conv():
+                return self.conv_bound(source.op, node.op, in_scales[0], scale, before[0], x[0])
+            case Add(factors, shift):
+                total = sum(abs(factor) * each for factor, each in zip(factors, before, strict=True))
+                if len(factors) == 1 and shift:
+                    exact = factors[0] * 2.0**-shift
+                    off = (in_scales[0] / scale - exact).abs() * x[0].abs()
+                    return before[0] + scale * (off + 0.5)
+                return total
+            case Table():
+                return SLOPE * before[0] + scale / 2
+            case Scale(requant):
+                wanted = (x[1] * in_scales[1]).abs()
+                spread = before[0] * (wanted + before[1]) + (x[0] * in_scales[0]).abs() * before[1]
+                return spread + own(requant, scale, (x[0] * x[1]).abs())
+            case AveragePool(requant=requant):
+                sums = apply(source, [x[0].abs()]) * node.op.size**2 * (36 if node.op.inside else 1)
+                return apply(source, [before[0]]) + own(requant, scale, sums)
+            case GlobalAverage(requant):
+                return before[0].mean((2, 3), keepdim=True) + own(requant, scale, x[0].abs().sum((2, 3), keepdim=True))
+            case MaxPool() | Concat() | Shortcut():
+                return apply(source, before)
 
-
-def mean_bound(requant, scale, bound, x):
-    total = x.abs().sum((2, 3), keepdim=True)
-    return bound.mean((2, 3), keepdim=True) + scale * (total * 2.0 ** -(requant.shift + 1) + 0.5)
-
-
-def conv_bound(layer, made, in_scale, scale, bound, x, evaluation):
-    """What came in wrong, times |w|; what rounding or clipping took from each weight, at least half a unit; half a
-    unit for offset and border; the multiplier; the result."""
-    requant = made.requant
-    same = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-    spread = F.conv2d(bound, layer.weight.abs(), **same)
-    spread = spread * layer.scale[evaluation % len(layer.scale)].abs()[:, None, None]
-    mult, offset = (t[evaluation % len(t)][:, None, None].astype(float) for t in (requant.mult, requant.offset))
-    ticks, border = 0, 0.0
-    if requant.border is not None:
-        ticks = requant.border.ticks[evaluation % len(requant.border.ticks)]
-        border = ticks * np.abs(requant.border.table).max((1, 2))[:, None, None]
-    weight = torch.from_numpy(np.abs(made.weight)).double().reshape(layer.weight.shape)
-    acc = F.conv2d(x.abs(), weight, **same) + torch.from_numpy(np.abs(offset) + border)
-    unit = scale * torch.from_numpy((mult + 0.5) * 2.0**-requant.shift)
-    off = F.conv2d(
-        x.abs(), weight_errors(layer, made, weight, in_scale, scale, evaluation).maximum(unit[..., None] / 2), **same
-    )
-    return spread + off + unit * (1 + ticks) / 2 + scale * (acc * 2.0 ** -(requant.shift + 1) + 0.5)
+    def conv_bound(self, conv, made, in_scale, scale, bound, x):
+        """What came in wrong, times |w|; what rounding or clipping took from each weight, at least half a unit; half a
+        unit for offset and border; the multiplier; the result."""
+        tensors, requant = self.program.tensors, made.requant
+        spread = convolve(bound, conv.weight.abs(), conv) * conv.scale.abs()[:, None, None]
+        mult, offset = (tensors[key][:, None, None].astype(float) for key in (requant.mult, requant.offset))
+        ticks, border = 0, 0.0
+        if made.border is not None:
+            ticks = made.border.ticks
+            border = ticks * np.abs(tensors[made.border.table]).max((1, 2))[:, None, None]
+        weight = torch.from_numpy(np.abs(tensors[made.weight])).double()
+        acc = convolve(x.abs(), weight, conv) + torch.from_numpy(np.abs(offset) + border)
+        unit = scale * torch.from_numpy((mult + 0.5) * 2.0**-requant.shift)
+        wrong = weight_errors(conv, made, tensors, in_scale, scale).maximum(unit[..., None] / 2)
+        off = convolve(x.abs(), wrong, conv)
+        return spread + off + unit * (1 + ticks) / 2 + own(requant, scale, acc)
 
 
-def weight_errors(layer, made, weight, in_scale, scale, evaluation):
+def own(requant, scale, acc):
+    """What a requantisation adds: its multiplier's rounding, and the result's."""
+    return scale * (acc * 2.0 ** -(requant.shift + 1) + 0.5)
+
+
+def weight_errors(conv, made, tensors, in_scale, scale):
     """Return how far each weight is from the float net's, [out, in / groups, kernel, kernel], where x is integers."""
-    gains = layer.scale.abs()
-    gain = gains.amax(0)[:, None, None, None]
-    comes_in = in_scale if layer.groups == 1 else in_scale[:, None]
-    unit = scale[..., None] * torch.from_numpy(made.requant.mult.max(0) * 2.0**-made.requant.shift)[:, None, None, None]
-    share = torch.where(gain > 0, gains[evaluation % len(gains)][:, None, None, None] / gain, 0)
-    return (layer.weight.abs() * gain * comes_in - unit * weight).abs() * share
+    share = len(conv.weight) // conv.groups
+    comes_in = in_scale.expand(conv.weight.shape[1] * conv.groups, 1, 1)
+    comes_in = comes_in.reshape(conv.groups, -1).repeat_interleave(share, 0)[..., None, None]
+    weight = torch.from_numpy(tensors[made.weight]).double()
+    unit = (
+        scale[..., None] * torch.from_numpy(tensors[made.requant.mult] * 2.0**-made.requant.shift)[:, None, None, None]
+    )
+    return ((conv.weight * conv.scale[:, None, None, None]).abs() * comes_in - unit * weight.abs()).abs()
 
 
 @pytest.mark.slow
@@ -269,26 +326,49 @@ def test_sixteen_bits_are_30_db_better_than_eight(ranges):
 
 def test_the_steps_of_an_ode_block_share_weights_and_have_a_table_each():
     net = family("dsodenet20", steps=3, solver="rk4")
-    block = next(layer for layer in lower(net, images_for(net)).layers if isinstance(layer, Ode))
-    _, depthwise, pointwise, *_ = block.field
-    assert isinstance(depthwise, Depthwise)
-    assert depthwise.weight.shape == (4, 3, 3)
-    assert pointwise.requant.mult.shape == (12, 4)
-    assert pointwise.requant.border.ticks == (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6)
-    assert pointwise.requant.border.table.shape == (4, 3, 3)
+    program = lower(net, images_for(net))
+    found = [node.op for node in program.nodes if node.path == "layer1.f.conv1.space.pointwise"]
+    assert len(found) == 12
+    assert {op.weight for op in found} == {"layer1.f.conv1.space.pointwise.weight"}
+    assert len({op.requant.mult for op in found}) == 12
+    assert [op.border.ticks if op.border else 0 for op in found] == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    assert {program.tensors[op.border.table].shape for op in found if op.border} == {(4, 3, 3)}
+    depthwise = next(node.op for node in program.nodes if node.path == "layer1.f.conv1.space.depthwise")
+    assert program.tensors[depthwise.weight].shape == (4, 1, 3, 3)
+    assert depthwise.groups == 4
+
+
+@pytest.mark.parametrize(
+    ("solver", "factors"),
+    [
+        ("euler", [(1, 1), (1, 1)]),
+        ("midpoint", [(1, 1), (1, 1), (1, 1), (1, 1)]),
+        ("heun", [(1, 1), (1, 2), (1, 1), (1, 1), (1, 2), (1, 1)]),
+    ],
+)
+def test_a_solvers_sums_have_whole_factors(solver, factors):
+    net = family("odenet20", steps=2, solver=solver, h=0.3)
+    program = lower(net, images_for(net))
+    found = [
+        n.op for n in program.nodes if isinstance(n.op, Add) and len(n.inputs) == 2 and n.name.startswith("layer1")
+    ]
+    assert sorted(op.factors for op in found) == sorted(factors)
+    assert {op.shift for op in found} == {0}
 
 
 def test_a_net_without_time_has_no_border_tables_in_its_blocks():
     net = family("dsodenet20", time="none")
     program = lower(net, images_for(net))
-    found = [site.path for site in survey(program) if getattr(getattr(site.layer, "requant", None), "border", None)]
-    assert found == ["stem.conv"]
+    assert [node.path for node in program.nodes if isinstance(node.op, Conv) and node.op.border] == ["stem.conv"]
+
+
+def weight_bits_of(program):
+    return {node.path: node.op.weight_bits for node in program.nodes if isinstance(node.op, Conv)}
 
 
 def test_layers_named_wide_get_16_bits_and_no_others():
     net = family("odenet20")
-    program = lower(net, images_for(net), wide=("layer2_1", "head.fc"))
-    bits = {site.path: getattr(site.layer, "weight_bits", 8) for site in survey(program)}
+    bits = weight_bits_of(lower(net, images_for(net), wide=("layer2_1", "head.fc")))
     assert {path for path, b in bits.items() if b == 16} == {"layer2_1.conv1", "layer2_1.conv2", "head.fc"}
 
 
@@ -297,8 +377,7 @@ def test_four_bits_are_for_all_but_the_ends_or_for_all_but_those_named():
     images = images_for(net)
 
     def of_eight(**formats):
-        sites = survey(lower(net, images, weight_bits=4, **formats))
-        bits = {site.path: site.layer.weight_bits for site in sites if hasattr(site.layer, "weight_bits")}
+        bits = weight_bits_of(lower(net, images, weight_bits=4, **formats))
         assert set(bits.values()) <= {4, 8}
         return {path for path, b in bits.items() if b == 8}, set(bits)
 
@@ -323,12 +402,21 @@ def test_clipping_few_level_weights_errs_less_than_keeping_their_largest(seed):
 
 def test_a_narrowing_named_wide_gives_16_bits():
     net = family("odenet20")
-    program = lower(net, images_for(net), wide=("layer1.narrow", "head.global_pool.pool"))
-    made = {site.path: site for site in survey(program)}
-    assert made["layer1.narrow"].layer.bits == 16
-    assert made["layer1.conv1"].layer.weight_bits == 8
-    assert made["layer2_1.narrow"].layer.bits == 8
-    assert made["head.global_pool.pool"].layer.requant.bits == 16
+    program = lower(net, images_for(net), wide=("layer1.f.conv1.space.narrow", "head.global_pool.pool"))
+    made = {node.path: node.op for node in program.nodes}
+    assert made["layer1.f.conv1.space.narrow"].bits == 16
+    assert made["layer1.f.conv1.space"].weight_bits == 8
+    assert made["layer2_1.conv1.narrow"].bits == 8
+    assert made["head.global_pool.pool"].requant.bits == 16
+
+
+@pytest.mark.parametrize("activation_bits", [8, 16])
+def test_tables_take_8_bits_whatever_the_format(activation_bits):
+    net = mixed()
+    program = lower(net, images_for(net), activation_bits=activation_bits)
+    sites = [site for site in survey(program) if isinstance(site.node.op, Table)]
+    assert [site.ins[0].bits for site in sites] == [8, 8]
+    assert [site.out.bits for site in sites] == [activation_bits] * 2
 
 
 def test_the_noise_report_shows_the_layer_that_was_made_wide():
@@ -357,9 +445,9 @@ def test_a_channel_whose_norm_has_no_gain_keeps_its_shift():
     net.net[1].weight.data[:] = torch.tensor([0.0, 1.0])
     images = images_for(net)
     assert signal_to_noise(net, lower(net, images), images) > 20
-    dead = lower(net, images).layers[0]
-    assert (dead.weight[0] == 0).all()
-    assert (dead.weight[1] != 0).any()
+    weight = lower(net, images).tensors["0.weight"]
+    assert (weight[0] == 0).all()
+    assert (weight[1] != 0).any()
 
 
 # --- the verb --------------------------------------------------------------------------------------------------------
@@ -392,35 +480,44 @@ def test_a_drop_above_the_limit_leaves_no_file(run_folder, tmp_path):
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-class Secret(nn.Sequential):
-    """Does what its children don't show."""
+class Does(nn.Module):
+    """What a function does."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
 
     def forward(self, x):
-        return 2 * super().forward(x)
+        return self.function(x)
+
+
+FORGETFUL = iter(range(10**6))
+CONV = nn.Conv2d(3, 3, 3)
 
 
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ((nn.Conv2d(3, 3, 3), nn.GELU()), "^1 is a GELU, which has no integer layer"),
-        ((nn.Conv2d(3, 4, 3, groups=1), nn.Sequential(nn.PixelShuffle(2))), "^1.0 is a PixelShuffle"),
-        ((nn.ReLU(), nn.Conv2d(3, 3, 3)), "^0 doesn't follow a convolution"),
-        ((nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3)), "^0 doesn't follow a convolution"),
-        ((nn.Conv2d(3, 3, 3), nn.ReLU(), nn.BatchNorm2d(3)), "^2 doesn't follow a convolution"),
-        ((nn.Conv2d(3, 3, 3, dilation=2),), "^0: a convolution must be square"),
-        ((nn.Conv2d(3, 3, (3, 1)),), "^0: a convolution must be square"),
-        ((nn.Conv2d(3, 6, 3, groups=3),), "^0: a convolution must be square"),
-        ((nn.Conv2d(3, 3, 3, padding="same"),), "^0: a convolution must be square"),
-        ((nn.Conv2d(3, 3, 3, padding_mode="reflect"),), "^0: a convolution must be square"),
-        ((nn.Conv2d(3, 3, 3), nn.MaxPool2d(2, ceil_mode=True)), "^1: max-pooling must be square"),
-        ((nn.Conv2d(3, 3, 3), nn.Flatten()), r"^1: flattening of a map \(3, 6, 6\)"),
-        ((nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(2)), "^1 is a AdaptiveAvgPool2d"),
-        ((nn.Conv2d(3, 3, 3),), r"^the net ends with a map \(3, 6, 6\)"),
-        ((nn.MaxPool2d(2),), "^the net doesn't begin with a convolution"),
-        ((Secret(nn.Conv2d(3, 3, 8)), nn.Flatten()), "^the folded layers differ from the net by"),
+        (
+            (CONV, nn.Sequential(nn.LayerNorm([6, 6]))),
+            "^1.0 computes native_layer_norm, which has no integer form;",
+        ),
+        ((CONV, nn.Softmax(1)), "^1 computes _softmax, which has no integer form"),
+        ((nn.Conv2d(3, 4, 3), nn.Sequential(nn.PixelShuffle(2))), "^1.0 computes"),
+        ((nn.Conv2d(3, 3, 3, dilation=2),), "^0 computes convolution.*one stride and no dilation"),
+        ((nn.Conv2d(3, 3, 3, stride=(1, 2)),), "^0 computes convolution.*one stride and no dilation"),
+        ((nn.ConvTranspose2d(3, 3, 3),), "^0 computes convolution.*one stride and no dilation"),
+        ((nn.Conv2d(3, 3, 3, 1, 1, padding_mode="reflect"),), "^0 computes reflection_pad2d"),
+        ((CONV, nn.AdaptiveAvgPool2d(4)), "^1 computes _adaptive_avg_pool2d"),
+        ((CONV, nn.BatchNorm2d(3, track_running_stats=False)), "^1 computes native_batch_norm.*without running"),
+        ((CONV, Does(lambda x: x * x.flip(3))), "^1 computes flip"),
+        ((CONV, Does(lambda x: x[:, :2])), "^1 computes slice.*a part of a map"),
+        ((CONV, Does(lambda x: x if x.mean() > 0 else -x)), "^1 can't be traced"),
+        ((CONV,), r"^the net ends with a map \(3, 6, 6\)"),
+        ((nn.Conv2d(3, 3, 8), nn.Flatten(), Does(lambda x: x + next(FORGETFUL))), "^the folded layers differ from the"),
     ],
 )
-def test_a_net_that_cannot_be_lowered_is_refused_by_module(modules, message):
+def test_a_net_that_cannot_be_lowered_is_refused_by_operation_and_module(modules, message):
     net = plain()
     net.net = nn.Sequential(*modules)
     with pytest.raises(LowerError, match=message):

@@ -19,7 +19,7 @@ from tools import need
 from torch import nn
 
 from limbeck.artefacts.models import load_model
-from limbeck.integer.graph import FloatConv, extract, walk
+from limbeck.integer.graph import FloatConv, extract
 from limbeck.integer.lower import lower
 from limbeck.integer.program import run, trace
 from limbeck.integer.qat import whole
@@ -36,8 +36,8 @@ def conv_of(seed, groups=1):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(6, 6 // groups, 3, 3, generator=generator, dtype=torch.float64)
     weight *= torch.logspace(-2, 1, 6, dtype=torch.float64)[:, None, None, None]
-    ones = torch.ones(1, 6, dtype=torch.float64)
-    return FloatConv("conv", weight, 1, 1, groups, ones, 0 * ones)
+    ones = torch.ones(6, dtype=torch.float64)
+    return FloatConv(weight, groups, 1, (1, 1, 1, 1), ones, 0 * ones)
 
 
 def units_of(made, out_scale):
@@ -54,7 +54,7 @@ def away_from_halves(x):
 @given(seeds, weight_bits, st.sampled_from([1, 6]))
 def test_weights_are_those_of_torchs_fake_quantisation_at_the_same_scales(seed, bits, groups):
     conv = conv_of(seed, groups)
-    made = tables(conv, (1.0,), (0.05,), bits, whole)
+    made = tables([conv], (1.0,), (0.05,), bits, whole)
     units, high = units_of(made, 0.05), 2 ** (bits - 1) - 1
     theirs = torch.fake_quantize_per_channel_affine(
         conv.weight.float(), units.float(), torch.zeros(6, dtype=torch.int32), 0, -high, high
@@ -111,7 +111,7 @@ def test_weights_are_those_of_brevitas_at_the_same_scales(bits):
         from brevitas.core.quant import IntQuant
 
         conv = conv_of(bits)
-        made = tables(conv, (1.0,), (0.05,), bits, whole)
+        made = tables([conv], (1.0,), (0.05,), bits, whole)
         units = units_of(made, 0.05)[:, None, None, None]
         quant = IntQuant(
             narrow_range=True, signed=True, input_view_impl=Identity(), float_to_int_impl=RoundSte(),
@@ -131,19 +131,19 @@ def test_a_layer_of_a_program_is_the_fake_quantised_layer_of_torch():
     made = zoo.Classifier(net, name="plain", arguments={}, classes=CLASSES, input=eyes, lineage=zoo.Lineage("plain"))
     images = images_for(made, 64)
     program = lower(made.eval(), images)
-    requant = program.layers[0].requant
-    assert not requant.border.table.any()
-    scale = torch.tensor(requant.scale, dtype=torch.float64)[:, None, None]
-    unit = scale[:, 0, 0] * torch.from_numpy(requant.mult[0] * 2.0**-requant.shift)
-    float_layer = extract(made)[0]
+    first, tensors = program.nodes[0], program.tensors
+    assert first.op.border is None or not tensors[first.op.border.table].any()
+    scale = torch.tensor(first.scale, dtype=torch.float64)[:, None, None]
+    unit = scale[:, 0, 0] * torch.from_numpy(tensors[first.op.requant.mult] * 2.0**-first.op.requant.shift)
+    float_layer = extract(made)[0].op
     weight = torch.fake_quantize_per_channel_affine(
         float_layer.weight.detach(), unit.float(), torch.zeros(5, dtype=torch.int32), 0, -127, 127
     )
-    shift = torch.fake_quantize_per_tensor_affine(float_layer.shift[0].detach() / unit.float(), 1.0, 0, -(2**20), 2**20)
+    shift = torch.fake_quantize_per_tensor_affine(float_layer.shift.detach() / unit.float(), 1.0, 0, -(2**20), 2**20)
     x = images.double() - 128
     y = (torch.nn.functional.conv2d(x, weight.double(), padding=1) + (shift * unit)[:, None, None]) / scale
     theirs = torch.fake_quantize_per_tensor_affine(y.float(), 1.0, 0, -128, 127).double()
-    ours = torch.from_numpy(dict(trace(program, images.numpy()))["0"]).double()
+    ours = torch.from_numpy(dict(trace(program, images.numpy()))[first.name]).double()
     assert (theirs - ours).abs().max() <= 1
     clear = away_from_halves(y)
     assert torch.equal(theirs[clear], ours[clear])
@@ -185,9 +185,9 @@ def test_weights_of_the_8_bit_onnx_file_are_torchs_fake_quantised_weights(eight)
         and tables_of[node.input[0]].dtype == np.int8
     ]
     assert all(np.abs(table).max() <= 64 for table, _ in codes if table.ndim > 1)  # see `files.quantise`
-    floats = [layer for _, layer in walk(extract(net)) if isinstance(layer, FloatConv)]
+    floats = [node.op for node in extract(net) if isinstance(node.op, FloatConv)]
     stem = next((table, scale) for table, scale in codes if table.shape == tuple(floats[1].weight.shape))
-    folded = floats[1].weight * floats[1].scale[0][:, None, None, None]
+    folded = floats[1].weight * floats[1].scale[:, None, None, None]
     scale = torch.from_numpy(np.array(stem[1]))
     theirs = torch.fake_quantize_per_channel_affine(
         folded.detach(), scale, torch.zeros(len(scale), dtype=torch.int32), 0, -127, 127

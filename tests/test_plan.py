@@ -13,38 +13,59 @@ from limbeck.fpga.plan import cycles, macs, multipliers, plan, resources, trade_
 from limbeck.fpga.schedule import depth_for
 from limbeck.fpga.works import works_of
 from limbeck.integer.program import (
+    Add,
+    AveragePool,
     Conv,
-    Depthwise,
     GlobalAverage,
     Input,
     MaxPool,
-    Narrow,
-    Ode,
-    Pointwise,
+    Node,
     Program,
     Requant,
-    Residual,
+    Shortcut,
 )
 from limbeck.integer.survey import survey
 
 CLASSES = 4
 
 
-def requant(channels, bits=8, shift=12):
-    return Requant(np.zeros((1, channels), int), np.full((1, channels), 40000), shift, bits, False, (1.0,))
+NONE, ONE, THREE = ((pad,) * 4 for pad in (0, 1, 3))
 
 
-def net(*layers, image=(3, 8, 8)):
+def built(image, **operations):
+    """Return a program on images of this shape: operations one on the other, each (operation, weights or nothing)."""
+    tensors = {"zeros": np.zeros(8, int), "mults": np.full(8, 40000)}
+    tensors |= {"fc.zeros": np.zeros(CLASSES, int), "fc.mults": np.full(CLASSES, 40000)}
+    nodes, last = [], "input"
+    for name, (op, *weight) in operations.items():
+        for shape in weight:
+            tensors[f"{name}.weight"] = np.ones(shape, int)
+        weighted = replace(op, weight=f"{name}.weight") if weight else op
+        nodes.append(Node(name, (last,), weighted, (1.0,)))
+        last = name
+    return Program(Input(*image), tensors, tuple(nodes), tuple("abcd"))
+
+
+def requant(bits=8, shift=12, prefix=""):
+    return Requant(f"{prefix}zeros", f"{prefix}mults", shift, bits, False)
+
+
+def dense(side=3, inputs=8, **changes):
+    """Return a dense layer of 8 channels, and the shape of its weights."""
+    layer = Conv("", 8, 1, 1, (side // 2,) * 4, requant())
+    return replace(layer, **changes), (8, inputs, side, side)
+
+
+HEAD = {
+    "mean": (GlobalAverage(requant()),),
+    "head": (Conv("", 8, 1, 1, NONE, requant(16, prefix="fc.")), (CLASSES, 8, 1, 1)),
+}
+
+
+def net(*layers, image=(3, 8, 8), **named):
     """Return a program of a stem, the layers, a mean and a dense layer; all maps have 8 channels."""
-    stem = Conv("stem", np.ones((8, image[0], 3, 3), int), 8, 1, 1, requant(8))
-    head = Pointwise("head", np.ones((CLASSES, 8), int), 8, requant(CLASSES, 16))
-    mean = GlobalAverage("mean", requant(8))
-    return Program(Input(*image), (stem, *layers, mean, head), tuple("abcd"))
-
-
-def dense(name, **changes):
-    layer = Conv(name, np.ones((8, 8, 3, 3), int), 8, 1, 1, requant(8))
-    return replace(layer, **changes)
+    named |= {name: layer for name, layer in zip("abcdef", layers, strict=False)}
+    return built(image, stem=dense(3, image[0]), **named, **HEAD)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -82,7 +103,7 @@ def test_multipliers_are_never_more_than_busy():
 
 
 def test_what_is_short_is_said():
-    large = net(dense("a"), image=(3, 200, 200))
+    large = net(dense(), image=(3, 200, 200))
     with pytest.raises(
         InputError, match=r"does not fit xc7z020: BRAMs: it needs .* too few, with .*; parts that fit: xc"
     ):
@@ -104,31 +125,73 @@ def test_an_unknown_part_is_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (MaxPool("pool", 3, 2, 1), "pool: the accelerator pools what a convolution with a ReLU gives"),
-        (MaxPool("pool", 2, 2, 0), "pool: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
-        (dense("inner", weight=np.ones((8, 8, 7, 7), int), stride=2, padding=3), "inner: a 7x7 kernel"),
-        (dense("wide", weight_bits=16), "stem: a map of 8 bits beside maps or weights of 16; lower all maps with 16"),
-        (dense("far", weight=np.ones((8, 8, 5, 5), int), padding=2), "far: a 5x5 kernel"),
-        (dense("sixteen", requant=requant(8, 16)), "stem: a map of 8 bits beside maps or weights of 16"),
-        (Ode("ode", (dense("f"),), 2, "rk4", 8), "ode: the accelerator takes Euler steps, not rk4's"),
-        (Narrow("narrow", 2, 16), "a map of 8 bits beside maps or weights of 16"),
+        ((MaxPool(3, 2, ONE),), "odd: the accelerator pools what a convolution with a ReLU gives"),
+        ((MaxPool(2, 2, NONE),), "odd: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
+        ((AveragePool(2, 2, NONE, False, requant()),), "odd: the accelerator has no AveragePool yet"),
+        ((Shortcut(3, 8),), "odd: a stride of 3 is too much"),
+        (dense(7, stride=2), "odd: a 7x7 kernel"),
+        (dense(weight_bits=16), "stem: a map of 8 bits beside maps or weights of 16; lower all maps with 16"),
+        (dense(5), "odd: a 5x5 kernel"),
+        (dense(1, stride=2), "odd: a 1x1 kernel with stride 2"),
+        (dense(padding=(0, 1, 0, 1), stride=2), r"odd: a 3x3 kernel with stride 2 and padding \(0, 1, 0, 1\)"),
+        ((dense(groups=2)[0], (8, 4, 3, 3)), "odd: a convolution of 2 groups"),
+        ((dense(groups=8)[0], (8, 1, 3, 3)), "after: it follows a depthwise layer"),
+        (dense(requant=requant(16)), "stem: a map of 8 bits beside maps or weights of 16"),
+        ((Add((1,), 2, 16, False),), "a map of 8 bits beside maps or weights of 16"),
+        ((Add((3,), 2, 8, False),), "odd: the accelerator narrows by bits; it has no factor"),
+        ((Add((1,), 2, 8, True),), "odd: the accelerator narrows by bits; it has no factor and no ReLU"),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused(layer, sentence):
-    program = net(layer, dense("after"))
+    program = net(odd=layer, after=dense())
     survey(program)
     with pytest.raises(InputError, match=sentence):
         plan(program, "xczu7ev")
 
 
+def summed(*inputs, factors=(1, 1)):
+    """Return a program of three layers, then a sum of the maps of this name, a mean and a dense layer."""
+    program = net(dense(), dense(), dense())
+    nodes = [*program.nodes[:4], Node("sum", inputs, Add(factors, 0, 8, False), (1.0,)), *program.nodes[4:]]
+    nodes[5] = replace(nodes[5], inputs=("sum",))
+    return replace(program, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        (
+            summed("a", "c", factors=(3, 1)),
+            "sum: a sum with factors 3, 1 and 0 bits dropped; .* Euler's and midpoint's",
+        ),
+        (summed("a", "b", "c", factors=(1, 1, 1)), "sum: a sum with factors 1, 1, 1"),
+        (summed("c", "c"), "sum: the accelerator adds a map to the result of the convolution just made"),
+        (summed("c", "input"), "sum: the maps"),
+    ],
+)
+def test_a_sum_that_the_engine_cannot_do_is_refused(program, sentence):
+    with pytest.raises(InputError, match=sentence):
+        plan(program, "xczu7ev")
+
+
+def test_a_state_is_kept_while_it_is_needed():
+    """Of z, z + k and z + k + m the engine has room for two: z stays where z + k does not take its place."""
+    twice = net(dense(), dense(), dense())
+    sums = (Node(f"sum{n}", ("a", name), Add((1, 1), 0, 8, False), (1.0,)) for n, name in enumerate("bc"))
+    first, second = sums
+    *before, mean, head = twice.nodes
+    stem, a, b, c = before
+    nodes = stem, a, b, first, replace(c, inputs=("sum0",)), second, replace(mean, inputs=("sum1",)), head
+    works = works_of(replace(twice, nodes=nodes))
+    assert [work.buffer for work in works[:4]] == [None, 0, 1, 0]
+    assert [work.shortcut and work.shortcut.buffer for work in works[:4]] == [None, None, 0, 0]
+    assert works_of(summed("a", "c"))[3].buffer == 0
+
+
 def stem(image, **changes):
     """Return a program whose first layer is a 7x7 convolution."""
-    first = Conv("stem", np.ones((8, image[0], 7, 7), int), 8, 2, 3, requant(8))
-    mean, head = (
-        GlobalAverage("mean", requant(8)),
-        Pointwise("head", np.ones((CLASSES, 8), int), 8, requant(CLASSES, 16)),
-    )
-    return Program(Input(*image), (replace(first, **changes), mean, head), tuple("abcd"))
+    first, shape = dense(7, image[0], stride=2, padding=THREE)
+    return built(image, stem=(replace(first, **changes), shape), **HEAD)
 
 
 def test_a_7x7_stem_takes_as_many_words_as_its_values_fill():
@@ -152,9 +215,11 @@ def test_a_7x7_stem_that_the_engine_cannot_do_is_refused(program, lanes, sentenc
 
 def wide_net(channels):
     """Return a program of a 1x1 image, so many channels, a mean and a dense layer."""
-    first = Conv("first", np.ones((channels, 1, 3, 3), int), 8, 1, 1, requant(channels))
-    head = Pointwise("head", np.ones((CLASSES, channels), int), 8, requant(CLASSES, 16))
-    return Program(Input(1, 1, 1), (first, GlobalAverage("mean", requant(channels)), head), tuple("abcd"))
+    first = dense(3, 1)[0], (channels, 1, 3, 3)
+    head = HEAD["head"][0], (CLASSES, channels, 1, 1)
+    program = built((1, 1, 1), first=first, mean=HEAD["mean"], head=head)
+    program.tensors.update(zeros=np.zeros(channels, int), mults=np.full(channels, 40000))
+    return program
 
 
 def test_what_no_field_of_a_micro_op_holds_is_refused():
@@ -165,18 +230,22 @@ def test_what_no_field_of_a_micro_op_holds_is_refused():
 
 
 def test_layers_of_one_name_are_refused():
-    with pytest.raises(InputError, match="a: two layers have this name"):
-        plan(net(dense("a"), dense("a")), "xczu7ev")
+    program = net(dense(), dense())
+    again = replace(program.nodes[2], name="a", inputs=("a",))
+    nodes = (*program.nodes[:2], again, *program.nodes[3:])
+    with pytest.raises(InputError, match="two maps have the name 'a'"):
+        plan(replace(program, nodes=nodes), "xczu7ev")
 
 
 def test_accumulators_too_wide_are_refused():
-    layer = dense("loud", requant=replace(requant(8), offset=np.full((1, 8), 1 << 28)))
-    with pytest.raises(InputError, match="loud: its accumulators need 30 bits; the accelerator has 27"):
-        plan(net(layer), "xczu7ev")
+    program = net(loud=dense())
+    program.tensors["zeros"] = np.full(8, 1 << 28)
+    with pytest.raises(InputError, match=": its accumulators need 30 bits; the accelerator has 27"):
+        plan(program, "xczu7ev")
 
 
 def test_works_count_the_multiplications_of_the_program():
-    program = net(dense("a"), dense("b", stride=2))
+    program = net(dense(), dense(stride=2))
     assert macs(program) == 64 * 8 * 27 + 64 * 8 * 72 + 16 * 8 * 72 + CLASSES * 8
     assert [work.out for work in works_of(program)] == [(8, 8, 8), (8, 8, 8), (8, 4, 4), (8, 1, 1), (CLASSES, 1, 1)]
 
@@ -188,8 +257,10 @@ def test_depths_are_powers_of_two():
 def test_random_programs_are_programs_of_every_kind():
     kinds = set()
     for seed in range(30):
-        kinds |= {type(site.layer) for site in survey(random_program(seed, (3, 9, 9), 5))}
-    assert kinds == {Conv, Depthwise, Pointwise, Narrow, GlobalAverage, Residual, Ode}
+        sites = survey(random_program(seed, (3, 9, 9), 5))
+        kinds |= {(type(site.node.op), len(site.ins)) for site in sites}
+        kinds |= {site.node.op.groups > 1 for site in sites if isinstance(site.node.op, Conv)}
+    assert kinds == {(Conv, 1), (Add, 1), (Add, 2), (GlobalAverage, 1), (Shortcut, 1), True, False}
 
 
 @pytest.mark.parametrize("lanes", [Lanes(1, 4, 4), Lanes(2, 8, 16), Lanes(4, 4, 8)])

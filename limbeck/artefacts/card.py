@@ -134,13 +134,16 @@ def _weakest(found: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _use(net: "Classifier", to: str, recipe: dict[str, Any]) -> str:
+    import timm
+
     from limbeck.nets.hub import home_of
 
     limbeck_ = f"With Limbeck:\n\n```sh\nlimbeck predict {to} photo.jpg\n```"
     home = home_of(net.name)
     if home not in ("timm", "limbeck"):
         return f"{limbeck_}\n\ntimm does not load it: {_code(net.name)} is neither timm's nor Limbeck's."
-    ours = f"import limbeck.nets.odenet  # makes timm know {net.name}\n" if home == "limbeck" else ""
+    module = timm.model_entrypoint(net.name).__module__
+    ours = f"import {module}  # makes timm know {net.name}\n" if home == "limbeck" else ""
     again = f"`limbeck {_verb(recipe)}"
     return f"""{limbeck_}
 

@@ -132,13 +132,10 @@ def _lineage(program: "Program", path: str) -> "Lineage":
 
 
 def _cost(program: "Program") -> "Cost":
-    from limbeck.integer.program import Conv, Depthwise, Pointwise
+    from limbeck.integer.program import Conv
     from limbeck.integer.survey import survey
     from limbeck.nets.outside import Cost
 
-    weights = macs = 0
-    for site in survey(program):
-        if isinstance(site.layer, Conv | Depthwise | Pointwise):
-            weights += site.layer.weight.size
-            macs += site.layer.weight.size * site.out_shape[1] * site.out_shape[2] * site.evaluations
-    return Cost(weights, macs)
+    sites = survey(program)
+    shared = {site.node.op.weight: site.weights for site in sites if isinstance(site.node.op, Conv)}
+    return Cost(sum(shared.values()), sum(site.macs for site in sites))

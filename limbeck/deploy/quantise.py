@@ -165,7 +165,7 @@ def quantise(
         made |= {"train": True, "epochs": training.epochs, "lr": training.lr}
         made |= {"batch": training.batch, "seed": training.seed}
     program = replace(program, lineage={**program.lineage, "quantize": made})  # so that a report can say it
-    tell("note", {"text": f"lowered to {len(program.layers)} layers, from {len(seen)} images"})
+    tell("note", {"text": f"lowered to {len(program.nodes)} nodes, from {len(seen)} images"})
 
     def call(images: "Tensor") -> "Tensor":
         return torch.from_numpy(predict(program, pixels(net, images).numpy()))

@@ -10,7 +10,7 @@ from limbeck.errors import InputError
 from limbeck.fpga.contract import MicroOp, Select, packed_op, width
 from limbeck.fpga.op import Op
 from limbeck.fpga.plan import Plan, widths
-from limbeck.fpga.schedule import Key, bordered, row_of, ticks_of
+from limbeck.fpga.schedule import Key, kernel_key, mult_key, offset_key, table_key, weight_key
 from limbeck.integer.fixed import Ints
 from limbeck.integer.program import GlobalAverage, Requant
 
@@ -84,7 +84,8 @@ def _weights(plan: Plan, op: Op) -> Made:
     layer, lanes = op.work.layer, plan.lanes
     if isinstance(layer, GlobalAverage):
         return
-    weight = layer.weight.reshape(len(layer.weight), layer.weight.shape[1], -1)  # [out, in, places]
+    weight = op.work.tensors[layer.weight]
+    weight = weight.reshape(*weight.shape[:2], -1)  # [out, in, places]
     if op.work.image and (op.work.dense or op.work.stem):
         flat = _padded(
             _image_words(op, weight, lanes.inputs), (op.pace.out_groups * lanes.outputs, op.pace.groups * lanes.inputs)
@@ -94,7 +95,7 @@ def _weights(plan: Plan, op: Op) -> Made:
         shape = (op.pace.out_groups * lanes.outputs, op.read.words * lanes.inputs, weight.shape[2])
         grouped = _padded(weight, shape).reshape(op.pace.out_groups, lanes.outputs, op.read.words, lanes.inputs, -1)
         grouped = grouped.transpose(0, 2, 4, 3, 1)
-    yield Key(op.work.path), grouped.reshape(-1, lanes.inputs * lanes.outputs)
+    yield weight_key(op.work), grouped.reshape(-1, lanes.inputs * lanes.outputs)
 
 
 def _image_words(op: Op, weight: Ints, inputs: int) -> Ints:
@@ -108,10 +109,11 @@ def _image_words(op: Op, weight: Ints, inputs: int) -> Ints:
 
 
 def _kernels(plan: Plan, op: Op) -> Made:
-    if op.work.depthwise is not None:
-        weight = op.work.depthwise.weight
+    layer = op.work.depthwise
+    if layer is not None:
+        weight = op.work.tensors[layer.weight]
         padded = _padded(weight.reshape(len(weight), 9), (op.read.words * plan.lanes.inputs, 9))
-        yield Key(op.work.path), padded.reshape(op.read.words, -1)
+        yield kernel_key(layer), padded.reshape(op.read.words, -1)
 
 
 def _tables(plan: Plan) -> Pieces:
@@ -122,31 +124,27 @@ def _tables(plan: Plan) -> Pieces:
         if op.work.depthwise is None:
             return
         requant = op.work.depthwise.requant
-        rows = max(len(requant.offset), len(requant.mult))
-        offset = requant.offset[row_of(requant.offset, op.work.evaluation)]
-        both = np.stack([offset, _mult(requant, op.work.evaluation)], 1)
+        both = np.stack([op.work.tensors[requant.offset], _mult(requant, op.work.tensors)], 1)
         lanes = _padded(both, (op.read.words * inputs, 2))
         bits = [(lanes[:, field, None] >> np.arange(size)) & 1 for field, size in ((0, width), (1, 16))]
-        yield Key(op.work.path, op.work.evaluation % rows), np.concatenate(bits, 1).reshape(op.read.words, -1)
+        yield table_key(requant), np.concatenate(bits, 1).reshape(op.read.words, -1)
 
     return packed(_filled(plan, "table", make), 1)
 
 
 def _offsets(plan: Plan, op: Op) -> Made:
     """Yield [row classes · column kinds · words, column class · lane]."""
-    requant, evaluation, channels = op.work.requant, op.work.evaluation, op.work.out[0]
-    row, ticks = row_of(requant.offset, evaluation), ticks_of(requant, evaluation)
-    border = bordered(requant, evaluation)
-    offset = requant.offset[row][:, None, None] + np.zeros((channels, 1, 3), np.int64)
+    border, tensors = op.work.border, op.work.tensors
+    offset = tensors[op.work.requant.offset][:, None, None] + np.zeros((1, 1, 3), np.int64)
     if border is not None:
         rows = kinds(border.rows, op.work.path, early=2 if op.work.stem else 1)
         columns = kinds(border.columns, op.work.path, early=2 if op.work.stem else 1)
         if op.work.stem:
             columns = np.array([_first(columns, plan.lanes.pixels), columns[[2, 2, 3]]]).ravel()
-        offset = offset[..., :1] + ticks * border.table[:, rows][:, :, columns]
+        offset = offset[..., :1] + border.ticks * tensors[border.table][:, rows][:, :, columns]
     padded = _padded(offset, (op.written.words * plan.lanes.inputs, *offset.shape[1:]))
     by_word = padded.reshape(op.written.words, plan.lanes.inputs, offset.shape[1], -1, 3).transpose(2, 3, 0, 4, 1)
-    yield Key(op.work.path, row, ticks), by_word.reshape(-1, 3 * plan.lanes.inputs)
+    yield offset_key(op.work), by_word.reshape(-1, 3 * plan.lanes.inputs)
 
 
 def _first(columns: Ints, pixels: int) -> Ints:
@@ -155,17 +153,17 @@ def _first(columns: Ints, pixels: int) -> Ints:
 
 
 def _mults(plan: Plan, op: Op) -> Made:
-    requant, evaluation = op.work.requant, op.work.evaluation
-    padded = _padded(_mult(requant, evaluation), (op.written.words * plan.lanes.inputs,))
-    yield Key(op.work.path, row_of(requant.mult, evaluation)), padded.reshape(op.written.words, -1)
+    requant = op.work.requant
+    padded = _padded(_mult(requant, op.work.tensors), (op.written.words * plan.lanes.inputs,))
+    yield mult_key(requant), padded.reshape(op.written.words, -1)
 
 
-def _mult(requant: Requant, evaluation: int) -> Ints:
-    mult: Ints = requant.mult[row_of(requant.mult, evaluation)]
+def _mult(requant: Requant, tensors: dict[str, Ints]) -> Ints:
+    mult = tensors[requant.mult]
     return mult if requant.shift else 2 * mult  # the engine shifts by at least one
 
 
-def kinds(classes: Ints, path: str, early: int = 1) -> Ints:
+def kinds(classes: Sequence[int], path: str, early: int = 1) -> Ints:
     """Return the classes of a side's first `early` places, of the inner and of the last; InputError where they vary."""
     last = len(classes) - 1
     inner = classes[early:last] if last > early else classes[min(early, last) :][:1]

@@ -13,7 +13,7 @@ from limbeck.fpga.parts import PARTS, Part, part_of
 from limbeck.fpga.schedule import Schedule, depth_for, pace, schedule, shape3
 from limbeck.fpga.schedule import cycles as cycles_of
 from limbeck.fpga.works import Work, works_of
-from limbeck.integer.program import Program
+from limbeck.integer.program import Program, Requantised
 from limbeck.integer.survey import survey
 
 ACCUMULATOR_LIMIT = {8: 27, 16: 44}  # by the bits of values: what one DSP48E2 multiplies, what two do
@@ -185,10 +185,13 @@ def _bits(program: Program, works: Sequence[Work]) -> tuple[int, int, int]:
     """Return the bits of values, accumulators and states; InputError where they are too many or too different."""
     values = max(bits for work in works for bits in work.values)
     _check_maps(works, values)
-    worst = max(survey(program), key=lambda site: site.accumulator_bits)
+    summed = (
+        site for site in survey(program) if isinstance(site.node.op, Requantised)
+    )  # states have an adder of theirs
+    worst = max(summed, key=lambda site: site.accumulator_bits)
     if worst.accumulator_bits > ACCUMULATOR_LIMIT[values]:
         raise InputError(
-            f"{worst.path}: its accumulators need {worst.accumulator_bits} bits; the accelerator has "
+            f"{worst.node.name}: its accumulators need {worst.accumulator_bits} bits; the accelerator has "
             f"{ACCUMULATOR_LIMIT[values]}: lower with fewer state bits or smaller maps"
         )
     found = {bits for work in works for bits in (work.bits, work.requant.bits) if bits not in (0, values)}
@@ -210,7 +213,7 @@ def _check_maps(works: Sequence[Work], values: int) -> None:
 
 def _check_shift(work: Work) -> None:
     for requant in (work.requant, *((work.depthwise.requant,) if work.depthwise else ())):
-        if requant.shift == 0 and int(requant.mult.max()) >= 1 << 15:
+        if requant.shift == 0 and int(work.tensors[requant.mult].max()) >= 1 << 15:
             raise InputError(
                 f"{work.path}: a multiplier of 16 bits with a shift of 0; the accelerator shifts at least 1"
             )

@@ -5,31 +5,22 @@ pixels. docs/hardware.md derives the figures; rtl/front.sv, back.sv and result.s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from limbeck.errors import InputError
 from limbeck.fpga.contract import ADDRESS_BITS, LATENCY, BackOp, FrontOp, ResultOp, fields, too_large
 from limbeck.fpga.gaps import spaced, undrained
 from limbeck.fpga.op import Cycles, Lanes, Op, Pace, Shape3, spent, with_gap
 from limbeck.fpga.works import Work
-from limbeck.integer.program import Border, Requant
+from limbeck.integer.program import Conv, Requant
 
 OPS_LIMIT = 256
 _DEPTH_LIMIT = 1 << ADDRESS_BITS
 _TAPS_LIMIT = 1 << fields(FrontOp)["tap_last"].wide
 
 
-class Key(NamedTuple):
-    """What a stretch of a memory holds: a layer's table, for one evaluation where they differ."""
-
-    path: str
-    row: int = 0
-    ticks: int = 0
+Key = tuple[Hashable, ...]  # what a stretch of a memory holds, by the program's names: works with the same share it
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +98,25 @@ def shape3(shape: tuple[int, int, int], lanes: Lanes) -> Shape3:
     return Shape3(shape[1], -(-shape[2] // lanes.pixels), -(-shape[0] // lanes.inputs))
 
 
-def ticks_of(requant: Requant, evaluation: int) -> int:
-    """Return how often the border is added in an evaluation."""
-    return requant.border.ticks[evaluation % len(requant.border.ticks)] if requant.border else 0
+def weight_key(work: Work) -> Key:
+    return work.layer.weight if isinstance(work.layer, Conv) else "", work.image
 
 
-def bordered(requant: Requant, evaluation: int) -> Border | None:
-    """Return the border where an evaluation adds it."""
-    return requant.border if ticks_of(requant, evaluation) else None
+def kernel_key(layer: Conv) -> Key:
+    return (layer.weight,)
 
 
-def row_of(table: NDArray[np.int64], evaluation: int) -> int:
-    return evaluation % len(table)
+def table_key(requant: Requant) -> Key:
+    """Of a depthwise layer's offsets and multipliers; these are doubled where the shift is 0."""
+    return requant.offset, requant.mult, requant.shift == 0
+
+
+def offset_key(work: Work) -> Key:
+    return work.requant.offset, work.border
+
+
+def mult_key(requant: Requant) -> Key:
+    return requant.mult, requant.shift == 0
 
 
 def pace(work: Work, lanes: Lanes) -> Pace:
@@ -154,7 +152,7 @@ def _op(work: Work, number: int, layout: _Layout) -> Op:
             slots=written.rows * written.slots - 1,
             weight=0
             if work.from_sum
-            else layout.memories["weight"].place(Key(work.path), found.out_groups * found.groups),
+            else layout.memories["weight"].place(weight_key(work), found.out_groups * found.groups),
         ),
         result=_result(work, number, written, kept, layout),
     )
@@ -165,9 +163,8 @@ def _front(work: Work, number: int, read: Shape3, written: Shape3, layout: _Layo
     kernel = table = shift = 0
     if work.depthwise is not None:
         requant = work.depthwise.requant
-        key = Key(work.path, work.evaluation % max(len(requant.offset), len(requant.mult)))
-        kernel = layout.memories["kernel"].place(Key(work.path), read.words)
-        table = layout.memories["table"].place(key, read.words)
+        kernel = layout.memories["kernel"].place(kernel_key(work.depthwise), read.words)
+        table = layout.memories["table"].place(table_key(requant), read.words)
         shift = max(0, requant.shift - 1)
     return FrontOp(
         final_op=number == layout.last,
@@ -193,10 +190,8 @@ def _front(work: Work, number: int, read: Shape3, written: Shape3, layout: _Layo
 
 
 def _result(work: Work, number: int, written: Shape3, kept: Shape3, layout: _Layout) -> ResultOp:
-    lanes, requant, evaluation, short = layout.lanes, work.requant, work.evaluation, work.shortcut
-    border = bordered(requant, evaluation) is not None
+    lanes, requant, border, short = layout.lanes, work.requant, work.border is not None, work.shortcut
     rows, columns = (4, 2) if border and work.stem else (3, 1) if border else (1, 1)
-    offset = Key(work.path, row_of(requant.offset, evaluation), ticks_of(requant, evaluation))
     source = shape3(short.shape, lanes) if short else Shape3(0, 0, 0)
     stride = short.stride if short else 1
     return ResultOp(
@@ -209,10 +204,10 @@ def _result(work: Work, number: int, written: Shape3, kept: Shape3, layout: _Lay
         map_base=layout.halves[0] * (number % 2),
         map_pitch=kept.slots * kept.words,
         write_map=work.drop is not None,
-        offset=layout.memories["offset"].place(offset, rows * columns * written.words),
+        offset=layout.memories["offset"].place(offset_key(work), rows * columns * written.words),
         offset_pitch=columns * written.words if border else 0,
         stem=border and work.stem,
-        mult=layout.memories["mult"].place(Key(work.path, row_of(requant.mult, evaluation)), written.words),
+        mult=layout.memories["mult"].place(mult_key(requant), written.words),
         shift_less_1=max(0, requant.shift - 1),
         relu=requant.relu,
         narrow=requant.bits == layout.values,

@@ -1,29 +1,29 @@
 """A Program as the engine does it: a chain of works, each a pass over one map (docs/hardware.md §2)."""
 
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-from limbeck.errors import InputError, assert_never
+from limbeck.errors import InputError
+from limbeck.integer.fixed import Ints
 from limbeck.integer.program import (
+    IMAGE,
+    Add,
+    Border,
     Conv,
-    Depthwise,
     GlobalAverage,
-    Layer,
     MaxPool,
-    Narrow,
-    Ode,
-    Pointwise,
+    Node,
     Program,
     Requant,
-    Residual,
     Shape,
-    Simple,
+    Shortcut,
 )
+from limbeck.integer.survey import survey
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """The state that a result is added to: every `stride`-th pixel of a map."""
+class State:
+    """What a result is added to: every `stride`-th pixel of a map that an earlier work kept."""
 
     buffer: int
     shape: Shape
@@ -32,22 +32,22 @@ class Shortcut:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One pass: [depthwise,] then dense sums, requantised, added to a shortcut; where the result goes.
+    """One pass: [depthwise,] then dense sums, requantised, added to a state; where the result goes.
 
-    `path` names the layer's tables and is the same in every evaluation; `value` names the result as `trace` does.
+    `path` names the layer and is the same in every evaluation; `value` names the result as `trace` does.
     """
 
     path: str
     value: str
-    layer: Conv | Pointwise | GlobalAverage
-    depthwise: Depthwise | None
-    evaluation: int
+    layer: Conv | GlobalAverage
+    depthwise: Conv | None
+    tensors: dict[str, Ints]  # the program's
     shape: Shape  # of the map that comes in
     out: Shape
     image: bool
     depthwise_value: str = ""  # its name in `trace`
     pool: str = ""  # the result's 3x3/2 maxima are kept instead of it: their name in `trace`
-    shortcut: Shortcut | None = None
+    shortcut: State | None = None
     buffer: int | None = None  # of the state memory that the result is written to
     relu: bool = False  # after the shortcut
     bits: int = 0  # that the sum with the shortcut saturates to; 0: those of the requantiser
@@ -62,28 +62,45 @@ class Work:
         return self.layer.requant
 
     @property
+    def border(self) -> Border | None:
+        """The border, where it is added at all."""
+        border = self.layer.border if isinstance(self.layer, Conv) else None
+        return border if border and border.ticks else None
+
+    @property
+    def result(self) -> str:
+        """The name in `trace` of what is kept."""
+        return self.pool or self.value
+
+    @property
     def kept(self) -> Shape:
         """The shape of what is written as map and state."""
-        return _out(self.out, self.out[0], 2) if self.pool else self.out
+        return (self.out[0], -(-self.out[1] // 2), -(-self.out[2] // 2)) if self.pool else self.out
 
     @property
     def stride(self) -> int:
-        return self.depthwise.stride if self.depthwise else self.layer.stride if isinstance(self.layer, Conv) else 1
+        conv = self.depthwise or self.layer
+        return conv.stride if isinstance(conv, Conv) else 1
+
+    @property
+    def side(self) -> int:
+        """The kernel's side, 0 of a mean."""
+        return self.tensors[self.layer.weight].shape[-1] if isinstance(self.layer, Conv) else 0
 
     @property
     def dense(self) -> bool:
         """Whether a sum runs over the nine places of a window."""
-        return isinstance(self.layer, Conv) and self.layer.weight.shape[2:] == (3, 3)
+        return self.side == 3
 
     @property
     def stem(self) -> bool:
         """Whether it is the 7x7 convolution of the image."""
-        return isinstance(self.layer, Conv) and self.layer.weight.shape[2:] == (7, 7)
+        return self.side == 7
 
     @property
     def values(self) -> set[int]:
         """The bits of its weights and of the maps that it makes."""
-        weights = set() if isinstance(self.layer, GlobalAverage) else {self.layer.weight_bits}
+        weights = {self.layer.weight_bits} if isinstance(self.layer, Conv) else set()
         depthwise = {self.depthwise.weight_bits, self.depthwise.requant.bits} if self.depthwise else set()
         return weights | depthwise | (set() if self.drop is None else {self.map_bits})
 
@@ -94,198 +111,238 @@ class Work:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
-        if isinstance(self.layer, GlobalAverage):
-            return 0
-        places = self.out[1] * self.out[2]
-        depthwise = self.depthwise.weight.size if self.depthwise else 0
-        return places * (self.layer.weight.size + depthwise)
+        convs = [conv for conv in (self.depthwise, self.layer) if isinstance(conv, Conv)]
+        return self.out[1] * self.out[2] * sum(self.tensors[conv.weight].size for conv in convs)
 
 
 @dataclass
 class _Chain:
+    program: Program
+    shapes: dict[str, Shape]  # of the maps by name
+    readers: dict[str, list[Node]]
+    order: dict[str, int]
     works: list[Work] = field(default_factory=list)
-    depthwise: tuple[Depthwise, str, Shape] | None = None  # waits for its pointwise, with its value and what it reads
-    shape: Shape = (0, 0, 0)
+    depthwise: Node | None = None  # waits for its pointwise
+    short: dict[str, tuple[str, Shortcut]] = field(default_factory=dict)  # by its name: of what, and how
+
+    @property
+    def result(self) -> str:
+        return self.works[-1].result if self.works else IMAGE
 
     def last(self, **changes: object) -> None:
         self.works[-1] = replace(self.works[-1], **changes)  # type: ignore[arg-type]
 
 
 def works_of(program: Program) -> tuple[Work, ...]:
-    """Return the works of a surveyed program; InputError where the engine cannot do a layer."""
-    size = program.input
-    chain = _Chain(shape=(size.channels, size.height, size.width))
-    for layer in program.layers:
-        _layer(chain, layer)
-    chain.last(score=True)
+    """Return the works of a program; InputError where the engine cannot do a node."""
+    sites = survey(program)
+    readers = defaultdict(list)
+    for node in program.nodes:
+        for name in set(node.inputs):
+            readers[name].append(node)
+    image = program.input.channels, program.input.height, program.input.width
+    shapes = {IMAGE: image, **{site.node.name: site.out.shape for site in sites}}
+    chain = _Chain(program, shapes, readers, {node.name: number for number, node in enumerate(program.nodes)})
+    for node in program.nodes:
+        _node(chain, node)
     if len(chain.works) < 2:
         raise InputError("a program of one layer needs no accelerator; the engine wants at least two")
+    if not isinstance(program.nodes[-1].op, Conv) or chain.depthwise is not None:
+        raise InputError(f"{program.nodes[-1].name}: it gives the scores; the accelerator wants a dense layer there")
+    chain.last(score=True)
     return tuple(chain.works)
 
 
-def _layer(chain: _Chain, layer: Layer) -> None:
-    match layer:
-        case Residual():
-            _residual(chain, layer)
-        case Ode():
-            _ode(chain, layer)
-        case GlobalAverage():
-            if not chain.works or chain.works[-1].pool:
-                what = "a pooled map" if chain.works else "the image itself"
-                raise InputError(f"{layer.name}: the engine cannot average {what}")
-            chain.last(sum=True)
-            _append(chain, Work(layer.name, layer.name, layer, None, 0, chain.shape, (chain.shape[0], 1, 1), False))
+def _node(chain: _Chain, node: Node) -> None:
+    if isinstance(node.op, Shortcut):
+        if node.op.stride > 2:
+            raise InputError(f"{node.name}: a stride of {node.op.stride} is too much; the accelerator has 1 and 2")
+        chain.short[node.name] = node.inputs[0], node.op
+        return
+    if chain.depthwise is not None and chain.depthwise.name not in node.inputs:
+        raise InputError(f"{node.name}: it stands between a depthwise layer and the pointwise layer that takes it")
+    match node.op:
+        case Conv():
+            _conv(chain, node, node.op)
+        case Add(factors=(_,)):
+            _narrow(chain, node, node.op)
+        case Add():
+            _sum(chain, node, node.op)
         case MaxPool():
-            _pool(chain, layer)
+            _pool(chain, node, node.op)
+        case GlobalAverage():
+            _mean(chain, node, node.op)
         case _:
-            _simple(chain, layer, layer.name, layer.name, 0)
+            raise InputError(f"{node.name}: the accelerator has no {type(node.op).__name__} yet")
 
 
-def _pool(chain: _Chain, layer: MaxPool) -> None:
-    if (layer.size, layer.stride, layer.padding) != (3, 2, 1):
+def _conv(chain: _Chain, node: Node, op: Conv) -> None:
+    shape, weight = chain.shapes[node.inputs[0]], chain.program.tensors[op.weight].shape
+    if _is_depthwise(chain, node, op, weight, shape):
+        _check_window(node.name, op, weight[2:])
+        if op.border is not None:
+            raise InputError(f"{node.name}: a depthwise layer has no border in the accelerator")
+        _check_free(chain, node)
+        _read(chain, node)
+        chain.depthwise = node
+        return
+    if op.groups > 1:
+        raise InputError(f"{node.name}: a convolution of {op.groups} groups; the accelerator has dense and depthwise")
+    if weight[2:] != (1, 1) or op.stride != 1:
+        if not chain.works and weight[2:] == (7, 7):
+            _check_stem(node.name, op, shape)
+        else:
+            _check_window(node.name, op, weight[2:])
+        _check_free(chain, node)
+    first, depthwise, value = chain.depthwise, None, ""
+    if first is None:
+        _read(chain, node)
+    else:
+        shape, depthwise, value = chain.shapes[first.inputs[0]], first.op, first.name
+    assert depthwise is None or isinstance(depthwise, Conv)
+    chain.depthwise = None
+    out = chain.shapes[node.name]
+    tensors, image = chain.program.tensors, not chain.works
+    chain.works.append(Work(node.path, node.name, op, depthwise, tensors, shape, out, image, value))
+
+
+def _is_depthwise(chain: _Chain, node: Node, op: Conv, weight: tuple[int, ...], shape: Shape) -> bool:
+    """Return whether each channel has its own kernel; of one channel, where a pointwise layer takes what it gives."""
+    if not op.groups == weight[0] == shape[0]:
+        return False
+    after = [reader.op for reader in chain.readers[node.name]]
+    pointwise = len(after) == 1 and isinstance(after[0], Conv) and _is_pointwise(chain, after[0])
+    return shape[0] > 1 or (pointwise and op.border is None and weight[2:] == (3, 3))
+
+
+def _is_pointwise(chain: _Chain, op: Conv) -> bool:
+    return op.groups == 1 == op.stride and chain.program.tensors[op.weight].shape[2:] == (1, 1)
+
+
+def _narrow(chain: _Chain, node: Node, op: Add) -> None:
+    if op.factors != (1,) or op.relu:
+        raise InputError(f"{node.name}: the accelerator narrows by bits; it has no factor and no ReLU there")
+    if not chain.works or node.inputs[0] != chain.result or chain.depthwise is not None:
+        raise InputError(f"{node.name}: it narrows {node.inputs[0]}; the accelerator has only the result just made")
+    if chain.works[-1].drop is not None:
+        raise InputError(f"{node.name}: the accelerator narrows a map once, where it is written")
+    chain.last(drop=op.shift, map=node.name, map_bits=op.bits)
+
+
+def _sum(chain: _Chain, node: Node, op: Add) -> None:
+    """Add a state to the last result; of the two buffers the state's is used again where nothing else needs it."""
+    if op.factors != (1, 1) or op.shift:
         raise InputError(
-            f"{layer.name}: a pool of {layer.size}x{layer.size} with stride {layer.stride} and padding "
-            f"{layer.padding}; the accelerator pools 3x3 with stride 2 and padding 1"
+            f"{node.name}: a sum with factors {', '.join(map(str, op.factors))} and {op.shift} bits dropped; the "
+            "accelerator adds two maps of one scale as they are: residual sums, Euler's and midpoint's steps"
         )
-    last = chain.works[-1] if chain.works and chain.depthwise is None else None
-    if last is None or not _is_plain(last):
-        raise InputError(f"{layer.name}: the accelerator pools what a convolution with a ReLU gives")
-    chain.last(pool=layer.name)
-    chain.shape = chain.works[-1].kept
-
-
-def _is_plain(work: Work) -> bool:
-    """Return whether a work is a convolution and its ReLU, nothing of which is used yet."""
-    used = work.pool or work.shortcut or work.from_sum or work.buffer is not None or work.drop is not None
-    return not used and work.requant.relu
-
-
-def _field(chain: _Chain, layers: Sequence[Simple], path: str, value: str, evaluation: int) -> None:
-    for layer in layers:
-        _simple(chain, layer, f"{path}.{layer.name}", f"{value}.{layer.name}", evaluation)
-    if chain.depthwise is not None:
-        raise InputError(f"{path}: its field ends with a depthwise layer; the accelerator wants a pointwise after it")
-
-
-def _state(chain: _Chain, path: str) -> int:
-    """Have the last result kept as state; return the buffer."""
-    if not chain.works:
-        raise InputError(f"{path}: a block cannot read the image itself; the accelerator wants a convolution before it")
-    last = chain.works[-1]
-    if last.buffer is None:
-        chain.last(buffer=0)
-    return last.buffer or 0
-
-
-def _residual(chain: _Chain, block: Residual) -> None:
-    buffer, shape = _state(chain, block.name), chain.shape
-    if block.stride > 2:
-        raise InputError(f"{block.name}: a stride of {block.stride} is too much; the accelerator knows 1 and 2")
-    before = len(chain.works)
-    _field(chain, block.field, block.name, block.name, 0)
-    if len(chain.works) == before:
-        raise InputError(f"{block.name}: its field has no convolution")
-    same = block.stride == 1 and block.channels == shape[0]
+    given = [name for name in node.inputs if name != chain.result]
+    if len(given) != 1 or not chain.works or _is_used(chain.works[-1]):
+        raise InputError(f"{node.name}: the accelerator adds a map to the result of the convolution just made")
+    name, how = chain.short.get(given[0], (given[0], Shortcut(1, chain.shapes[given[0]][0])))
+    if name == IMAGE:
+        raise InputError(f"{node.name}: it adds the image itself; the accelerator wants a convolution before it")
+    source = next((number for number, work in enumerate(chain.works) if work.result == name), None)
+    if source is None:
+        raise InputError(f"{node.name}: it adds {name}, which the accelerator does not keep")
+    shape, buffer = chain.shapes[name], _buffer(chain, node, source)
+    same = how.stride == 1 and how.channels == shape[0] and not _stays(chain, name, node)
     chain.last(
-        shortcut=Shortcut(buffer, shape, block.stride),
+        shortcut=State(buffer, shape, how.stride),
         buffer=buffer if same else 1 - buffer,
-        relu=block.relu,
-        bits=block.bits,
-        value=block.name,
+        relu=op.relu,
+        bits=op.bits,
+        value=node.name,
     )
 
 
-def _ode(chain: _Chain, block: Ode) -> None:
-    if block.solver != "euler":
-        raise InputError(f"{block.name}: the accelerator takes Euler steps, not {block.solver}'s; train with euler")
-    buffer, shape = _state(chain, block.name), chain.shape
-    for step in range(block.steps):
-        value = f"{block.name}[{step}]"
-        before = len(chain.works)
-        _field(chain, block.field, block.name, value, step)
-        if len(chain.works) == before:
-            raise InputError(f"{block.name}: its field has no convolution")
-        chain.last(shortcut=Shortcut(buffer, shape, 1), buffer=buffer, bits=block.bits, value=value)
+def _stays(chain: _Chain, name: str, node: Node) -> bool:
+    """Return whether a state is added again after `node`."""
+    number = chain.order[node.name]
+    return any(chain.order[each.name] > number and _adds(each) for each in chain.readers[name])
 
 
-def _simple(chain: _Chain, layer: Simple, path: str, value: str, evaluation: int) -> None:
-    match layer:
-        case Narrow():
-            _drop(chain, layer.shift, layer.bits, path, value)
-        case Depthwise():
-            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding)
-            if layer.requant.border is not None:
-                raise InputError(f"{path}: a depthwise layer has no border in the accelerator")
-            _check_free(chain, path)
-            _read(chain, path)
-            chain.depthwise = (layer, value, chain.shape)
-            chain.shape = _out(chain.shape, chain.shape[0], layer.stride)
-        case Pointwise() | Conv():
-            _dense(chain, layer, path, value, evaluation)
-        case _:
-            assert_never(layer)
+def _adds(node: Node) -> bool:
+    return isinstance(node.op, Shortcut) or len(node.inputs) > 1
 
 
-def _dense(chain: _Chain, layer: Conv | Pointwise, path: str, value: str, evaluation: int) -> None:
-    shape, stride, depthwise, depthwise_value = chain.shape, 1, None, ""
-    if isinstance(layer, Conv):
-        if chain.works or layer.weight.shape[-1] != 7:
-            _check_window(path, layer.weight.shape[-1], layer.stride, layer.padding)
-        else:
-            _check_stem(path, layer, shape)
-        _check_free(chain, path)
-        stride = layer.stride
-    if chain.depthwise is not None:
-        depthwise, depthwise_value, shape = chain.depthwise
-    else:
-        _read(chain, path)
-    out = _out(chain.shape, len(layer.weight), stride)
-    image = not chain.works
-    chain.depthwise = None
-    work = Work(path, value, layer, depthwise, evaluation, shape, out, image, depthwise_value)
-    _append(chain, work)
-
-
-def _append(chain: _Chain, work: Work) -> None:
-    chain.works.append(work)
-    chain.shape = work.out
-
-
-def _read(chain: _Chain, path: str) -> None:
-    """Have the last result written as the map that `path` reads."""
-    if not chain.works:
-        return
-    last = chain.works[-1]
-    if last.drop is None:
-        chain.last(drop=0, map=last.pool or last.value, map_bits=last.bits or last.requant.bits)
-
-
-def _drop(chain: _Chain, shift: int, bits: int, path: str, value: str) -> None:
-    if not chain.works or chain.works[-1].drop is not None or chain.depthwise is not None:
-        raise InputError(f"{path}: the accelerator narrows a map once, where it is written")
-    chain.last(drop=shift, map=value, map_bits=bits)
-
-
-def _check_free(chain: _Chain, path: str) -> None:
-    if chain.depthwise is not None:
-        raise InputError(f"{path}: it follows a depthwise layer; the accelerator wants a pointwise layer between them")
-
-
-def _check_window(path: str, size: int, stride: int, padding: int) -> None:
-    if (size, padding) != (3, 1) or stride not in (1, 2):
+def _buffer(chain: _Chain, node: Node, source: int) -> int:
+    """Return the state buffer that a work's result is in, having it kept; InputError where it is not there any more."""
+    since, held = chain.works[source + 1 :], chain.works[source].buffer
+    if held is None:
+        busy = {work.buffer for work in since} | {work.shortcut.buffer for work in since if work.shortcut}
+        held = next((buffer for buffer in (0, 1) if buffer not in busy), None)
+        if held is not None:
+            chain.works[source] = replace(chain.works[source], buffer=held)
+    elif any(work.buffer == held for work in since):
+        held = None
+    if held is None:
         raise InputError(
-            f"{path}: a {size}x{size} kernel with stride {stride} and padding {padding}; the accelerator has 3x3 with "
-            "stride 1 or 2 and padding 1, and 7x7 with stride 2 and padding 3 as the first layer"
+            f"{node.name}: it adds {chain.works[source].result}; the accelerator keeps two states at a time"
+        )
+    return held
+
+
+def _pool(chain: _Chain, node: Node, op: MaxPool) -> None:
+    if op != MaxPool(3, 2, (1, 1, 1, 1)):
+        raise InputError(
+            f"{node.name}: a pool of {op.size}x{op.size} with stride {op.stride} and padding {_padding(op)}; "
+            "the accelerator pools 3x3 with stride 2 and padding 1"
+        )
+    last = chain.works[-1] if chain.works and node.inputs[0] == chain.result else None
+    if last is None or _is_used(last) or not last.requant.relu:
+        raise InputError(f"{node.name}: the accelerator pools what a convolution with a ReLU gives")
+    chain.last(pool=node.name)
+
+
+def _mean(chain: _Chain, node: Node, op: GlobalAverage) -> None:
+    if not chain.works or chain.works[-1].pool or node.inputs[0] != chain.result:
+        what = "a pooled map" if chain.works and chain.works[-1].pool else node.inputs[0]
+        raise InputError(f"{node.name}: the engine cannot average {what}, only the result just made")
+    chain.last(sum=True)
+    shape, out = chain.shapes[node.inputs[0]], chain.shapes[node.name]
+    chain.works.append(Work(node.path, node.name, op, None, chain.program.tensors, shape, out, image=False))
+
+
+def _is_used(work: Work) -> bool:
+    """Return whether anything was made of a work's result already."""
+    return bool(work.pool or work.shortcut or work.from_sum or work.sum or work.drop is not None)
+
+
+def _read(chain: _Chain, node: Node) -> None:
+    """Have the last result written as the map that `node` reads."""
+    name = node.inputs[0]
+    if not chain.works and name == IMAGE:
+        return
+    last = chain.works[-1] if chain.works else None
+    if last is not None and last.drop is None and name == last.result:
+        chain.last(drop=0, map=name, map_bits=last.bits or last.requant.bits)
+    elif last is None or last.map != name:
+        raise InputError(f"{node.name}: it takes {name}; a pass of the accelerator takes the map of the pass before it")
+
+
+def _check_free(chain: _Chain, node: Node) -> None:
+    if chain.depthwise is not None:
+        raise InputError(
+            f"{node.name}: it follows a depthwise layer; the accelerator wants a pointwise layer between them"
         )
 
 
-def _check_stem(path: str, layer: Conv, shape: Shape) -> None:
-    if (layer.stride, layer.padding) != (2, 3) or shape[1] % 2 or shape[2] % 2:
+def _check_window(path: str, op: Conv, kernel: tuple[int, ...]) -> None:
+    if kernel != (3, 3) or op.padding != (1, 1, 1, 1) or op.stride not in (1, 2):
         raise InputError(
-            f"{path}: a 7x7 kernel with stride {layer.stride} and padding {layer.padding} on images "
+            f"{path}: a {kernel[0]}x{kernel[1]} kernel with stride {op.stride} and padding {_padding(op)}; the "
+            "accelerator has 3x3 with stride 1 or 2 and padding 1, and 7x7 with stride 2 and padding 3 as first layer"
+        )
+
+
+def _check_stem(path: str, op: Conv, shape: Shape) -> None:
+    if op.stride != 2 or op.padding != (3, 3, 3, 3) or shape[1] % 2 or shape[2] % 2:
+        raise InputError(
+            f"{path}: a 7x7 kernel with stride {op.stride} and padding {_padding(op)} on images "
             f"{shape[1]}x{shape[2]}; the accelerator has stride 2 and padding 3 on images of even sides"
         )
 
 
-def _out(shape: Shape, channels: int, stride: int) -> Shape:
-    return channels, -(-shape[1] // stride), -(-shape[2] // stride)
+def _padding(op: Conv | MaxPool) -> str:
+    return str(op.padding[0]) if len(set(op.padding)) == 1 else str(op.padding)

@@ -14,20 +14,21 @@ from safetensors.numpy import save as serialise
 
 from limbeck.errors import InputError
 from limbeck.integer.fixed import Ints
-from limbeck.integer.program import Conv, Depthwise, Pointwise, Program
-from limbeck.integer.survey import survey
+from limbeck.integer.program import Program
+from limbeck.integer.survey import survey, uses
 from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed, write_bytes
 
-VERSION = 1
+VERSION = 2
 _KEY = "limbeck.program"
-_HEADER_LIMIT = 1 << 24  # bytes
+_HEADER_LIMIT = 1 << 26  # bytes
 _Tensors = dict[str, NDArray[Any]]
 
 
 def save(program: Program, path: str | Path) -> None:
     """Write the program to one file, whole or not at all; equal programs give equal bytes."""
-    tensors: _Tensors = {}
-    header = {"version": VERSION, "program": _encode(program, "", tensors), SEAL: OPEN_SEAL}
+    packed = {key: list(program.tensors[key].shape) for key in _of_four_bits(program)}
+    tensors = {key: _packed(table) if key in packed else _smallest(table) for key, table in program.tensors.items()}
+    header = {"version": VERSION, "program": _encode(program), "packed": packed, SEAL: OPEN_SEAL}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_bytes(Path(path), sealed(serialise(tensors, {_KEY: text})))
 
@@ -36,16 +37,17 @@ def load(path: str | Path) -> Program:
     """Return the program in the file, checked by `survey`; InputError where it is none, broken or hostile."""
     header, tensors = _read(Path(path))
     try:
-        program: Program = _decode(header, Program, tensors, "program")
-        if tensors:
-            raise InputError(f"it holds a tensor that no layer uses, {next(iter(tensors))}")
+        parts = _parts(header["program"], Program, "program", without=("tensors",))
+        program = Program(**parts, tensors=_tables(header["packed"], tensors))
         survey(program)
+        if header["packed"].keys() != _of_four_bits(program):
+            raise InputError("its packed tensors must be its 4-bit weights")
     except (InputError, RecursionError) as error:
         raise InputError(f"{path} is not a usable program: {error}") from error
     return program
 
 
-def _read(path: Path) -> tuple[Any, _Tensors]:
+def _read(path: Path) -> tuple[dict[str, Any], _Tensors]:
     read_sealed(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -56,56 +58,31 @@ def _read(path: Path) -> tuple[Any, _Tensors]:
         raise InputError(f"{path} is missing") from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not a program file: {error}") from error
-    if not isinstance(header, dict) or header.keys() - {SEAL} != {"version", "program"}:
+    if not isinstance(header, dict) or "version" not in header:
         raise InputError(f"{path} is not a program file; `limbeck quantize` writes them")
+    if header["version"] == 1:
+        raise InputError(f"{path} is of Limbeck 0.1 (version 1); quantize its run again with `limbeck quantize`")
     if header["version"] != VERSION:
         raise InputError(f"{path} has version {header['version']}; this Limbeck reads version {VERSION}")
-    return header["program"], tensors
+    if header.keys() - {SEAL} != {"version", "program", "packed"}:
+        raise InputError(f"{path} is not a program file; `limbeck quantize` writes them")
+    return header, tensors
 
 
-def _encode(value: Any, path: str, tensors: _Tensors) -> Any:  # noqa: ANN401 - whatever a program holds
-    match value:
-        case np.ndarray():
-            tensors[path] = _smallest(value)
-            return path
-        case tuple():
-            return [_encode(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
-        case Conv() | Depthwise() | Pointwise() if value.weight_bits == 4:
-            tensors[f"{path}.weight"] = _packed(value.weight)
-            packed = {"int4": f"{path}.weight", "shape": list(value.weight.shape)}
-            return {**_object(value, path, tensors, ("weight",)), "weight": packed}
-        case _ if is_dataclass(value):
-            return _object(value, path, tensors)
-        case _:
-            return value
+def _of_four_bits(program: Program) -> set[str]:
+    return {use.key for node in program.nodes for use in uses(node.op) if use.bits == 4}
 
 
-def _object(value: Any, path: str, tensors: _Tensors, without: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
-    names = [f.name for f in fields(value) if f.name not in without]
-    inner = {name: _encode(getattr(value, name), f"{path}.{name}", tensors) for name in names}
-    return {"kind": type(value).__name__, **inner}
+def _encode(value: Any) -> Any:  # noqa: ANN401 - whatever a program holds
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if is_dataclass(value):
+        names = [f.name for f in fields(value) if f.name != "tensors"]
+        return {"kind": type(value).__name__, **{name: _encode(getattr(value, name)) for name in names}}
+    return value
 
 
-def _packed(table: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return 4-bit integers two a byte, the first in the low half; an odd one out has a zero beside it."""
-    halves = np.pad(table.reshape(-1), (0, table.size % 2)).astype(np.uint8) & 15
-    low, high = halves[::2], halves[1::2]
-    return low + 16 * high
-
-
-def _unpacked(value: dict[str, Any], tensors: _Tensors, path: str) -> NDArray[np.int64]:
-    """Return the table that was packed; InputError where it has not the size that is said."""
-    name, shape = value.get("int4"), value.get("shape")
-    packed = tensors.pop(name, None) if isinstance(name, str) else None
-    sides = shape if isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape) else []
-    count = math.prod(sides)
-    if packed is None or packed.dtype != np.uint8 or not 0 < len(sides) <= 4 or packed.shape != (-(-count // 2),):
-        raise InputError(f"{path} has no table of 4-bit integers of its own")
-    halves = np.stack([packed & 15, packed >> 4], 1).reshape(-1)[:count].astype(np.int64)
-    return np.where(halves > 7, halves - 16, halves).reshape(sides)
-
-
-def _smallest(table: NDArray[np.int64]) -> NDArray[Any]:
+def _smallest(table: Ints) -> NDArray[Any]:
     low, high = int(table.min()), int(table.max())
     for kind in (np.int8, np.int16, np.int32):
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
@@ -113,37 +90,68 @@ def _smallest(table: NDArray[np.int64]) -> NDArray[Any]:
     return np.ascontiguousarray(table)
 
 
-def _decode(value: Any, hint: Any, tensors: _Tensors, path: str) -> Any:  # noqa: ANN401
+def _packed(table: Ints) -> NDArray[np.uint8]:
+    """Return 4-bit integers two a byte, the first in the low half; an odd one out has a zero beside it."""
+    halves = np.pad(table.reshape(-1), (0, table.size % 2)).astype(np.uint8) & 15
+    low, high = halves[::2], halves[1::2]
+    return low + 16 * high
+
+
+def _tables(packed: Any, tensors: _Tensors) -> dict[str, Ints]:  # noqa: ANN401 - not looked at yet
+    """Return all tensors as int64; InputError where one is no table of integers, or not as large as it should be."""
+    if not isinstance(packed, dict):
+        raise InputError("its packed tensors are not named")
+    for key, table in tensors.items():
+        if table.dtype.kind != ("u" if key in packed else "i") or not table.size:
+            raise InputError(f"its tensor {key} is no table of integers")
+    for key, shape in packed.items():
+        if key not in tensors or not _fits(shape, tensors[key]):
+            raise InputError(f"there is no tensor {key} of 4-bit integers {str(shape)[:40]}")
+    return {
+        key: _unpacked(table, packed[key]) if key in packed else table.astype(np.int64)
+        for key, table in tensors.items()
+    }
+
+
+def _fits(shape: Any, table: NDArray[Any]) -> bool:  # noqa: ANN401
+    """Return whether `table` holds packed integers of this shape."""
+    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
+        return False
+    return table.dtype == np.uint8 and 0 < len(shape) <= 4 and table.shape == (-(-math.prod(shape) // 2),)
+
+
+def _unpacked(packed: NDArray[np.uint8], shape: list[int]) -> Ints:
+    halves = np.stack([packed & 15, packed >> 4], 1).reshape(-1)[: math.prod(shape)].astype(np.int64)
+    return np.where(halves > 7, halves - 16, halves).reshape(shape)
+
+
+def _decode(value: Any, hint: Any, path: str) -> Any:  # noqa: ANN401
     """Return value as what the type hint says, or raise InputError: nothing else passes."""
-    if hint == Ints:
-        return _tensor(value, tensors, path)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is types.UnionType:
-        return None if value is None and type(None) in arguments else _dataclass(value, arguments, tensors, path)
+        return None if value is None and type(None) in arguments else _dataclass(value, arguments, path)
     if origin is tuple and isinstance(value, list):
-        return tuple(_decode(v, arguments[0], tensors, f"{path}.{i}") for i, v in enumerate(value))
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_decode(v, kind, f"{path}.{i}") for i, (v, kind) in enumerate(zip(value, kinds, strict=True)))
     if is_dataclass(hint):
-        return _dataclass(value, (hint,), tensors, path)
+        return _dataclass(value, (hint,), path)
     if type(value) is (origin or hint) or (origin is Literal and value in arguments):
         return value
     raise InputError(f"{path} is {str(value)[:40]!r}, which can't be there")
 
 
-def _tensor(name: Any, tensors: _Tensors, path: str) -> NDArray[np.int64]:  # noqa: ANN401
-    if isinstance(name, dict):
-        return _unpacked(name, tensors, path)
-    table = tensors.pop(name, None) if isinstance(name, str) else None
-    if table is None or table.dtype.kind != "i" or not table.size:
-        raise InputError(f"{path} has no table of integers of its own")
-    return table.astype(np.int64)
-
-
-def _dataclass(value: Any, allowed: tuple[Any, ...], tensors: _Tensors, path: str) -> Any:  # noqa: ANN401
+def _dataclass(value: Any, allowed: tuple[Any, ...], path: str) -> Any:  # noqa: ANN401
     named: dict[str, type[Any]] = {kind.__name__: kind for kind in allowed if kind is not type(None)}
     kind = named.get(str(value.get("kind"))) if isinstance(value, dict) else None
     if kind is None:
         raise InputError(f"{path} is not {' or '.join(named)}")
-    hints = get_type_hints(kind)
-    if value.keys() != {"kind", *hints}:
-        raise InputError(f"{path} must have exactly {', '.join(hints)}")
-    return kind(**{name: _decode(value[name], hint, tensors, f"{path}.{name}") for name, hint in hints.items()})
+    return kind(**_parts(value, kind, path))
+
+
+def _parts(value: Any, kind: type[Any], path: str, without: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
+    """Return the fields of an object of this kind."""
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in without}
+    if not isinstance(value, dict) or value.keys() != {"kind", *hints} or value["kind"] != kind.__name__:
+        raise InputError(f"{path} must have exactly kind, {', '.join(hints)}")
+    return {name: _decode(value[name], hint, f"{path}.{name}") for name, hint in hints.items()}

@@ -1,8 +1,11 @@
-"""The integer program: frozen layers, and `run`, which is what they mean (docs/numerics.md). Numpy only."""
+"""The integer program: a graph of frozen nodes, and `run`, which is what they mean (docs/numerics.md). Numpy only."""
 
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import reduce
+from math import lcm, prod
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,88 +13,76 @@ from numpy.typing import NDArray
 from limbeck.errors import InputError, assert_never
 from limbeck.integer.fixed import Ints, requantise
 
-Solver = Literal["euler", "midpoint", "heun", "rk4"]
 Shape = tuple[int, int, int]  # channels, height, width
+Padding = tuple[int, int, int, int]  # rows above and below, columns to the left and to the right
 _Array = NDArray[Any]  # a map [channels, height, width, images], integers held exactly by its float type
 
-# By solver, stage by stage: with k from the field, the next stage starts from z + a·k, and the step ends with
-# z plus the sum of b·k, for (a, b) below. The field's last multipliers hold the rest of h.
-STAGES: dict[Solver, tuple[tuple[int, int], ...]] = {
-    "euler": ((0, 1),),
-    "midpoint": ((1, 0), (0, 1)),
-    "heun": ((2, 1), (0, 1)),
-    "rk4": ((3, 1), (3, 2), (6, 2), (0, 1)),
-}
+IMAGE = "input"  # the name of the map that a program begins with
 ZERO_POINT = 128  # a pixel p enters as p - 128
-_IMAGES = 32  # run at once: the largest maps then stay in a core's cache
+_IMAGES = 32  # run at once at most, and
+_VALUES = 1 << 19  # of the largest map at once, where one image doesn't have more: maps then stay in a core's cache
+_CACHED = 1 << 15  # values of a depthwise convolution's sums
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Border:
     """What a constant map, seen by a padded convolution, adds to the accumulators (numerics.md §5)."""
 
-    table: Ints  # [channels, row classes, column classes]
-    rows: Ints  # [output height]: the class of each row
-    columns: Ints  # [output width]: the class of each column
-    ticks: tuple[int, ...]  # by evaluation: how often it is added
+    table: str  # key of [out channels, row classes, column classes]
+    rows: tuple[int, ...]  # by output row: its class
+    columns: tuple[int, ...]  # by output column
+    ticks: int  # how often it is added
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Requant:
-    """(acc + offset + ticks · border) · mult / 2**shift, rounded half up and saturated (numerics.md §3).
+    """(acc + offset) · mult / 2**shift, rounded half up, saturated, then negatives to 0 if `relu` (numerics.md §3)."""
 
-    Tables have one row, or one row for each evaluation of an ODE block's field.
-    """
-
-    offset: Ints  # [1 or evaluations, channels]
-    mult: Ints  # [1 or evaluations, channels], 0 to 2**16 - 1
+    offset: str  # key of [channels]
+    mult: str  # key of [channels], 0 to 2**16 - 1
     shift: int
-    bits: int  # of the result, signed
+    bits: int  # of the result, signed: 8, 16 or 24
     relu: bool
-    scale: tuple[float, ...]  # what one unit of the result stands for, one or one a channel: no part of the arithmetic
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution in `groups` groups of channels, zeros around the map. 1x1 on a 1x1 map: the dense layer."""
+
+    weight: str  # key of [out, in / groups, kernel height, kernel width]
+    weight_bits: int  # 4, 8 or 16: -7 to 7, -127 to 127, -32767 to 32767
+    groups: int
+    stride: int
+    padding: Padding
+    requant: Requant
     border: Border | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """Dense convolution, zeros around the map."""
+@dataclass(frozen=True)
+class Add:
+    """(sum of factor · map) / 2**shift, rounded half up, saturated, then negatives to 0 if `relu`.
 
-    name: str
-    weight: Ints  # [out, in, kernel, kernel], -127 to 127 or -32767 to 32767
-    weight_bits: int
-    stride: int
-    padding: int
-    requant: Requant
+    A factor an input; the maps have one shape. Of one map it is a narrowing, a rescaling or a ReLU.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class Depthwise:
-    """Convolution of each channel with its own kernel, zeros around the map."""
-
-    name: str
-    weight: Ints  # [channels, kernel, kernel]
-    weight_bits: int
-    stride: int
-    padding: int
-    requant: Requant
+    factors: tuple[int, ...]
+    shift: int
+    bits: int
+    relu: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Pointwise:
-    """1x1 convolution; on a 1x1 map it is the dense layer that gives the scores."""
+@dataclass(frozen=True)
+class Scale:
+    """Map times channel vector [channels, 1, 1], its second input, requantised: squeeze-and-excite's gate."""
 
-    name: str
-    weight: Ints  # [out, in]
-    weight_bits: int
     requant: Requant
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """State to activation: `shift` bits dropped, rounded half up, saturated."""
+class Table:
+    """table[x + 128] of a map of 8 bits: any function of one value."""
 
-    name: str
-    shift: int
+    table: str  # key of [256]
     bits: int
 
 
@@ -99,51 +90,67 @@ class Narrow:
 class MaxPool:
     """The largest of each window; places outside the map don't take part."""
 
-    name: str
     size: int
     stride: int
-    padding: int
+    padding: Padding
 
 
-@dataclass(frozen=True, eq=False)
-class GlobalAverage:
-    """The sum over the map, requantised by multipliers that hold 1 / (height · width)."""
+@dataclass(frozen=True)
+class AveragePool:
+    """The sum of each window, requantised by multipliers that hold 1 / size**2.
 
-    name: str
+    With `inside` it is the mean of the places inside the map: the sum is first multiplied by L / places, where L is
+    the least common multiple of the numbers of places that occur, and multipliers hold 1 / L.
+    """
+
+    size: int
+    stride: int
+    padding: Padding
+    inside: bool
     requant: Requant
 
 
-Simple = Conv | Depthwise | Pointwise | Narrow
+@dataclass(frozen=True)
+class GlobalAverage:
+    """The sum over the map, requantised by multipliers that hold 1 / (height · width)."""
+
+    requant: Requant
 
 
-@dataclass(frozen=True, eq=False)
-class Residual:
-    """z <- saturate(shortcut(z) + field(z)), then negatives to 0 if `relu`.
+@dataclass(frozen=True)
+class Concat:
+    """The channels of all inputs, one after the other."""
 
-    The shortcut takes every `stride`-th pixel and appends zero channels up to `channels` (ResNet's option A).
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Every `stride`-th pixel from the first on, and zero channels appended up to `channels` (ResNet's option A)."""
+
+    stride: int
+    channels: int
+
+
+Requantised = Conv | Scale | AveragePool | GlobalAverage  # what sums, and ends in a Requant
+Operation = Conv | Add | Scale | Table | MaxPool | AveragePool | GlobalAverage | Concat | Shortcut
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation, and the maps that it takes by name: nodes before it, or the image, "input".
+
+    Names are module paths. Where a module is called again and again, "[n]" behind one of its parts counts from 0:
+    "layer1[2].conv1.depthwise" is in the third evaluation of layer1's field, and "layer1[2]" its step.
     """
 
     name: str
-    field: tuple[Simple, ...]
-    stride: int
-    channels: int
-    relu: bool
-    bits: int
+    inputs: tuple[str, ...]
+    op: Operation
+    scale: tuple[float, ...]  # what one unit of its map stands for, one or one a channel: no part of the arithmetic
 
-
-@dataclass(frozen=True, eq=False)
-class Ode:
-    """z after `steps` steps of the solver: the same weights, tables by evaluation (numerics.md §7)."""
-
-    name: str
-    field: tuple[Simple, ...]
-    steps: int
-    solver: Solver
-    bits: int
-
-
-Layer = Simple | MaxPool | GlobalAverage | Residual | Ode
-Weighted = Conv | Depthwise | Pointwise
+    @property
+    def path(self) -> str:
+        """The name without "[n]": the same in all evaluations."""
+        return re.sub(r"\[\d+\]", "", self.name)
 
 
 @dataclass(frozen=True)
@@ -159,25 +166,39 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A classifier in integers. Scores times `scale` are nearly the float net's logits."""
+    """A classifier in integers. Scores, the last node's map [classes, 1, 1], times `scale` are nearly the float net's
+    logits. Nodes stand in an order of execution; whoever uses the same weights or tables names the same key."""
 
     input: Input
-    layers: tuple[Layer, ...]
+    tensors: dict[str, Ints]  # weights and tables, by key
+    nodes: tuple[Node, ...]
     classes: tuple[str, ...]
     lineage: dict[str, Any] = field(default_factory=dict)  # where the weights come from, as JSON
 
     @property
     def scale(self) -> float:
         """What one unit of a score stands for."""
-        last = self.layers[-1]
-        assert isinstance(last, Pointwise)
-        return last.requant.scale[0]
+        return self.nodes[-1].scale[0]
+
+
+class Extent(NamedTuple):
+    """What is known of a map before anything runs."""
+
+    shape: Shape
+    bits: int  # signed
+    largest: int  # no value exceeds it in magnitude
 
 
 def run(program: Program, images: NDArray[np.uint8]) -> Ints:
     """Return the scores [N, classes] of uint8 images [N, channels, height, width]: what the program means."""
-    scores = [_scores(program, part) for part in _parts(program, images)]
-    return np.concatenate(scores) if scores else np.zeros((0, len(program.classes)), np.int64)
+    images, steps = _checked(program, images), _steps(program)
+    at_once = max(1, min(_IMAGES, _VALUES // max(prod(step.out.shape) for step in steps)))
+    scores = [np.zeros((0, len(program.classes)), np.int64)]
+    for start in range(0, len(images), at_once):
+        for _, values in _maps(steps, images[start : start + at_once]):
+            last = values
+        scores.append(last[:, 0, 0].T.astype(np.int64))
+    return np.concatenate(scores)
 
 
 def predict(program: Program, images: NDArray[np.uint8]) -> Ints:
@@ -187,14 +208,12 @@ def predict(program: Program, images: NDArray[np.uint8]) -> Ints:
 
 
 def trace(program: Program, images: NDArray[np.uint8]) -> Iterator[tuple[str, Ints]]:
-    """Yield every map [N, channels, height, width] in the order of its making, from "input" to the scores.
+    """Yield every map [N, channels, height, width] by its node's name, from "input" to the scores, in their order."""
+    for name, x in _maps(_steps(program), _checked(program, images)):
+        yield name, np.ascontiguousarray(x.transpose(3, 0, 1, 2)).astype(np.int64)
 
-    In an ODE block the name holds the evaluation, as in "layer1[2].conv1.depthwise"; "layer1[2]" is the state
-    that the next evaluation starts from.
-    """
-    images = _checked(program, images)
-    for path, x in _maps(program, images):
-        yield path, np.ascontiguousarray(x.transpose(3, 0, 1, 2)).astype(np.int64)
+
+# --- what is known before anything runs ---------------------------------------------------------------------------
 
 
 def peak(bits: int, relu: bool = False) -> int:
@@ -202,19 +221,133 @@ def peak(bits: int, relu: bool = False) -> int:
     return (1 << (bits - 1)) - (1 if relu else 0)
 
 
-def accumulator_bound(layer: Weighted | GlobalAverage, shape: Shape, largest: int) -> int:
-    """Return the bound of numerics.md §4 on the accumulators over a map of magnitudes up to `largest`.
+def image_extent(program: Program) -> Extent:
+    """Return the extent of the map "input"."""
+    return Extent((program.input.channels, program.input.height, program.input.width), 8, ZERO_POINT)
 
-    sum |w| · largest + |offset| + ticks · |border|, for the worst channel: no partial sum exceeds it either.
-    """
-    match layer:
+
+def out_extent(op: Operation, tensors: dict[str, Ints], ins: Sequence[Extent]) -> Extent:  # noqa: PLR0911 - a case each
+    """Return the extent of what the operation gives."""
+    shape, bits, largest = ins[0]
+    match op:
+        case Conv():
+            out, _, *kernel = tensors[op.weight].shape
+            return _requantised_extent(op, (out, *_sides(shape, kernel, op.stride, op.padding)))
+        case Scale():
+            return _requantised_extent(op, shape)
         case GlobalAverage():
-            sums = np.full(shape[0], shape[1] * shape[2])
+            return _requantised_extent(op, (shape[0], 1, 1))
+        case AveragePool():
+            sides = _sides(shape, (op.size, op.size), op.stride, op.padding)
+            return _requantised_extent(op, (shape[0], *sides))
+        case MaxPool():
+            return Extent((shape[0], *_sides(shape, (op.size, op.size), op.stride, op.padding)), bits, largest)
+        case Add():
+            return Extent(shape, op.bits, peak(op.bits, op.relu))
+        case Table():
+            return Extent(shape, op.bits, peak(op.bits))
+        case Concat():
+            channels = sum(each.shape[0] for each in ins)
+            return Extent((channels, *shape[1:]), max(each.bits for each in ins), max(each.largest for each in ins))
+        case Shortcut():
+            height, width = _sides(shape, (1, 1), op.stride, (0, 0, 0, 0))
+            return Extent((op.channels, height, width), bits, largest)
         case _:
-            sums = np.abs(layer.weight).reshape(len(layer.weight), -1).sum(1)
-    border = layer.requant.border
-    extra = np.abs(border.table).max((1, 2)) * max(border.ticks) if border else 0
-    return int((sums * largest + np.abs(layer.requant.offset).max(0) + extra).max())
+            return assert_never(op)
+
+
+def accumulator_bound(op: Operation, tensors: dict[str, Ints], ins: Sequence[Extent]) -> int:
+    """Return the bound of numerics.md §4 on what the operation sums, 0 where it sums nothing.
+
+    A sum of magnitudes, for the worst channel: no partial sum in any order exceeds it either.
+    """
+    shape, _, largest = ins[0]
+    match op:
+        case Add():
+            return sum(abs(factor) * each.largest for factor, each in zip(op.factors, ins, strict=True))
+        case Conv():
+            weight = tensors[op.weight]
+            sums = np.abs(weight).reshape(len(weight), -1).sum(1) * largest + np.abs(tensors[op.requant.offset])
+            if op.border is not None:
+                sums += np.abs(tensors[op.border.table]).max((1, 2)) * op.border.ticks
+            return int(sums.max())
+        case Scale():
+            bound = largest * ins[1].largest
+        case AveragePool():
+            bound = largest * (windows(op, shape)[1] if op.inside else op.size**2)
+        case GlobalAverage():
+            bound = largest * prod(shape[1:])
+        case _:
+            return 0
+    return bound + int(np.abs(tensors[op.requant.offset]).max())
+
+
+def windows(op: AveragePool, shape: Shape) -> tuple[Ints, int]:
+    """Return how many places of each window lie inside the map, [height, width], and L of AveragePool."""
+    places = []
+    for side, before, after in ((shape[1], *op.padding[:2]), (shape[2], *op.padding[2:])):
+        firsts = range(-before, side + after - op.size + 1, op.stride)
+        places.append(np.array([min(first + op.size, side) - max(first, 0) for first in firsts]))
+    counts: Ints = places[0][:, None] * places[1]
+    return counts, lcm(*map(int, np.unique(counts)))
+
+
+def _requantised_extent(op: Requantised, shape: Shape) -> Extent:
+    return Extent(shape, op.requant.bits, peak(op.requant.bits, op.requant.relu))
+
+
+def _sides(shape: Shape, kernel: Sequence[int], stride: int, padding: Padding) -> tuple[int, int]:
+    top, bottom, left, right = padding
+    return (shape[1] + top + bottom - kernel[0]) // stride + 1, (shape[2] + left + right - kernel[1]) // stride + 1
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A node, and what of it is made ready once for all images."""
+
+    node: Node
+    out: Extent
+    bound: int
+    dead: tuple[str, ...]  # maps that nobody takes afterwards
+    weight: _Array  # of a convolution; the factors [height, width, 1] of an average; a table
+    offset: Ints  # [channels, 1 or height, 1 or width, 1], its border added
+    mult: Ints  # [channels, 1, 1, 1]
+
+
+def _steps(program: Program) -> list[_Step]:
+    extents = {IMAGE: image_extent(program)}
+    last = {name: node.name for node in program.nodes for name in node.inputs}
+    steps = []
+    for node in program.nodes:
+        ins = [extents[name] for name in node.inputs]
+        dead = tuple(name for name in dict.fromkeys(node.inputs) if last[name] == node.name)
+        steps.append(_step(node, program.tensors, ins, dead))
+        extents[node.name] = steps[-1].out
+    return steps
+
+
+def _step(node: Node, tensors: dict[str, Ints], ins: Sequence[Extent], dead: tuple[str, ...]) -> _Step:
+    op, bound = node.op, accumulator_bound(node.op, tensors, ins)
+    weight = offset = mult = np.zeros(1, np.int64)
+    if isinstance(op, Requantised):
+        offset, mult = (tensors[key][:, None, None, None] for key in (op.requant.offset, op.requant.mult))
+    match op:
+        case Conv():
+            weight = tensors[op.weight]
+            if op.border is not None:
+                table = tensors[op.border.table][:, op.border.rows][:, :, op.border.columns]
+                offset = offset + op.border.ticks * table[..., None]
+        case AveragePool() if op.inside:
+            counts, every = windows(op, ins[0].shape)
+            weight = every // counts[..., None]
+        case AveragePool():
+            weight = weight + 1
+        case Table():
+            weight = tensors[op.table]
+    return _Step(node, out_extent(op, tensors, ins), bound, dead, _as(weight, bound), offset, mult)
 
 
 def _checked(program: Program, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -227,181 +360,109 @@ def _checked(program: Program, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images
 
 
-def _parts(program: Program, images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    images = _checked(program, images)
-    for start in range(0, len(images), _IMAGES):
-        yield images[start : start + _IMAGES]
-
-
-def _scores(program: Program, images: NDArray[np.uint8]) -> Ints:
-    x = None
-    for _, x in _maps(program, images):  # noqa: B007 - the last one is meant
-        pass
-    assert x is not None
-    return x[:, 0, 0].T.astype(np.int64)
-
-
-_Maps = Generator[tuple[str, _Array], None, "_Map"]
-
-
-@dataclass(frozen=True)
-class _Map:
-    values: _Array
-    largest: int  # no value can exceed it in magnitude
-
-
-def _maps(program: Program, images: NDArray[np.uint8]) -> Iterator[tuple[str, _Array]]:
+def _maps(steps: Sequence[_Step], images: NDArray[np.uint8]) -> Iterator[tuple[str, _Array]]:
+    """Yield every map with its name; those that nobody takes any more are let go."""
     pixels = np.ascontiguousarray(images.transpose(1, 2, 3, 0)).astype(np.float32) - ZERO_POINT
-    yield "input", pixels
-    x = _Map(pixels, ZERO_POINT)
-    for layer in program.layers:
-        x = yield from _layer(layer, x)
+    maps: dict[str, _Array] = {IMAGE: pixels}
+    yield IMAGE, pixels
+    for step in steps:
+        values = _values(step, [maps[name] for name in step.node.inputs])
+        maps[step.node.name] = _as(values, step.out.largest)
+        for name in step.dead:
+            del maps[name]
+        yield step.node.name, maps[step.node.name]
 
 
-def _layer(layer: Layer, x: _Map) -> _Maps:
-    match layer:
-        case Residual():
-            return (yield from _residual(layer, x))
-        case Ode():
-            return (yield from _ode(layer, x))
-        case MaxPool():
-            y = _Map(_max_pool(layer, x.values), x.largest)
-        case GlobalAverage():
-            bound = accumulator_bound(layer, _shape(x), x.largest)
-            sums = x.values.sum((1, 2), dtype=np.float64)[:, None, None]
-            y = _requantised(layer.requant, sums, bound, 0)
-        case _:
-            y = _simple(layer, x, 0)
-    yield layer.name, y.values
-    return y
-
-
-def _field(block: Residual | Ode, path: str, z: _Map, evaluation: int) -> _Maps:
-    for layer in block.field:
-        z = _simple(layer, z, evaluation)
-        yield f"{path}.{layer.name}", z.values
-    return z
-
-
-def _residual(block: Residual, z: _Map) -> _Maps:
-    k = yield from _field(block, block.name, z, 0)
-    short = z.values[:, :: block.stride, :: block.stride]
-    total = _as(k.values, z.largest + k.largest)
-    total = total + np.pad(short, [(0, block.channels - len(short)), (0, 0), (0, 0), (0, 0)])
-    values = _saturated(total, block.bits, block.relu)
-    yield block.name, values
-    return _Map(values, peak(block.bits, block.relu))
-
-
-def _ode(block: Ode, z: _Map) -> _Maps:
-    state, stages = z.values, STAGES[block.solver]
-    limit = peak(block.bits)
-    for step in range(block.steps):
-        end = here = state
-        for stage, (a, b) in enumerate(stages):
-            evaluation = step * len(stages) + stage
-            path = f"{block.name}[{evaluation}]"
-            k = yield from _field(block, path, _Map(here, limit), evaluation)
-            wide = _as(k.values, limit + max(a, b) * k.largest)
-            here = _saturated(state + a * wide, block.bits)
-            end = _saturated(end + b * wide, block.bits)
-            yield path, end if stage == len(stages) - 1 else here
-        state = end
-    return _Map(state, limit)
-
-
-def _simple(layer: Simple, x: _Map, evaluation: int) -> _Map:
-    match layer:
-        case Narrow():
-            wide = _as(x.values, 2 * x.largest + 1)
-            values = np.floor(wide * 2.0**-layer.shift + 0.5) if layer.shift else wide
-            return _Map(_saturated(values, layer.bits), peak(layer.bits))
-        case Conv() | Depthwise() | Pointwise():
-            bound = accumulator_bound(layer, _shape(x), x.largest)
-            values = _as(x.values, bound)
-            return _requantised(layer.requant, _accumulate(layer, values), bound, evaluation)
-        case _:
-            return assert_never(layer)
-
-
-def _accumulate(layer: Weighted, x: _Array) -> _Array:
-    """Return the accumulators, in x's float type, which holds every partial sum exactly."""
-    weight = layer.weight.astype(x.dtype)
-    match layer:
-        case Pointwise():
-            acc: _Array = weight @ x.reshape(len(x), -1)
-            return acc.reshape(-1, *x.shape[1:])
-        case Depthwise():
-            taps = _windows(x, layer.weight.shape[-1], layer.stride, layer.padding)
-            return _depthwise(weight, taps)
+def _values(step: _Step, maps: Sequence[_Array]) -> _Array:  # noqa: PLR0911 - a case each
+    """Return the node's map. Sums are taken in a float type that holds their bound."""
+    op, x = step.node.op, maps[0]
+    match op:
         case Conv():
-            taps = _windows(x, layer.weight.shape[-1], layer.stride, layer.padding)
-            columns = np.stack([tap for _, _, tap in taps], 1)  # [in, taps, height, width, images]
-            acc = weight.reshape(len(weight), -1) @ columns.reshape(-1, columns[0, 0].size)
-            return acc.reshape(-1, *columns.shape[2:])
+            return _requantised(step, op.requant, _convolved(step.weight, op, _as(x, step.bound)))
+        case Scale():
+            return _requantised(step, op.requant, _as(x, step.bound) * maps[1])
+        case AveragePool():
+            taps = _windows(_as(x, step.bound), (op.size, op.size), op.stride, op.padding)
+            return _requantised(step, op.requant, sum(taps) * step.weight)
+        case GlobalAverage():
+            return _requantised(step, op.requant, x.sum((1, 2), dtype=np.float64)[:, None, None])
+        case MaxPool():
+            first, *taps = _windows(x, (op.size, op.size), op.stride, op.padding, outside=-np.inf)
+            return reduce(np.maximum, taps, first)
+        case Add():
+            half = (1 << op.shift) >> 1
+            maps = [_as(each, step.bound + half) * factor for each, factor in zip(maps, op.factors, strict=True)]
+            total = (reduce(np.add, maps) + half) * 2.0**-op.shift
+            return _saturated(np.floor(total, out=total), op.bits, op.relu)
+        case Table():
+            return step.weight[x.astype(np.intp) + ZERO_POINT]
+        case Concat():
+            return np.concatenate(maps)
+        case Shortcut():
+            short = x[:, :: op.stride, :: op.stride]
+            return np.pad(short, [(0, op.channels - len(short)), (0, 0), (0, 0), (0, 0)])
+        case _:
+            return assert_never(op)
 
 
-def _depthwise(weight: _Array, taps: list[tuple[int, int, _Array]]) -> _Array:
-    acc = np.empty_like(taps[0][2], order="C")
-    product = np.empty_like(acc[0])
-    for channel, sums in enumerate(acc):  # channel by channel: the sums stay in cache
-        sums.fill(0)
-        for row, column, tap in taps:
-            np.multiply(tap[channel], weight[channel, row, column], out=product)
-            np.add(sums, product, out=sums)
+def _convolved(weight: _Array, op: Conv, x: _Array) -> _Array:
+    """Return the sums, in x's float type, which holds every partial sum exactly."""
+    taps = _windows(x, weight.shape[2:], op.stride, op.padding)
+    if op.groups == len(weight) == len(x):
+        return _depthwise(weight.reshape(len(weight), -1), taps)
+    shape = taps[0].shape[1:]
+    parts = []
+    for kernel, channels in zip(np.split(weight, op.groups), np.split(np.arange(len(x)), op.groups), strict=True):
+        group = slice(channels[0], channels[-1] + 1)
+        columns = taps[0][group] if len(taps) == 1 else np.stack([tap[group] for tap in taps], 1)
+        parts.append(kernel.reshape(len(kernel), -1) @ columns.reshape(-1, prod(shape)))
+    return np.concatenate(parts).reshape(-1, *shape)
+
+
+def _depthwise(weight: _Array, taps: Sequence[_Array]) -> _Array:
+    acc = np.empty_like(taps[0], order="C")
+    some = max(1, _CACHED // acc[0].size)  # channels at once: their sums stay in cache
+    for start in range(0, len(acc), some):
+        these = slice(start, start + some)
+        product = np.empty_like(acc[these])
+        for place, tap in enumerate(taps):
+            out = product if place else acc[these]
+            np.multiply(tap[these], weight[these, place, None, None, None], out=out)
+            if place:
+                np.add(acc[these], product, out=acc[these])
     return acc
 
 
-def _max_pool(layer: MaxPool, x: _Array) -> _Array:
-    taps = _windows(x, layer.size, layer.stride, layer.padding, outside=-np.inf)
-    best = taps[0][2].copy()
-    for _, _, tap in taps[1:]:
-        np.maximum(best, tap, out=best)
-    return best
-
-
-def _windows(x: _Array, size: int, stride: int, padding: int, outside: float = 0) -> list[tuple[int, int, _Array]]:
-    """Return (row, column, map) for each place in the kernel: the values that it meets, by output pixel."""
-    pad = (padding, padding)
-    x = np.pad(x, [(0, 0), pad, pad, (0, 0)], constant_values=outside)
-    height, width = ((side - size) // stride * stride + 1 for side in x.shape[1:3])
+def _windows(x: _Array, kernel: Sequence[int], stride: int, padding: Padding, outside: float = 0) -> list[_Array]:
+    """Return a map for each place in the kernel, row by row: the values that it meets, by output pixel."""
+    top, bottom, left, right = padding
+    height, width = _sides((len(x), *x.shape[1:3]), kernel, stride, padding)
+    if any(padding):
+        x = np.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)], constant_values=outside)
+    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
     return [
-        (row, column, x[:, row : row + height : stride, column : column + width : stride])
-        for row in range(size)
-        for column in range(size)
+        x[:, row : row + rows : stride, column : column + columns : stride]
+        for row in range(kernel[0])
+        for column in range(kernel[1])
     ]
 
 
-def _requantised(requant: Requant, acc: _Array, bound: int, evaluation: int) -> _Map:
+def _requantised(step: _Step, requant: Requant, acc: _Array) -> _Array:
     """Return fixed.requantise of the accumulators with their offsets; in float64 where all bits of it fit."""
-    row = evaluation % len(requant.offset)
-    offset = requant.offset[row][:, None, None, None]
-    if requant.border is not None:
-        border = requant.border
-        ticks = border.ticks[evaluation % len(border.ticks)]
-        offset = offset + ticks * border.table[:, border.rows][:, :, border.columns][..., None]
-    mult = requant.mult[evaluation % len(requant.mult)][:, None, None, None]
-    if bound * int(mult.max()) + (1 << requant.shift) < 1 << 53:
-        scaled = acc + offset.astype(np.float64)
-        scaled *= mult * 2.0**-requant.shift
-        scaled += 0.5 if requant.shift else 0
-        values = _saturated(np.floor(scaled, out=scaled), requant.bits, requant.relu)
-    else:
-        whole = acc.astype(np.int64) + offset
-        values = requantise(whole, mult, requant.shift, requant.bits, requant.relu).astype(np.float64)
-    return _Map(_as(values, peak(requant.bits)), peak(requant.bits, requant.relu))
+    if step.bound * int(step.mult.max()) + (1 << requant.shift) < 1 << 53:
+        ratio = step.mult * 2.0**-requant.shift
+        scaled = acc * ratio
+        scaled += step.offset * ratio + (0.5 if requant.shift else 0)
+        return _saturated(np.floor(scaled, out=scaled), requant.bits, requant.relu)
+    whole = acc.astype(np.int64) + step.offset
+    return requantise(whole, step.mult, requant.shift, requant.bits, requant.relu).astype(np.float64)
 
 
 def _saturated(x: _Array, bits: int, relu: bool = False) -> _Array:
-    return np.clip(x, 0 if relu else -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    return np.clip(x, 0 if relu else -(1 << (bits - 1)), (1 << (bits - 1)) - 1, out=x)
 
 
 def _as(x: _Array, bound: int) -> _Array:
     """Return x in the smaller float type that holds every integer up to `bound`."""
     assert bound < 1 << 53
     return x.astype(np.float32 if bound < 1 << 24 else np.float64, copy=False)
-
-
-def _shape(x: _Map) -> Shape:
-    channels, height, width, _ = x.values.shape
-    return channels, height, width

@@ -1,29 +1,45 @@
 """Quantisation-aware training: forward is the Program's arithmetic, backward is the float net's."""
 
 import copy
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.integer.graph import (
+    FloatAdd,
+    FloatAveragePool,
     FloatConv,
-    FloatLayer,
     FloatMean,
     FloatNarrow,
-    FloatOde,
-    FloatPlain,
-    FloatPool,
-    FloatResidual,
+    FloatNode,
+    FloatScale,
+    FloatTable,
+    Graph,
+    apply,
+    convolve,
     evaluate,
     extract,
     pixels,
-    walk,
+    record,
+    window_sums,
 )
-from limbeck.integer.program import ZERO_POINT
-from limbeck.integer.scales import Formats, Plan, Ranges, Tables, mean_ratio, plan, tables
-from limbeck.nets.zoo import Classifier
+from limbeck.integer.program import ZERO_POINT, AveragePool, windows
+from limbeck.integer.scales import (
+    Formats,
+    Plan,
+    Ranges,
+    Tables,
+    formatted,
+    narrowing,
+    plan,
+    ratios,
+    table_of,
+    tables,
+    together,
+)
+from limbeck.nets.classifier import Classifier
 
 
 class _Whole(torch.autograd.Function):
@@ -55,40 +71,61 @@ class QuantisedNet(nn.Module):
         super().__init__()
         self.inner = classifier  # the float net, whose parameters are trained
         self.plan = plan
+        self.recorded = record(classifier)
 
-    def layers(self) -> tuple[FloatLayer, ...]:
-        """Return the float layers as they are now."""
-        return extract(self.inner)
+    def graph(self) -> Graph:
+        """Return the float graph as it is now."""
+        return extract(self.inner, self.recorded)
 
-    def forward(self, x: Tensor) -> Tensor:
-        layers, plan = self.layers(), self.plan
-        made = {path: self._tables(path, layer) for path, layer in walk(layers) if isinstance(layer, FloatConv)}
+    def forward(self, x: Tensor) -> Tensor:  # noqa: C901 - a case an operation
+        graph, plan = formatted(self.graph(), self.plan.formats)[0], self.plan
+        made = {name: one for nodes in together(graph) for name, one in self._tables(nodes).items()}
+        shapes = {node.name: node.shape for node in graph}
 
-        def apply(path: str, layer: FloatPlain, x: Tensor, evaluation: int) -> Tensor:
-            bits, ratio = plan.bits[path], plan.in_scales[path][0] / plan.scales[path][0]
-            match layer:
-                case FloatConv():
-                    return _conv(layer, made[path], x, evaluation, bits)
-                case FloatNarrow():
-                    return whole(_saturated(x * ratio, bits))
-                case FloatPool():
-                    return F.max_pool2d(x, layer.size, layer.stride, layer.padding)
+        def in_integers(node: FloatNode, maps: list[Tensor]) -> Tensor:  # noqa: PLR0911
+            x, bits = maps[0], plan.bits_of(node.name)
+            comes_in, goes_out = plan.scale_of(node.inputs[0]), plan.scale_of(node.name)
+
+            def requantised(sums: Tensor, share: float) -> Tensor:
+                mult, shift = ratios(comes_in, goes_out, share, node.shape[0])
+                scaled = sums.double() * x.new_tensor(mult * 2.0**-shift, dtype=torch.float64)[:, None, None]
+                return whole(_saturated(scaled, bits)).to(x.dtype)
+
+            match node.op:
+                case FloatConv() as conv:
+                    return _conv(conv, *made[node.name], x, bits)
+                case FloatAdd(_, relu):
+                    return _saturated(apply(node, maps), bits, relu)
+                case FloatNarrow(relu):
+                    factor, shift = narrowing(comes_in, goes_out)
+                    return whole(_saturated(x * (factor * 2.0**-shift), bits, relu))
+                case FloatTable(function):
+                    smooth = function(x * comes_in[0]) / goes_out[0]
+                    exact = table_of(node, comes_in, goes_out, bits).to(x)[(x.detach() + 128).long()]
+                    return smooth + (exact - smooth).detach()
+                case FloatScale():
+                    return requantised(x.double() * maps[1], plan.scale_of(node.inputs[1])[0])
+                case FloatAveragePool() as pool:
+                    counts, common = windows(cast(AveragePool, pool), shapes[node.inputs[0]])
+                    if not pool.inside:
+                        return requantised(window_sums(x, pool), 1 / pool.size**2)
+                    return requantised(window_sums(x, pool) * x.new_tensor(common // counts), 1 / common)
                 case FloatMean():
-                    mult, shift = mean_ratio(layer.pixels, plan.in_scales[path], plan.scales[path])
-                    total = x.double().sum((2, 3), keepdim=True)
-                    return whole(_saturated(total * (mult * 2.0**-shift), bits)).to(x.dtype)
+                    return requantised(x.double().sum((2, 3), keepdim=True), 1 / math.prod(x.shape[2:]))
+                case _:
+                    return apply(node, maps)
 
-        def add(block: FloatResidual | FloatOde, total: Tensor) -> Tensor:
-            relu = isinstance(block, FloatResidual) and block.relu
-            return _saturated(total, plan.bits[block.name], relu)
+        images = whole((x - self.inner.shift) / self.inner.scale).clamp(0, 255) - ZERO_POINT
+        scores = evaluate(graph, images, lambda _path, _map: None, in_integers)
+        return scores * plan.scale_of(graph[-1].name)[0]
 
-        pixels = whole((x - self.inner.shift) / self.inner.scale).clamp(0, 255) - ZERO_POINT
-        scores = evaluate(layers, pixels, lambda _path, _map: None, apply, add)
-        return scores * plan.scales[layers[-1].name][0]
-
-    def _tables(self, path: str, layer: FloatConv) -> Tables:
-        plan = self.plan
-        return tables(layer, plan.in_scales[path], plan.scales[path], plan.formats.weight(path), whole)
+    def _tables(self, nodes: list[FloatNode]) -> dict[str, tuple[Tables, int]]:
+        """Return each convolution's tables, and its place in them."""
+        plan, first = self.plan, nodes[0]
+        convs = [node.op for node in nodes if isinstance(node.op, FloatConv)]
+        comes_in, goes_out = plan.scale_of(first.inputs[0]), plan.scale_of(first.name)
+        made = tables(convs, comes_in, goes_out, plan.formats.weight(first.path), whole)
+        return {node.name: (made, place) for place, node in enumerate(nodes)}
 
 
 def prepare_qat(
@@ -120,14 +157,13 @@ def prepare_qat(
     )
 
 
-def _conv(layer: FloatConv, made: Tables, x: Tensor, evaluation: int, bits: int) -> Tensor:
-    acc = F.conv2d(x, made.weight.to(x.dtype), None, layer.stride, layer.padding, groups=layer.groups).double()
-    acc = acc + made.offset[evaluation % len(made.offset)][:, None, None]
-    if made.border is not None and layer.constant is not None:
-        ticks = layer.constant.ticks[evaluation % len(layer.constant.ticks)]
-        acc = acc + ticks * made.border[:, layer.constant.rows][:, :, layer.constant.columns]
-    mult = made.mult[evaluation % len(made.mult)][:, None, None]
-    return whole(_saturated(acc * mult * 2.0**-made.shift, bits, layer.relu)).to(x.dtype)
+def _conv(conv: FloatConv, made: Tables, place: int, x: Tensor, bits: int) -> Tensor:
+    acc = convolve(x, made.weight.to(x.dtype), conv).double()
+    acc = acc + made.offset[place][:, None, None]
+    if made.border is not None and made.ticks[place]:
+        acc = acc + made.ticks[place] * made.border[:, made.rows][:, :, made.columns]
+    mult = made.mult[place][:, None, None]
+    return whole(_saturated(acc * mult * 2.0**-made.shift, bits, conv.relu)).to(x.dtype)
 
 
 def _saturated(x: Tensor, bits: int, relu: bool = False) -> Tensor:

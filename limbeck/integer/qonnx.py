@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import assert_never
+from limbeck.integer.fixed import Ints
 from limbeck.integer.program import (
-    STAGES,
+    IMAGE,
     ZERO_POINT,
+    Add,
+    AveragePool,
     Border,
+    Concat,
     Conv,
-    Depthwise,
     GlobalAverage,
-    Layer,
     MaxPool,
-    Narrow,
-    Ode,
-    Pointwise,
+    Padding,
     Program,
     Requant,
-    Residual,
-    Simple,
-    Weighted,
+    Scale,
+    Shortcut,
+    Table,
+    windows,
 )
 from limbeck.integer.survey import Site, survey
 from limbeck.runs import OPEN_SEAL, SEAL, sealed
@@ -81,17 +81,16 @@ def save(program: Program, path: str | Path) -> None:
 
 
 def graph(program: Program) -> "ModelProto":
-    """Return the program's QONNX. ODE blocks are unrolled; maps have the names of program.trace."""
+    """Return the program's QONNX; maps have the names of program.trace."""
     from onnx import StringStringEntryProto, TensorAnnotation, TensorProto, helper, parser
 
-    made = _Graph({site.path: site for site in survey(program)})
+    made = _Graph(program.tensors)
     pixels = made.add("Sub", ["images", made.constant("zero_point", np.float32(ZERO_POINT))])
-    x = made.quant(pixels, 8, name="input")
-    *layers, last = program.layers
-    for layer in layers:
-        x = _layer(made, layer, x)
-    assert isinstance(last, Pointwise)
-    _scores(made, last, x, program.scale)
+    made.quant(pixels, 8, name=IMAGE)
+    *sites, last = survey(program)
+    for site in sites:
+        _node(made, site)
+    _scores(made, last, program.scale)
     shape = (1, program.input.channels, program.input.height, program.input.width)
     body = helper.make_graph(
         made.nodes,
@@ -126,7 +125,7 @@ def _tensor(name: str, table: NDArray[np.float32]) -> Any:  # noqa: ANN401 - Ten
 class _Graph:
     """Nodes so far, and the constants that they take, by name."""
 
-    sites: dict[str, Site]
+    tensors: dict[str, Ints]
     nodes: "list[NodeProto]" = field(default_factory=list)
     constants: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -144,13 +143,26 @@ class _Graph:
         return name
 
     def conv(
-        self, x: str, weight: str, size: tuple[int, int], stride: int = 1, padding: int = 0, groups: int = 1
+        self,
+        x: str,
+        weight: str,
+        size: tuple[int, ...],
+        stride: int = 1,
+        padding: Padding = (0, 0, 0, 0),
+        groups: int = 1,
     ) -> str:
         """Append a convolution that says all about itself: not all tools know ONNX's defaults."""
-        strides, pads = [stride] * 2, [padding] * 4
         return self.add(
-            "Conv", [x, weight], group=groups, kernel_shape=list(size), strides=strides, pads=pads, dilations=[1, 1]
-        )
+            "Conv", [x, weight], group=groups, kernel_shape=list(size), strides=[stride] * 2, pads=_pads(padding),
+            dilations=[1, 1],
+        )  # fmt: skip
+
+    def ones(
+        self, x: str, channels: int, size: tuple[int, int], stride: int = 1, padding: Padding = (0, 0, 0, 0)
+    ) -> str:
+        """Append the sums of windows as a depthwise convolution with ones: exact, where a pool would divide."""
+        table = self.constant(f"ones_{channels}_{size[0]}_{size[1]}", np.ones((channels, 1, *size)))
+        return self.conv(x, self.quant(table, 2, narrow=True), size, stride, padding, channels)
 
     def quant(self, x: str, bits: int, *, signed: bool = True, narrow: bool = False, name: str = "") -> str:
         """Round and saturate to whole numbers of so many bits."""
@@ -165,136 +177,101 @@ class _Graph:
         return self.quant(x, bits, name=name)
 
 
-def _layer(made: _Graph, layer: Layer, x: str) -> str:
-    match layer:
-        case Residual():
-            return _residual(made, layer, x)
-        case Ode():
-            return _ode(made, layer, x)
-        case MaxPool():
-            side, pads = [layer.size] * 2, [layer.padding] * 4
-            return made.add("MaxPool", [x], name=layer.name, kernel_shape=side, strides=[layer.stride] * 2, pads=pads)
-        case GlobalAverage():
-            total = _sum(made, layer, x)
-            return _requantised(made, layer.requant, total, layer.name, layer.name, 0)
-        case _:
-            return _simple(made, layer, x, layer.name, layer.name, 0)
+def _pads(padding: Padding) -> list[int]:
+    top, bottom, left, right = padding
+    return [top, left, bottom, right]
 
 
-def _sum(made: _Graph, layer: GlobalAverage, x: str) -> str:
-    """Return the sum of the map as a depthwise convolution with ones: exact, where GlobalAveragePool would divide."""
-    channels, height, width = made.sites[layer.name].shape
-    ones = made.quant(made.constant(f"{layer.name}.ones", np.ones((channels, 1, height, width))), 2, narrow=True)
-    return made.conv(x, ones, (height, width), groups=channels)
+def _node(made: _Graph, site: Site) -> None:  # noqa: C901 - a case an operation
+    name, inputs, shape = site.node.name, list(site.node.inputs), site.ins[0].shape
+    match site.node.op:
+        case Conv() as op:
+            _requantised(made, op.requant, _convolved(made, op, inputs[0], op.weight), name)
+        case Add() as op:
+            _sum(made, op, inputs, name)
+        case Scale(requant):
+            _requantised(made, requant, made.add("Mul", inputs), name)
+        case Table(table):
+            moved = made.add("Add", [*inputs, made.constant("table_start", 128.0)])
+            place = made.add("Cast", [moved], to=7)  # int64
+            made.add("Gather", [made.constant(table, made.tensors[table]), place], name=name, axis=0)
+        case MaxPool(size, stride, padding):
+            sides, strides = [size] * 2, [stride] * 2
+            made.add("MaxPool", inputs, name=name, kernel_shape=sides, strides=strides, pads=_pads(padding))
+        case AveragePool(size, stride, padding, inside, requant) as op:
+            total = made.ones(inputs[0], shape[0], (size, size), stride, padding)
+            if inside:
+                counts, common = windows(op, shape)
+                total = made.add("Mul", [total, made.constant(f"{name}.places", common // counts)])
+            _requantised(made, requant, total, name)
+        case GlobalAverage(requant):
+            _requantised(made, requant, made.ones(inputs[0], shape[0], shape[1:]), name)
+        case Concat():
+            made.add("Concat", inputs, name=name, axis=1)
+        case Shortcut(stride, channels):  # a convolution with ones, which all tools have
+            eye = made.constant(f"{name}.ones", np.eye(channels, shape[0])[:, :, None, None])
+            made.add("Identity", [made.conv(inputs[0], made.quant(eye, 2, narrow=True), (1, 1), stride)], name=name)
 
 
-def _field(made: _Graph, block: Residual | Ode, x: str, seen_as: str, evaluation: int) -> str:
-    for layer in block.field:
-        x = _simple(made, layer, x, f"{block.name}.{layer.name}", f"{seen_as}.{layer.name}", evaluation)
-    return x
+def _sum(made: _Graph, op: Add, inputs: list[str], name: str) -> None:
+    """Append an Add: its factors, its sum, its shift and its ReLU."""
+    terms = [
+        x if factor == 1 else made.add("Mul", [x, made.constant(f"times_{factor}", float(factor))])
+        for x, factor in zip(inputs, op.factors, strict=True)
+    ]
+    total = terms[0]
+    for term in terms[1:]:
+        total = made.add("Add", [total, term])
+    if op.shift:
+        total = made.add("Mul", [total, made.constant(f"shift_{op.shift}", 2.0**-op.shift)])
+        # Quant rounds halves to even; half a unit of what is dropped makes them go up, and moves nothing else
+        total = made.add("Add", [total, made.constant(f"up_{op.shift}", 2.0 ** -(op.shift + 1))])
+    made.saturated(total, op.bits, op.relu, name)
 
 
-def _residual(made: _Graph, block: Residual, x: str) -> str:
-    k = _field(made, block, x, block.name, 0)
-    total = made.add("Add", [_shortcut(made, block, x), k])
-    return made.saturated(total, block.bits, block.relu, block.name)
-
-
-def _shortcut(made: _Graph, block: Residual, x: str) -> str:
-    """Return the shortcut: where it strides or appends channels, as a convolution with ones, which all tools have."""
-    channels = made.sites[block.name].shape[0]
-    if block.stride == 1 and block.channels == channels:
-        return x
-    ones = np.eye(block.channels, channels)[:, :, None, None]
-    weight = made.quant(made.constant(f"{block.name}.shortcut", ones), 2, narrow=True)
-    return made.conv(x, weight, (1, 1), block.stride)
-
-
-def _ode(made: _Graph, block: Ode, state: str) -> str:
-    stages = STAGES[block.solver]
-    for step in range(block.steps):
-        start = end = state
-        for stage, (a, b) in enumerate(stages):
-            evaluation, last = step * len(stages) + stage, stage == len(stages) - 1
-            seen_as = f"{block.name}[{evaluation}]"
-            k = _field(made, block, start, seen_as, evaluation)
-            start = state if last else _stepped(made, block, state, k, a, seen_as)
-            end = _stepped(made, block, end, k, b, seen_as if last else "")
-        state = end
-    return state
-
-
-def _stepped(made: _Graph, block: Ode, z: str, k: str, times: int, name: str) -> str:
-    """Return saturate(z + times · k)."""
-    if times == 0:
-        return z
-    k = k if times == 1 else made.add("Mul", [k, made.constant(f"times_{times}", float(times))])
-    return made.quant(made.add("Add", [z, k]), block.bits, name=name)
-
-
-def _simple(made: _Graph, layer: Simple, x: str, path: str, seen_as: str, evaluation: int) -> str:
-    match layer:
-        case Narrow():
-            if layer.shift:
-                x = made.add("Mul", [x, made.constant(f"{path}.unit", 2.0**-layer.shift)])
-                # Quant rounds halves to even; half a unit of what is dropped makes them go up, and moves nothing else
-                x = made.add("Add", [x, made.constant(f"{path}.up", 2.0 ** -(layer.shift + 1))])
-            return made.quant(x, layer.bits, name=seen_as)
-        case Conv() | Depthwise() | Pointwise():
-            acc = _convolved(made, layer, x, path)
-            return _requantised(made, layer.requant, acc, path, seen_as, evaluation)
-        case _:
-            return assert_never(layer)
-
-
-def _convolved(made: _Graph, layer: Weighted, x: str, path: str) -> str:
-    table, groups, stride, padding = layer.weight, 1, 1, 0
-    match layer:
-        case Pointwise():
-            table = table[:, :, None, None]
-        case Depthwise():
-            table, groups, stride, padding = table[:, None], len(table), layer.stride, layer.padding
-        case Conv():
-            stride, padding = layer.stride, layer.padding
+def _convolved(made: _Graph, op: Conv, x: str, key: str) -> str:
+    table = made.tensors[key]
     # one Quant for each use: FINN folds it into its convolution's weights, and wants no other to take them
-    weight = made.quant(made.constant(f"{path}.weight", table), layer.weight_bits, narrow=True)
-    return made.conv(x, weight, table.shape[2:], stride, padding, groups)
+    weight = made.quant(made.constant(key, table), op.weight_bits, narrow=True)
+    acc = made.conv(x, weight, table.shape[2:], op.stride, op.padding, op.groups)
+    return acc if op.border is None else _bordered(made, op.border, acc)
 
 
-def _requantised(made: _Graph, requant: Requant, acc: str, path: str, seen_as: str, evaluation: int) -> str:
+def _requantised(made: _Graph, requant: Requant, acc: str, name: str) -> None:
     """Append what follows a sum: a number a channel as a BatchNormalization, which all tools have, not Mul and Add."""
-    row, offsets = evaluation % len(requant.mult), evaluation % len(requant.offset)
-    ratio = requant.mult[row] * 2.0**-requant.shift
-    beta = requant.offset[offsets] * ratio
-    if requant.border is not None:
-        acc = _bordered(made, requant.border, acc, path, evaluation)
+    ratio = made.tensors[requant.mult] * 2.0**-requant.shift
     scaled = made.add(
         "BatchNormalization",
         [
             acc,
-            made.constant(f"{path}.ratio.{row}", ratio),
-            made.constant(f"{path}.offset.{row}.{offsets}", beta),
+            made.constant(f"{name}.ratio", ratio),
+            made.constant(f"{name}.offset", made.tensors[requant.offset] * ratio),
             made.constant(f"zeros_{len(ratio)}", 0 * ratio),
             made.constant(f"ones_{len(ratio)}", 0 * ratio + 1),
         ],
         epsilon=0.0,
     )
-    return made.saturated(scaled, requant.bits, requant.relu, seen_as)
+    made.saturated(scaled, requant.bits, requant.relu, name)
 
 
-def _bordered(made: _Graph, border: Border, acc: str, path: str, evaluation: int) -> str:
+def _bordered(made: _Graph, border: Border, acc: str) -> str:
     """Return the accumulators with their border table, a number a place."""
-    ticks = border.ticks[evaluation % len(border.ticks)]
-    table = ticks * border.table[:, border.rows][:, :, border.columns][None]
-    return made.add("Add", [acc, made.constant(f"{path}.border.{ticks}", table)]) if table.any() else acc
+    table = border.ticks * made.tensors[border.table][:, border.rows][:, :, border.columns][None]
+    return made.add("Add", [acc, made.constant(f"{border.table}.{border.ticks}", table)]) if table.any() else acc
 
 
-def _scores(made: _Graph, layer: Pointwise, x: str, scale: float) -> None:
-    """Append the dense layer, whose result is not rounded: thresholds of 16 bits would be large and of no use."""
-    requant = layer.requant
+def _scores(made: _Graph, site: Site, scale: float) -> None:
+    """Append the last node. A dense layer's result is not rounded: thresholds of 16 bits would be of no use."""
+    op, (x, *_) = site.node.op, site.node.inputs
+    unit = made.constant("scores.unit", scale)
+    if not isinstance(op, Conv) or op.groups > 1 or op.border or made.tensors[op.weight][0].shape != site.ins[0].shape:
+        _node(made, site)
+        made.add("Mul", [made.add("Flatten", [site.node.name]), unit], name="logits")
+        return
+    weight = made.tensors[op.weight].reshape(len(made.tensors[op.weight]), -1).T
     flat = made.add("Flatten", [x])
-    weight = made.quant(made.constant(f"{layer.name}.weight", layer.weight.T), layer.weight_bits, narrow=True)
-    acc = made.add("MatMul", [flat, weight])
-    acc = made.add("Add", [acc, made.constant(f"{layer.name}.offset", requant.offset[0])])
-    ratio = requant.mult[0] * (2.0**-requant.shift * scale)
-    made.add("Mul", [acc, made.constant(f"{layer.name}.ratio", ratio)], name="logits")
+    table = made.quant(made.constant(op.weight, weight), op.weight_bits, narrow=True)
+    acc = made.add("MatMul", [flat, table])
+    acc = made.add("Add", [acc, made.constant(op.requant.offset, made.tensors[op.requant.offset])])
+    ratio = made.tensors[op.requant.mult] * (2.0**-op.requant.shift * scale)
+    made.add("Mul", [acc, made.constant("scores.ratio", ratio)], name="logits")

@@ -1,7 +1,6 @@
 """Scales: what one unit of each integer map stands for, chosen from calibration images, and the tables that follow."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -11,19 +10,27 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import InputError
-from limbeck.integer.fixed import MULTIPLIER_BITS, multipliers
+from limbeck.integer.fixed import MULTIPLIER_BITS, SHIFT_LIMIT, multipliers
 from limbeck.integer.graph import (
+    FloatAdd,
+    FloatAveragePool,
+    FloatConcat,
     FloatConv,
-    FloatLayer,
+    FloatMaxPool,
     FloatMean,
     FloatNarrow,
-    FloatOde,
-    FloatPool,
-    FloatResidual,
+    FloatNode,
+    FloatScale,
+    FloatShortcut,
+    FloatTable,
+    Graph,
     centred,
     evaluate,
-    walk,
+    path_of,
+    readers,
+    unit_of,
 )
+from limbeck.integer.program import IMAGE
 
 Ranges = Literal["minmax", "percentile", "mse"]
 Round = Callable[[Tensor], Tensor]
@@ -37,6 +44,7 @@ CHANNEL_FLOOR = 2.0**-8  # of the largest channel's range: a channel that hardly
 MULT_FLOOR = 1 << 7  # else a weak channel's multipliers are too coarse to tell its evaluations apart
 _SAMPLES = 1 << 17  # values kept a map
 _BATCH = 64
+_VALUES = 1 << 24  # of the largest map at once
 _PER_OCTAVE = 16  # state scales tried
 
 
@@ -71,12 +79,17 @@ def _named(path: str, names: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """By layer path, the bits of its map and what one unit of it stands for: one scale, or one a channel."""
+    """By path, the bits of a node's map and what one unit of it stands for: one scale, or one a channel."""
 
     formats: Formats
     bits: dict[str, int]
     scales: dict[str, Scale]
-    in_scales: dict[str, Scale]  # of the map that comes in
+
+    def bits_of(self, name: str) -> int:
+        return self.bits[path_of(name)]
+
+    def scale_of(self, name: str) -> Scale:
+        return self.scales[path_of(name)]
 
 
 @dataclass
@@ -87,7 +100,7 @@ class _Seen:
     samples: list[Tensor] = field(default_factory=list)  # [pixels, channels] each
 
 
-def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
+def _check_formats(formats: Formats, graph: Graph) -> None:
     """Raise InputError where the formats can't be, or name no layer."""
     for name, bits, choices in (
         ("weight bits", formats.weight_bits, (4, 8, 16)),
@@ -96,84 +109,230 @@ def _check_formats(formats: Formats, layers: Sequence[FloatLayer]) -> None:
     ):
         if bits not in choices:
             raise InputError(f"{name} is {bits}; it must be one of {', '.join(map(str, choices))}")
-    paths = [path for path, _ in walk(layers)]
     if max([formats.activation_bits, *(16 for _ in formats.wide)]) > formats.state_bits:
         raise InputError(f"states of {formats.state_bits} bits can't give wider activations; raise the state bits")
+    paths = list(dict.fromkeys(node.path for node in graph))
     for what, names in (("make wide", formats.wide), ("keep at 8 bits", formats.eight or ())):
         for name in names:
             if not any(_named(path, (name,)) for path in paths):
                 raise InputError(f"there is no layer {name} to {what}; there are {', '.join(paths)}")
 
 
-def _ends(layers: Sequence[FloatLayer]) -> tuple[str, str]:
+def _ends(graph: Graph) -> tuple[str, str]:
     """Return the first and the last convolution: few weights, and what they round is felt everywhere or at once."""
-    convs = [path for path, layer in walk(layers) if isinstance(layer, FloatConv)]
+    convs = [node.path for node in graph if isinstance(node.op, FloatConv)]
     return convs[0], convs[-1]
 
 
-def plan(layers: Sequence[FloatLayer], images: Tensor, formats: Formats, ranges: Ranges) -> Plan:
-    """Return the bits and scales for the layers, from uint8 calibration images as graph.pixels gives them."""
-    _check_formats(formats, layers)
-    formats = formats if formats.eight is not None else replace(formats, eight=_ends(layers))
-    with torch.no_grad():
-        seen = _observe(layers, images)
-    bits = _bits(layers, formats)
-    by_channel = {path for path, taker in _between(layers) if formats.weight(taker) >= 8}
-    wanted = {path: _scale(seen[path], bits[path], ranges, layer, path in by_channel) for path, layer in walk(layers)}
-    scales = _shared(layers, wanted, seen, bits, ranges)
-    return Plan(formats, bits, scales, incoming(layers, scales))
+# --- which maps have one format ------------------------------------------------------------------------------------
 
 
-def _between(layers: Sequence[FloatLayer]) -> Iterator[tuple[str, str]]:
-    """Yield the paths of maps that only one convolution takes, and its own: its weights can take a scale a channel.
+@dataclass(frozen=True)
+class _Chains:
+    """Maps, by path, that must have one format because no arithmetic is between them; states are those that sums
+    join."""
 
-    Few-level weights can't afford to: they would round channels that differ in range by one unit.
+    of: dict[str, str]  # by path: the chain's first path
+    states: frozenset[str]  # first paths of chains in which something is added
+
+    def is_state(self, path: str) -> bool:
+        return self.of[path] in self.states
+
+
+def _chains(graph: Graph) -> _Chains:
+    parent = {IMAGE: IMAGE, **{node.path: node.path for node in graph}}
+
+    def root(path: str) -> str:
+        while parent[path] != path:
+            path = parent[path]
+        return path
+
+    def join(node: FloatNode) -> None:
+        order = list(parent)
+        for name in node.inputs:
+            first, second = sorted((root(node.path), root(path_of(name))), key=order.index)
+            parent[second] = first
+
+    for node in graph:
+        if isinstance(node.op, FloatAdd | FloatMaxPool | FloatShortcut):
+            join(node)
+    summed = [node.path for node in graph if isinstance(node.op, FloatAdd)]
+    concats = [node for node in graph if isinstance(node.op, FloatConcat)]
+    for _ in concats:  # a concatenation of states is one: until nothing changes
+        for node in concats:
+            around = {root(path) for path in (node.path, *map(path_of, node.inputs))}
+            if around & {root(path) for path in summed}:
+                join(node)
+    return _Chains({path: root(path) for path in parent}, frozenset(root(path) for path in summed))
+
+
+def formatted(graph: Graph, formats: Formats) -> tuple[Graph, dict[str, int]]:
+    """Return the graph with a narrowing wherever a map has more bits than its reader takes, and the bits by path.
+
+    States get the states' bits, all other maps what their readers take; a table takes 8 whatever the formats say.
     """
-    previous: tuple[str, FloatLayer | None] = ("", None)
-    for path, layer in walk(layers):
-        if isinstance(layer, FloatConv) and isinstance(previous[1], FloatConv):
-            yield previous[0], path
-        previous = path, layer
+    graph = _uncapped(graph)
+    chains, bits = _chains(graph), {IMAGE: 8}
+    for node in reversed(graph):
+        root = chains.of[node.path]
+        taken = _needed(graph, chains, formats, bits, root)
+        bits[root] = formats.state_bits if chains.is_state(root) else max(taken, default=formats.activation_bits)
+    found = {node.path: bits[chains.of[node.path]] for node in graph}
+    found |= {node.path: 16 for node in graph if _own_width(node, formats)}
+    made: list[FloatNode] = []
+    narrowed: dict[tuple[str, int], str] = {}
+    for node in graph:
+        inputs = list(node.inputs)
+        for place, name in enumerate(inputs):
+            limit = _limit(node, formats)
+            path = path_of(name)
+            if limit is None or name == IMAGE or not (chains.is_state(path) or found[path] > max(limit, _hard(node))):
+                continue
+            if (name, limit) not in narrowed:
+                source = next(each for each in graph if each.name == name)
+                narrow = FloatNode(f"{node.name}.narrow", (name,), FloatNarrow(), source.shape)
+                found[narrow.path] = 16 if formats.is_wide(narrow.path) and _hard(node) > 8 else limit
+                made.append(narrow)
+                narrowed[name, limit] = narrow.name
+            inputs[place] = narrowed[name, limit]
+        made.append(replace(node, inputs=tuple(inputs)))
+    return tuple(made), found
 
 
-def incoming(layers: Sequence[FloatLayer], scales: dict[str, Scale]) -> dict[str, Scale]:
-    """Return what one unit of each layer's input stands for."""
-    found: dict[str, Scale] = {}
-    last: Scale = (1.0,)  # pixels, whose scale is in the first weights
-    for layer in layers:
-        found[layer.name] = last
-        if isinstance(layer, FloatResidual | FloatOde):
-            inner = last
-            for part in layer.field:
-                path = f"{layer.name}.{part.name}"
-                found[path], inner = inner, scales[path]
-        last = scales[layer.name]
-    return found
+def _uncapped(graph: Graph) -> Graph:
+    """Return the graph with a rescaling behind each capped map that sums join: there saturation can't be the cap."""
+    chains = _chains(graph)
+    names = {
+        node.name: f"{node.name}.capped"
+        for node in graph
+        if isinstance(node.op, FloatConv) and node.op.cap is not None and chains.is_state(node.path)
+    }
+    made: list[FloatNode] = []
+    for node in graph:
+        made.append(replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)))
+        if node.name in names:
+            made.append(FloatNode(names[node.name], (node.name,), FloatNarrow(), node.shape))
+    return tuple(made)
 
 
-def _observe(layers: Sequence[FloatLayer], images: Tensor) -> dict[str, _Seen]:
+def _own_width(node: FloatNode, formats: Formats) -> bool:
+    return isinstance(node.op, FloatMean) and formats.is_wide(node.path)
+
+
+def _limit(node: FloatNode, formats: Formats) -> int | None:
+    """Return the bits of what a node takes; None where it takes any."""
+    match node.op:
+        case FloatConv() | FloatScale():
+            return formats.input(node.path)
+        case FloatTable():
+            return 8
+        case _:
+            return None
+
+
+def _hard(node: FloatNode) -> int:
+    """Return the bits that a node's input can't exceed."""
+    return 8 if isinstance(node.op, FloatTable) else 16
+
+
+def _needed(graph: Graph, chains: _Chains, formats: Formats, bits: dict[str, int], root: str) -> Iterator[int]:
+    """Yield the bits that the readers of a chain's maps take."""
+    if chains.of[graph[-1].path] == root:
+        yield SCORE_BITS
+    for node in graph:
+        if any(chains.of[path_of(name)] == root for name in node.inputs):
+            limit = _limit(node, formats)
+            if limit is not None:
+                yield limit
+            elif isinstance(node.op, FloatConcat) and chains.of[node.path] != root:
+                yield bits[chains.of[node.path]]
+
+
+# --- scales ----------------------------------------------------------------------------------------------------------
+
+
+def plan(graph: Graph, images: Tensor, formats: Formats, ranges: Ranges) -> Plan:
+    """Return the bits and scales for the graph, from uint8 calibration images as graph.pixels gives them."""
+    ends = _ends(graph)
+    graph, bits = formatted(graph, formats)
+    _check_formats(formats, graph)
+    formats = formats if formats.eight is not None else replace(formats, eight=ends)
+    with torch.no_grad():
+        seen = _observe(graph, images)
+    return Plan(formats, bits, _scales(graph, formats, seen, bits, ranges))
+
+
+def _scales(
+    graph: Graph, formats: Formats, seen: dict[str, _Seen], bits: dict[str, int], ranges: Ranges
+) -> dict[str, Scale]:
+    chains = _chains(graph)
+    takers = readers(graph)
+    single = {node.path for node in graph if not _by_channel(node, takers, formats)}
+    scales: dict[str, Scale] = {IMAGE: (1.0,)}  # pixels, whose scale is in the first weights
+    scales |= _shared(graph, chains, seen, bits, ranges)
+    for node in graph:
+        path, root = node.path, chains.of[node.path]
+        if path in scales:
+            continue
+        if root != path:  # pooled
+            scales[path] = scales[root]
+        elif isinstance(node.op, FloatConcat):
+            parts = [(scales[path_of(name)], len(seen[path_of(name)].largest)) for name in node.inputs]
+            scales[path] = tuple(s for scale, count in parts for s in (scale if len(scale) > 1 else scale * count))
+        else:
+            scales[path] = _scale(seen[path], bits[path], ranges, node, path not in single)
+    return scales
+
+
+def _by_channel(node: FloatNode, takers: dict[str, list[FloatNode]], formats: Formats) -> bool:
+    """Whether a map may have a scale a channel: convolutions, and what treats channels apart, take it alone.
+
+    Few-level weights can't afford it: they would round channels that differ in range by one unit.
+    """
+    if not isinstance(node.op, FloatConv | FloatScale | FloatAveragePool | FloatMaxPool | FloatConcat):
+        return False
+
+    def fits(taker: FloatNode) -> bool:
+        match taker.op:
+            case FloatConv():
+                return formats.weight(taker.path) >= 8
+            case FloatMaxPool() | FloatConcat():
+                return _by_channel(taker, takers, formats)
+            case FloatScale():
+                return taker.inputs[0] == node.name
+            case FloatAveragePool() | FloatMean():
+                return True
+            case _:
+                return False
+
+    return bool(takers[node.name]) and all(fits(taker) for taker in takers[node.name])
+
+
+def _observe(graph: Graph, images: Tensor) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
     generator = torch.Generator().manual_seed(0)
+    shortcuts = {node.name for node in graph if isinstance(node.op, FloatShortcut)}  # what they take is seen
 
-    def see(path: str, x: Tensor) -> None:
+    def see(name: str, x: Tensor) -> None:
+        if name in shortcuts:
+            return
         largest = x.abs().amax((0, 2, 3)).cpu()
-        at = seen.setdefault(re.sub(r"\[\d+\]", "", path), _Seen(largest))
+        at = seen.setdefault(path_of(name), _Seen(largest))
         at.largest = torch.maximum(at.largest, largest)
         flat = x.movedim(1, -1).flatten(0, -2)
         count = min(len(flat), max(1, _SAMPLES * len(x) // (len(images) * x.shape[1])))
         chosen = torch.randint(len(flat), (count,), generator=generator)
         at.samples.append(flat[chosen.to(flat.device)].cpu())
 
-    for part in torch.split(images, _BATCH):
-        evaluate(layers, centred(layers, part), see)
+    at_once = max(1, min(_BATCH, _VALUES // max(math.prod(node.shape) for node in graph)))
+    for part in torch.split(images, at_once):
+        evaluate(graph, centred(graph, part), see)
     return seen
 
 
-def _scale(seen: _Seen, bits: int, ranges: Ranges, layer: FloatLayer, by_channel: bool) -> Scale:
+def _scale(seen: _Seen, bits: int, ranges: Ranges, node: FloatNode, by_channel: bool) -> Scale:
     """Return what one unit of a map of so many bits should stand for."""
     high = (1 << (bits - 1)) - 1
-    if isinstance(layer, FloatConv) and layer.cap is not None:
-        return (layer.cap / high,)  # then saturation is the cap
     if bits > 8 or ranges == "minmax":
         clips = seen.largest * (WIDE_MARGIN if bits > 8 else 1)
         clips = clips if by_channel else clips.amax(0, keepdim=True)
@@ -181,6 +340,8 @@ def _scale(seen: _Seen, bits: int, ranges: Ranges, layer: FloatLayer, by_channel
         values = torch.cat(seen.samples).abs()
         values = values if by_channel else values.reshape(-1, 1)
         clips = _percentile(values) if ranges == "percentile" else _best(values, high)
+    if isinstance(node.op, FloatConv) and node.op.cap is not None:
+        clips = clips.clamp(max=node.op.cap)  # then saturation is the cap
     top = float(clips.amax()) or 1.0
     return tuple((clips.clamp(min=top * CHANNEL_FLOOR) / high).tolist())
 
@@ -206,82 +367,32 @@ def _error(values: Tensor, unit: Tensor, high: int) -> Tensor:
     return rounded.sub_(values).square_().sum(0) / values.square().sum(0).clamp(min=1e-30)
 
 
-def _bits(layers: Sequence[FloatLayer], formats: Formats) -> dict[str, int]:
-    """Return the bits of each map: what its consumer takes, the state's bits on the way to and in blocks."""
-    bits: dict[str, int] = {}
-    after = SCORE_BITS
-    for layer in reversed(layers):
-        match layer:
-            case FloatResidual() | FloatOde():
-                inner = formats.state_bits
-                for part in reversed(layer.field):
-                    path = f"{layer.name}.{part.name}"
-                    bits[path] = _or_wide(part, path, inner, formats)
-                    inner = formats.input(path) if isinstance(part, FloatConv) else inner
-                bits[layer.name] = after = formats.state_bits
-            case FloatPool():
-                bits[layer.name] = after
-            case FloatConv():
-                bits[layer.name], after = after, formats.input(layer.name)
-            case FloatMean():
-                bits[layer.name], after = _or_wide(layer, layer.name, after, formats), formats.activation_bits
-            case FloatNarrow():
-                bits[layer.name], after = _or_wide(layer, layer.name, after, formats), formats.state_bits
-    return bits
-
-
-def _or_wide(layer: FloatLayer, path: str, bits: int, formats: Formats) -> int:
-    """Return the bits of a narrowing or a mean: as its consumer takes them, or 16 where it is itself named wide."""
-    return 16 if isinstance(layer, FloatNarrow | FloatMean) and formats.is_wide(path) else bits
-
-
 def _shared(
-    layers: Sequence[FloatLayer],
-    wanted: dict[str, Scale],
-    seen: dict[str, _Seen],
-    bits: dict[str, int],
-    ranges: Ranges,
+    graph: Graph, chains: _Chains, seen: dict[str, _Seen], bits: dict[str, int], ranges: Ranges
 ) -> dict[str, Scale]:
-    """Return the scales: one for all states of a chain of blocks, powers of two of it for their narrowings."""
-    scales = dict(wanted)
-    for states, narrows in _chains(layers):
-        high = (1 << (bits[states[0]] - 1)) - 1
-        least = STATE_MARGIN * max(float(seen[path].largest.max()) for path in states) / high or 1.0
+    """Return the scales of states, one for each chain, and of their narrowings: powers of two of it."""
+    scales: dict[str, Scale] = {}
+    by_path = {node.path: node for node in graph}
+    for root in dict.fromkeys(chains.of[path] for path in by_path):
+        if root not in chains.states:
+            continue
+        states = [path for path in by_path if chains.of[path] == root]
+        narrows = [
+            path
+            for path, node in by_path.items()
+            if isinstance(node.op, FloatNarrow) and chains.of[path_of(node.inputs[0])] == root and path not in states
+        ]
+        high = (1 << (bits[root] - 1)) - 1
+        least = STATE_MARGIN * max(float(seen[path].largest.max()) for path in states if path in seen) / high or 1.0
+        wanted = {path: _scale(seen[path], bits[path], ranges, by_path[path], False)[0] for path in narrows}
         fits = {
-            unit: [_narrowing(seen[path], wanted[path][0], bits[path], ranges, unit) for path in narrows]
+            unit: [_narrowing(seen[path], wanted[path], bits[path], ranges, unit) for path in narrows]
             for unit in (least * 2.0 ** (i / _PER_OCTAVE) for i in range(_PER_OCTAVE))
         }
         unit, best = min(fits.items(), key=lambda fit: sum(misfit for misfit, _ in fit[1]))
         scales |= dict.fromkeys(states, (unit,))
         scales |= {path: (unit * 2.0**shift,) for path, (_, shift) in zip(narrows, best, strict=True)}
-    last = None
-    for layer in layers:
-        if isinstance(layer, FloatPool):
-            assert last is not None
-            scales[layer.name] = scales[last]
-        last = layer.name
     return scales
-
-
-def _chains(layers: Sequence[FloatLayer]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the paths of the states and of the narrowings of each unbroken chain of blocks."""
-    states: list[str] = []
-    narrows: list[str] = []
-    blocks = False
-    for layer in (*layers, None):
-        match layer:
-            case FloatResidual() | FloatOde():
-                blocks = True
-                states += [layer.name, f"{layer.name}.{layer.field[-1].name}"]
-                narrows += [f"{layer.name}.{part.name}" for part in layer.field if isinstance(part, FloatNarrow)]
-            case FloatPool():
-                states.append(layer.name)
-            case FloatNarrow():
-                narrows.append(layer.name)
-            case _:
-                if blocks:
-                    yield states, narrows
-                states, narrows, blocks = [] if layer is None else [layer.name], [], False
 
 
 def _narrowing(seen: _Seen, wanted: float, bits: int, ranges: Ranges, unit: float) -> tuple[float, int]:
@@ -305,36 +416,75 @@ def _narrowing(seen: _Seen, wanted: float, bits: int, ranges: Ranges, unit: floa
 
 @dataclass(frozen=True)
 class Tables:
-    """A convolution's integers, as float64 tensors that a gradient may flow through."""
+    """The integers of a convolution in all of its evaluations, as float64 tensors that a gradient may flow through."""
 
-    weight: Tensor  # [out, in / groups, kernel, kernel]
-    offset: Tensor  # [1 or evaluations, out]
-    mult: Tensor
+    weight: Tensor  # [out, in / groups, kernel height, kernel width]
+    offset: Tensor  # [evaluations, out]
+    mult: Tensor  # [evaluations, out]
     shift: int
     border: Tensor | None  # [out, row classes, column classes]
+    rows: tuple[int, ...]  # by output row: its class
+    columns: tuple[int, ...]
+    ticks: tuple[int, ...]  # by evaluation: how often the border is added
 
 
-def tables(conv: FloatConv, in_scale: Scale, out_scale: Scale, weight_bits: int, whole: Round) -> Tables:
-    """Return the convolution's integers (numerics.md §8); `whole` rounds, and decides what becomes of gradients."""
-    scale = conv.scale.double()
+def together(graph: Graph) -> list[list[FloatNode]]:
+    """Return the convolutions, those that share weights and constant maps in one list."""
+    convs = [(node, node.op) for node in graph if isinstance(node.op, FloatConv)]
+    maps = {node.path: id(conv.constant.map) for node, conv in convs if conv.constant is not None}
+    found: dict[tuple[str, int, int], list[FloatNode]] = {}
+    for node, conv in convs:
+        constant = maps.get(node.path, 0) if conv.constant is None else id(conv.constant.map)
+        found.setdefault((node.path, id(conv.weight), constant), []).append(node)
+    return list(found.values())
+
+
+def tables(convs: Sequence[FloatConv], in_scale: Scale, out_scale: Scale, weight_bits: int, whole: Round) -> Tables:
+    """Return the integers of convolutions that share their weights (numerics.md §8); `whole` rounds, and decides what
+    becomes of gradients."""
+    conv = convs[0]
+    scale, shift_by = (torch.stack([getattr(each, key) for each in convs]).double() for key in ("scale", "shift"))
     sign = torch.where(scale[0] < 0, -1.0, 1.0)
     gain = scale.abs().amax(0)
     # What is left of a channel's gain by evaluation: BatchNorm's statistics differ, its weight does not.
     relative = torch.where(gain > 0, scale.abs() / gain, 1.0).detach()
-    comes_in, goes_out = scale.new_tensor(in_scale), scale.new_tensor(out_scale)
-    comes_in = comes_in[:, None] if conv.groups > 1 else comes_in
-    effective = conv.weight.double() * (sign * gain)[:, None, None, None] * comes_in[..., None, None]
+    goes_out = scale.new_tensor(out_scale)
+    effective = conv.weight.double() * (sign * gain)[:, None, None, None] * _incoming(conv, in_scale)[..., None, None]
     high = (1 << (weight_bits - 1)) - 1
     largest = _weight_clips(effective.detach().abs().flatten(1), high) / high  # what a weight's unit must be at least
     mult, shift = _channel_multipliers(largest / goes_out)
     unit = goes_out * mult * 2.0**-shift  # so that this multiplier is exact
+    tick, ticks = _ticks([each.constant.times if each.constant else 0.0 for each in convs])
+    constant = next((each.constant.map for each in convs if each.constant), None)
+    border, rows, columns = (None, (), ()) if constant is None else _classes(constant[0])
     return Tables(
         weight=whole((effective / unit[:, None, None, None]).clamp(-high - 0.25, high + 0.25)),
-        offset=whole(conv.shift.double() / (unit * relative)),
+        offset=whole(shift_by / (unit * relative)),
         mult=torch.round(mult * relative),
         shift=shift,
-        border=_border(conv, sign * gain / unit, whole),
+        border=None if border is None else whole(border.double() * tick * (sign * gain / unit)[:, None, None]),
+        rows=rows,
+        columns=columns,
+        ticks=ticks,
     )
+
+
+def _incoming(conv: FloatConv, in_scale: Scale) -> Tensor:
+    """Return what one unit of the input stands for, [1 or out, 1 or in / groups]."""
+    scale = conv.weight.new_tensor(in_scale, dtype=torch.float64)
+    if len(scale) == 1:
+        return scale[:, None]
+    pixels = conv.weight.shape[1] * conv.groups // len(scale)
+    assert pixels == 1, "a map's channels are those of the weights"
+    return scale.reshape(conv.groups, -1).repeat_interleave(len(conv.weight) // conv.groups, 0)
+
+
+def _ticks(times: list[float]) -> tuple[float, tuple[int, ...]]:
+    """Return (tick, how many of it each time is): the longest tick that fits all."""
+    tick = unit_of([each for each in times if each]) if any(times) else 1.0
+    if tick is None:
+        raise InputError(f"constant maps are added {times} times, which have no common part; lower another net")
+    return tick, tuple(round(each / tick) for each in times)
 
 
 def _weight_clips(magnitudes: Tensor, high: int) -> Tensor:
@@ -351,16 +501,48 @@ def _channel_multipliers(least: Tensor) -> tuple[Tensor, int]:
     return torch.ceil(least * 2.0**shift).clamp(MULT_FLOOR, (1 << MULTIPLIER_BITS) - 1), shift
 
 
-def _border(conv: FloatConv, factor: Tensor, whole: Round) -> Tensor | None:
-    constant = conv.constant
-    if constant is None:
-        return None
-    rows = [constant.rows.index(number) for number in range(max(constant.rows) + 1)]
-    columns = [constant.columns.index(number) for number in range(max(constant.columns) + 1)]
-    return whole(constant.map.double()[:, rows][:, :, columns] * factor[:, None, None])
+def _classes(constant: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """Return (table [channels, row classes, column classes], class of each row, class of each column) of a map.
+
+    Rows that differ by no more than float32's rounding are one class.
+    """
+    rows, columns = (_alike(constant.detach().movedim(axis, 0).flatten(1)) for axis in (1, 2))
+    firsts = [[each.index(number) for number in range(max(each) + 1)] for each in (rows, columns)]
+    return constant[:, firsts[0]][:, :, firsts[1]], rows, columns
 
 
-def mean_ratio(pixels: int, in_scale: Scale, out_scale: Scale) -> tuple[int, int]:
-    """Return (mult, shift) of a global average."""
-    mult, shift = multipliers(np.array([in_scale[0] / (pixels * out_scale[0])]))
-    return int(mult[0]), shift
+def _alike(lines: Tensor) -> tuple[int, ...]:
+    """Return a class for each line: numbered from the first, lines of one class are the same."""
+    near = 1e-5 * float(lines.abs().max())
+    firsts: list[Tensor] = []
+    found = []
+    for line in lines:
+        number = next((i for i, first in enumerate(firsts) if float((line - first).abs().max()) <= near), len(firsts))
+        firsts += [line] if number == len(firsts) else []
+        found.append(number)
+    return tuple(found)
+
+
+def ratios(in_scale: Scale, out_scale: Scale, share: float, channels: int) -> tuple[np.ndarray, int]:
+    """Return (mult [channels], shift) for sums that count `share` each: means, and products of two maps."""
+    ratio = np.array(in_scale) * share / np.array(out_scale)
+    mult, shift = multipliers(ratio)
+    return np.broadcast_to(mult, (channels,)).astype(np.int64), shift
+
+
+def narrowing(in_scale: Scale, out_scale: Scale) -> tuple[int, int]:
+    """Return (factor, shift) of an Add that gives a map another unit: (1, shift) where that is a power of two."""
+    ratio = in_scale[0] / out_scale[0]
+    exact = -math.log2(ratio)
+    if exact >= 0 and abs(exact - round(exact)) < 1e-9:
+        return 1, round(exact)
+    shift = min(SHIFT_LIMIT, max(0, math.floor(MULTIPLIER_BITS - 1 - math.log2(ratio))))
+    return round(ratio * 2.0**shift), shift
+
+
+def table_of(node: FloatNode, in_scale: Scale, out_scale: Scale, bits: int) -> Tensor:
+    """Return the function's integers [256] for -128 to 127, float64, rounded and saturated."""
+    assert isinstance(node.op, FloatTable)
+    values = node.op.function(torch.arange(-128, 128, dtype=torch.float64) * in_scale[0]) / out_scale[0]
+    half = 1 << (bits - 1)
+    return torch.floor(values + 0.5).clamp(-half, half - 1)

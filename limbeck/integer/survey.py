@@ -1,229 +1,270 @@
-"""What is proved of a program before it runs: that its layers fit, and how large its numbers get."""
+"""What is proved of a program before it runs: that its nodes fit, and how large its numbers get."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from limbeck.errors import InputError, assert_never
+from limbeck.errors import InputError
 from limbeck.integer.fixed import ACCUMULATOR_BITS, MULTIPLIER_BITS, SHIFT_LIMIT, Ints
 from limbeck.integer.program import (
-    STAGES,
-    ZERO_POINT,
+    IMAGE,
+    Add,
+    AveragePool,
     Border,
+    Concat,
     Conv,
-    Depthwise,
-    GlobalAverage,
-    Layer,
+    Extent,
     MaxPool,
-    Narrow,
-    Ode,
-    Pointwise,
+    Node,
+    Operation,
+    Padding,
     Program,
     Requant,
-    Residual,
+    Requantised,
+    Scale,
     Shape,
-    Weighted,
+    Shortcut,
+    Table,
     accumulator_bound,
+    image_extent,
+    out_extent,
     peak,
 )
 
 SIDE_LIMIT = 4096  # pixels
 CHANNEL_LIMIT = 1 << 16
 MAP_LIMIT = 1 << 26  # values in one image's map
-STEPS_LIMIT = 1024
+POOL_LIMIT = 64  # side of a pool's window
+TICKS_LIMIT = 2048
 _BITS = (8, 16, 24)
+_HALF = 1 << (ACCUMULATOR_BITS - 1)
 
 
 class Site(NamedTuple):
-    """Where a layer is run: what comes in and out, and how large its accumulators can get."""
+    """A node, what it takes and gives, and how large its sums can get."""
 
-    path: str  # "stem.conv", or "layer1.conv1.depthwise" for a layer of the field of "layer1"
-    layer: Layer
-    shape: Shape  # of the map that comes in
-    largest: int  # magnitude that can come in
-    out_shape: Shape
-    out_largest: int
-    bound: int  # no accumulator, whole or in part, exceeds it in magnitude; 0 where there is none
-    evaluations: int  # runs an image
+    node: Node
+    ins: tuple[Extent, ...]
+    out: Extent
+    bound: int  # no sum, whole or in part, exceeds it in magnitude; 0 where there is none
+    weights: int  # of a convolution
 
     @property
     def accumulator_bits(self) -> int:
         return self.bound.bit_length() + 1 if self.bound else 0
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return self.weights * self.out.shape[1] * self.out.shape[2]
+
+    @property
+    def formats(self) -> str:
+        """Bits of weights, of what comes in, of what goes out: "w8 a8 -> 16"."""
+        weights = f"w{self.node.op.weight_bits} " if isinstance(self.node.op, Conv) else ""
+        return f"{weights}a{max(extent.bits for extent in self.ins)} -> {self.out.bits}"
+
+    def saturated(self, values: Ints) -> int:
+        """Return how many values of its map lie at an end of their range, a ReLU's zeros not counted."""
+        half = 1 << (self.out.bits - 1)
+        return int((values >= half - 1).sum() + (values <= -half).sum())
+
+
+class Use(NamedTuple):
+    """What an operation takes a tensor for."""
+
+    key: str
+    what: str
+    bits: int  # of each value; 0: as many as the largest needs
+
 
 def survey(program: Program) -> tuple[Site, ...]:
-    """Return the sites of all layers, those of a field before their block, in the order in which they run.
+    """Return the sites of all nodes in their order.
 
-    InputError where layers don't fit each other or break a limit of numerics.md §4; else `run` is exact.
+    InputError where nodes don't fit each other or break a limit of numerics.md §4; else `run` is exact.
     """
-    size = program.input
-    _within("input channels", size.channels, 1, CHANNEL_LIMIT)
-    _within("input height", size.height, 1, SIDE_LIMIT)
-    _within("input width", size.width, 1, SIDE_LIMIT)
-    shape, largest = (size.channels, size.height, size.width), ZERO_POINT
-    sites: list[Site] = []
-    for layer in program.layers:
-        sites += _sites(layer, layer.name, shape, largest, 1)
-        shape, largest = sites[-1].out_shape, sites[-1].out_largest
-    paths = [site.path for site in sites]
-    if repeated := next((path for path in paths if paths.count(path) > 1), ""):
-        raise InputError(f"{repeated}: two layers have this name; names say whose weights are whose and must differ")
-    if not sites or not isinstance(sites[-1].layer, Pointwise) or shape != (len(program.classes), 1, 1):
-        raise InputError(
-            f"the program ends with a map {shape}; it must end with a pointwise layer that gives "
-            f"{len(program.classes)} scores, one a class"
-        )
-    if len(sites[-1].layer.requant.scale) != 1:
-        raise InputError(f"{sites[-1].path}: scores have one scale, so that they can be compared")
+    _within("input channels", program.input.channels, 1, CHANNEL_LIMIT)
+    _within("input height", program.input.height, 1, SIDE_LIMIT)
+    _within("input width", program.input.width, 1, SIDE_LIMIT)
+    extents, sites = {IMAGE: image_extent(program)}, []
+    for node in program.nodes:
+        if node.name in extents:
+            raise InputError(f"two maps have the name {node.name!r}; a program names each once")
+        for name in node.inputs:
+            if name not in extents:
+                raise InputError(f"{node.name}: it takes {name!r}, which no node before it gives")
+        sites.append(_site(program, node, tuple(extents[name] for name in node.inputs)))
+        extents[node.name] = sites[-1].out
+    _check_uses(program)
+    _check_scores(program, sites)
     return tuple(sites)
 
 
 def stored(program: Program) -> int:
     """Return the bytes that a device keeps for the program: each weight in its bits, multipliers in 16, offsets and
-    border tables in as many whole bytes as their largest number needs. Its instructions are not counted."""
-    return sum(_stored(site.layer) for site in survey(program))
+    border tables in as few whole bytes as the largest of each needs; what nodes share, once."""
+    every = {use.key: use for node in program.nodes for use in uses(node.op)}
+    return sum(_bytes(program.tensors[key], use.bits) for key, use in every.items())
 
 
-def _stored(layer: Layer) -> int:
-    if not isinstance(layer, Conv | Depthwise | Pointwise | GlobalAverage):
-        return 0
-    requant = layer.requant
-    weights = 0 if isinstance(layer, GlobalAverage) else -(-layer.weight.size * layer.weight_bits // 8)
-    border = _in_bytes(requant.border.table) if requant.border else 0
-    return weights + requant.mult.size * MULTIPLIER_BITS // 8 + _in_bytes(requant.offset) + border
+def uses(op: Operation) -> Iterator[Use]:
+    """Yield the tensors that an operation takes."""
+    match op:
+        case Conv():
+            yield Use(op.weight, "weights", op.weight_bits)
+            if op.border is not None:
+                yield Use(op.border.table, "border table", 0)
+        case Table():
+            yield Use(op.table, "table", op.bits)
+    if isinstance(op, Requantised):
+        yield Use(op.requant.offset, "offsets", 0)
+        yield Use(op.requant.mult, "multipliers", MULTIPLIER_BITS)
 
 
-def _in_bytes(table: Ints) -> int:
-    return table.size * -(-(int(np.abs(table).max()).bit_length() + 1) // 8)
+def _bytes(table: Ints, bits: int) -> int:
+    need = bits or 8 * -(-(int(np.abs(table).max()).bit_length() + 1) // 8)
+    return -(-table.size * need // 8)
 
 
-def _sites(layer: Layer, path: str, shape: Shape, largest: int, evaluations: int) -> list[Site]:
-    inner: list[Site] = []
-    bound = 0
-    match layer:
-        case Residual() | Ode():
-            inner, out = _block(layer, path, shape, largest)
-            out_largest = peak(layer.bits, isinstance(layer, Residual) and layer.relu)
-        case Narrow():
-            _within(f"{path}: shift", layer.shift, 0, 31)
-            _one_of(f"{path}: bits", layer.bits, _BITS)
-            out, out_largest = shape, peak(layer.bits)
-        case MaxPool():
-            out, out_largest = _windows(path, shape, layer.size, layer.stride, layer.padding), largest
-        case GlobalAverage() | Conv() | Depthwise() | Pointwise():
-            out = _out_shape(layer, path, shape)
-            _check_requant(layer.requant, path, out, evaluations)
-            bound = _bound(layer, path, shape, largest)
-            out_largest = peak(layer.requant.bits, layer.requant.relu)
-        case _:
-            assert_never(layer)
-    _within(f"{path}: values in its map", out[0] * out[1] * out[2], 1, MAP_LIMIT)
-    return [*inner, Site(path, layer, shape, largest, out, out_largest, bound, evaluations)]
-
-
-def _block(block: Residual | Ode, path: str, shape: Shape, largest: int) -> tuple[list[Site], Shape]:
-    """Return the sites of the block's field, and the shape of the block's map."""
-    _one_of(f"{path}: bits", block.bits, _BITS)
-    _within(f"{path}: largest value coming in", largest, 0, peak(block.bits))
-    expected, evaluations = _block_shape(block, path, shape)
-    sites: list[Site] = []
-    inner, inner_largest = shape, peak(block.bits)
-    for layer in block.field:
-        sites += _sites(layer, f"{path}.{layer.name}", inner, inner_largest, evaluations)
-        inner, inner_largest = sites[-1].out_shape, sites[-1].out_largest
-    _within(f"{path}: largest value of its field", inner_largest, 0, peak(block.bits))
-    if not sites or inner != expected:
-        raise InputError(f"{path}: its field gives a map {inner} where the block needs {expected}")
-    return sites, expected
-
-
-def _block_shape(block: Residual | Ode, path: str, shape: Shape) -> tuple[Shape, int]:
-    match block:
-        case Residual():
-            _within(f"{path}: stride", block.stride, 1, SIDE_LIMIT)
-            _within(f"{path}: channels", block.channels, shape[0], CHANNEL_LIMIT)
-            height, width = (-(-side // block.stride) for side in shape[1:])
-            return (block.channels, height, width), 1
-        case Ode():
-            _within(f"{path}: steps", block.steps, 1, STEPS_LIMIT)
-            return shape, block.steps * len(STAGES[block.solver])
-
-
-def _bound(layer: Weighted | GlobalAverage, path: str, shape: Shape, largest: int) -> int:
-    if not isinstance(layer, GlobalAverage):
-        _within(f"{path}: largest value coming in", largest, 0, peak(16))
-    bound = accumulator_bound(layer, shape, largest)
+def _site(program: Program, node: Node, ins: tuple[Extent, ...]) -> Site:
+    op, path = node.op, node.name
+    wanted = len(op.factors) if isinstance(op, Add) else 2 if isinstance(op, Scale) else 1
+    if not ins or (len(ins) != wanted and not isinstance(op, Concat)):
+        raise InputError(f"{path}: it takes {len(ins)} maps; it must take {max(wanted, 1)}")
+    for use in uses(op):
+        table = program.tensors.get(use.key)
+        if table is None or table.dtype != np.int64 or not table.size:
+            raise InputError(f"{path}: there is no tensor {use.key!r} of int64 for its {use.what}")
+    _check(op, path, program.tensors, ins)
+    out = out_extent(op, program.tensors, ins)
+    _within(f"{path}: channels", out.shape[0], 1, CHANNEL_LIMIT)
+    _within(f"{path}: values in its map", math.prod(out.shape), 1, MAP_LIMIT)
+    if isinstance(op, Requantised):
+        _check_requant(op.requant, path, program.tensors, out.shape[0])
+    if isinstance(op, Conv) and op.border is not None:
+        _check_border(op.border, path, program.tensors, out.shape)
+    if len(node.scale) not in (1, out.shape[0]) or not all(0 < scale < math.inf for scale in node.scale):
+        raise InputError(f"{path}: scales {str(node.scale)[:40]} must be positive, one or {out.shape[0]}")
+    bound = accumulator_bound(op, program.tensors, ins)
     need = bound.bit_length() + 1
     if need > ACCUMULATOR_BITS:
         raise InputError(
             f"{path}: its accumulators need {need} bits, the limit is {ACCUMULATOR_BITS}; "
             "lower its weight bits or the bits of the activations that it gets"
         )
-    return bound
+    weights = program.tensors[op.weight].size if isinstance(op, Conv) else 0
+    return Site(node, ins, out, bound, weights)
 
 
-def _out_shape(layer: Weighted | GlobalAverage, path: str, shape: Shape) -> Shape:
-    match layer:
-        case GlobalAverage():
-            return shape[0], 1, 1
-        case Pointwise():
-            _fits(layer.weight, path, shape, 2, 1)
-            out = len(layer.weight), shape[1], shape[2]
-        case Depthwise():
-            _fits(layer.weight, path, shape, 3, 0)
-            out = _windows(path, shape, layer.weight.shape[-1], layer.stride, layer.padding)
+def _check(op: Operation, path: str, tensors: dict[str, Ints], ins: Sequence[Extent]) -> None:
+    shape = ins[0].shape
+    match op:
         case Conv():
-            _fits(layer.weight, path, shape, 4, 1)
-            _, height, width = _windows(path, shape, layer.weight.shape[-1], layer.stride, layer.padding)
-            out = len(layer.weight), height, width
-    _one_of(f"{path}: weight bits", layer.weight_bits, (4, 8, 16))
-    limit = peak(layer.weight_bits, relu=True)
-    _table_within(f"{path}: weights", layer.weight, -limit, limit)
-    return out
+            _most_bits(path, ins, 16)
+            weight = tensors[op.weight]
+            _within(f"{path}: groups", op.groups, 1, shape[0])
+            if weight.ndim != 4 or weight.shape[1] * op.groups != shape[0] or len(weight) % op.groups:
+                raise InputError(f"{path}: weights {weight.shape} don't fit {op.groups} groups of {shape[0]} channels")
+            _one_of(f"{path}: weight bits", op.weight_bits, (4, 8, 16))
+            limit = peak(op.weight_bits, relu=True)
+            _table_within(f"{path}: weights", weight, -limit, limit)
+            _check_windows(path, shape, weight.shape[2:], op.stride, op.padding)
+        case MaxPool() | AveragePool():
+            _within(f"{path}: size", op.size, 1, POOL_LIMIT)
+            _check_windows(path, shape, (op.size, op.size), op.stride, op.padding)
+        case Shortcut():
+            _within(f"{path}: stride", op.stride, 1, SIDE_LIMIT)
+            _within(f"{path}: channels", op.channels, shape[0], CHANNEL_LIMIT)
+        case Add():
+            _same(path, [each.shape for each in ins])
+            _within(f"{path}: smallest factor", min(op.factors), 1 - (1 << MULTIPLIER_BITS), (1 << MULTIPLIER_BITS) - 1)
+            _within(f"{path}: largest factor", max(op.factors), 1 - (1 << MULTIPLIER_BITS), (1 << MULTIPLIER_BITS) - 1)
+            _within(f"{path}: shift", op.shift, 0, SHIFT_LIMIT)
+            _one_of(f"{path}: bits", op.bits, _BITS)
+        case Scale():
+            _most_bits(path, ins, 16)
+            _same(path, [(shape[0], 1, 1), ins[1].shape])
+        case Table():
+            _most_bits(path, ins, 8)
+            _one_of(f"{path}: bits", op.bits, _BITS)
+            if tensors[op.table].shape != (256,):
+                raise InputError(f"{path}: a table {tensors[op.table].shape}; it must have 256 values")
+            half = peak(op.bits)
+            _table_within(f"{path}: table", tensors[op.table], -half, half - 1)
+        case Concat():
+            _same(path, [(0, *each.shape[1:]) for each in ins])
 
 
-def _fits(weight: Ints, path: str, shape: Shape, axes: int, channel_axis: int) -> None:
-    square = weight.shape[-1] == weight.shape[-2] if weight.ndim == axes > 2 else True
-    if weight.ndim != axes or not weight.size or weight.shape[channel_axis] != shape[0] or not square:
-        raise InputError(f"{path}: weights {weight.shape} don't fit a map of {shape[0]} channels")
+def _check_uses(program: Program) -> None:
+    """Raise InputError where a map or a tensor is of no use, or a tensor of two."""
+    taken = {name for node in program.nodes for name in node.inputs}
+    for node in program.nodes[:-1]:
+        if node.name not in taken:
+            raise InputError(f"{node.name}: no node takes its map; leave it out")
+    known: dict[str, Use] = {}
+    for node in program.nodes:
+        for use in uses(node.op):
+            if known.setdefault(use.key, use) != use:
+                raise InputError(f"{node.name}: the tensor {use.key!r} of its {use.what} is used otherwise, too")
+    for key in program.tensors:
+        if key not in known:
+            raise InputError(f"it holds a tensor that no node uses, {key}")
 
 
-def _windows(path: str, shape: Shape, size: int, stride: int, padding: int) -> Shape:
-    _within(f"{path}: padding", padding, 0, size // 2)
-    _within(f"{path}: kernel", size, 1, min(shape[1:]) + 2 * padding)
+def _check_scores(program: Program, sites: Sequence[Site]) -> None:
+    shape = sites[-1].out.shape if sites else image_extent(program).shape
+    if not sites or shape != (len(program.classes), 1, 1):
+        raise InputError(
+            f"the program ends with a map {shape}; it must end with a node that gives "
+            f"{len(program.classes)} scores, one per class"
+        )
+    if len(sites[-1].node.scale) != 1:
+        raise InputError(f"{sites[-1].node.name}: scores have one scale, so that they can be compared")
+
+
+def _check_windows(path: str, shape: Shape, kernel: Sequence[int], stride: int, padding: Padding) -> None:
+    for side, size, pads in ((shape[1], kernel[0], padding[:2]), (shape[2], kernel[1], padding[2:])):
+        for pad in pads:
+            _within(f"{path}: padding", pad, 0, size - 1)
+        _within(f"{path}: kernel", size, 1, side + sum(pads))
     _within(f"{path}: stride", stride, 1, SIDE_LIMIT)
-    height, width = ((side + 2 * padding - size) // stride + 1 for side in shape[1:])
-    return shape[0], height, width
 
 
-def _check_requant(requant: Requant, path: str, out: Shape, evaluations: int) -> None:
-    for name, table in (("offsets", requant.offset), ("multipliers", requant.mult)):
-        if table.shape not in ((1, out[0]), (evaluations, out[0])):
-            raise InputError(f"{path}: {name} {table.shape} don't fit {evaluations} evaluations of {out[0]} channels")
-    half = 1 << (ACCUMULATOR_BITS - 1)
-    _table_within(f"{path}: offsets", requant.offset, -half, half)
-    _table_within(f"{path}: multipliers", requant.mult, 0, (1 << MULTIPLIER_BITS) - 1)
+def _check_requant(requant: Requant, path: str, tensors: dict[str, Ints], channels: int) -> None:
+    for name, key, low, high in (
+        ("offsets", requant.offset, -_HALF, _HALF),
+        ("multipliers", requant.mult, 0, (1 << MULTIPLIER_BITS) - 1),
+    ):
+        if tensors[key].shape != (channels,):
+            raise InputError(f"{path}: {name} {tensors[key].shape} don't fit {channels} channels")
+        _table_within(f"{path}: {name}", tensors[key], low, high)
     _one_of(f"{path}: bits", requant.bits, _BITS)
     _within(f"{path}: shift", requant.shift, 0, SHIFT_LIMIT)
-    if len(requant.scale) not in (1, out[0]) or not all(0 < scale < math.inf for scale in requant.scale):
-        raise InputError(f"{path}: scales {str(requant.scale)[:40]} must be positive, one or {out[0]}")
-    if requant.border is not None:
-        _check_border(requant.border, path, out, evaluations)
 
 
-def _check_border(border: Border, path: str, out: Shape, evaluations: int) -> None:
-    shapes = border.rows.shape, border.columns.shape
-    if shapes != ((out[1],), (out[2],)) or border.table.ndim != 3 or border.table.shape[0] != out[0]:
-        raise InputError(f"{path}: border {border.table.shape}, {shapes} doesn't fit a map {out}")
-    if len(border.ticks) not in (1, evaluations):
-        raise InputError(f"{path}: {len(border.ticks)} border ticks don't fit {evaluations} evaluations")
-    _table_within(f"{path}: border rows", border.rows, 0, border.table.shape[1] - 1)
-    _table_within(f"{path}: border columns", border.columns, 0, border.table.shape[2] - 1)
-    half = 1 << (ACCUMULATOR_BITS - 1)
-    _table_within(f"{path}: border table", border.table, -half, half)
-    _within(f"{path}: smallest tick", min(border.ticks), 0, 2 * STEPS_LIMIT)
-    _within(f"{path}: largest tick", max(border.ticks), 0, 2 * STEPS_LIMIT)
+def _check_border(border: Border, path: str, tensors: dict[str, Ints], out: Shape) -> None:
+    table = tensors[border.table]
+    if (len(border.rows), len(border.columns)) != out[1:] or table.ndim != 3 or len(table) != out[0]:
+        sides = f"{len(border.rows)} rows and {len(border.columns)} columns"
+        raise InputError(f"{path}: a border {table.shape} of {sides} doesn't fit a map {out}")
+    for what, classes, number in (("rows", border.rows, table.shape[1]), ("columns", border.columns, table.shape[2])):
+        _within(f"{path}: smallest class of border {what}", min(classes), 0, number - 1)
+        _within(f"{path}: largest class of border {what}", max(classes), 0, number - 1)
+    _table_within(f"{path}: border table", table, -_HALF, _HALF)
+    _within(f"{path}: border ticks", border.ticks, 0, TICKS_LIMIT)
+
+
+def _same(path: str, shapes: Sequence[Shape]) -> None:
+    if len(set(shapes)) > 1:
+        raise InputError(f"{path}: the maps {' and '.join(map(str, shapes))} that it takes don't fit each other")
+
+
+def _most_bits(path: str, ins: Sequence[Extent], most: int) -> None:
+    for extent in ins:
+        if extent.bits > most:
+            raise InputError(f"{path}: it takes a map of {extent.bits} bits; at most {most} are possible")
 
 
 def _table_within(what: str, table: Ints, low: int, high: int) -> None:

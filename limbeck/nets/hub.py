@@ -12,13 +12,13 @@ _KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own config
 
 
 def home_of(name: str) -> Literal["timm", "limbeck", "torchvision", "elsewhere"]:
-    """Return who defines the architecture: timm knows limbeck's once limbeck.nets.odenet is imported, and loads no
-    weights into one that was registered without a configuration (elsewhere)."""
-    from limbeck.nets.odenet import default_cfgs
+    """Return who defines the architecture: timm knows limbeck's once their module is imported, and loads no weights
+    into one that was registered without a configuration (elsewhere)."""
+    from limbeck.nets import odenet, tiny
 
     if name.startswith(TORCHVISION):
         return "torchvision"
-    if name in default_cfgs:
+    if name in odenet.default_cfgs | tiny.default_cfgs:
         return "limbeck"
     return "timm" if config_of(name) else "elsewhere"
 

@@ -41,7 +41,7 @@ def _architectures(like: str) -> list[str]:
         return [TORCHVISION + name for name in names]
     import timm
 
-    import limbeck.nets.odenet  # noqa: F401 - registers ours
+    from limbeck.nets import odenet, tiny  # noqa: F401 - they register ours
 
     return timm.list_models()
 

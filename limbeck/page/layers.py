@@ -1,12 +1,14 @@
 """Layers of nets and of Programs, as the tables of a report."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.integer.program import Conv, Depthwise, Ode, Pointwise, Program, Residual, trace
+from limbeck.integer.program import Add, Conv, Program, trace
 from limbeck.integer.survey import Site, survey
 
 IMAGES = 64  # that saturation is counted on, where maps are small
@@ -21,7 +23,7 @@ class Row:
     path: str
     kind: str
     out: tuple[int, int, int]
-    evaluations: int  # runs an image
+    evaluations: int  # runs per image
     weights: int
     macs: int  # of one image, all evaluations
     formats: str  # "w8 a8 → 16": bits of the weights, of what comes in, of what goes out
@@ -30,52 +32,51 @@ class Row:
 
 
 def rows(program: Program, images: NDArray[np.uint8] | None) -> tuple[Row, ...]:
-    """Return the Program's layers in their order; saturation is counted on uint8 images [N, C, H, W], if given."""
+    """Return the Program's layers in their order, all evaluations of one together; saturation is counted on uint8
+    images [N, C, H, W], if given."""
     sites = survey(program)
     shares = {} if images is None else saturation(program, sites, images)
-    return tuple(_row(site, shares.get(site.path)) for site in sites)
+    layers: dict[str, list[Site]] = defaultdict(list)
+    for site in sites:
+        layers[site.node.path].append(site)
+    return tuple(_row(path, every, shares.get(path)) for path, every in layers.items())
 
 
-def _row(site: Site, saturated: float | None) -> Row:
-    layer = site.layer
-    weighted = isinstance(layer, Conv | Depthwise | Pointwise)
-    weights = layer.weight.size if isinstance(layer, Conv | Depthwise | Pointwise) else 0
-    bits = f"w{layer.weight_bits} " if isinstance(layer, Conv | Depthwise | Pointwise) else ""
+def _row(path: str, every: Sequence[Site], saturated: float | None) -> Row:
     return Row(
-        path=site.path,
-        kind=f"{layer.solver}, {layer.steps} steps" if isinstance(layer, Ode) else type(layer).__name__.lower(),
-        out=site.out_shape,
-        evaluations=site.evaluations,
-        weights=weights,
-        macs=weights * site.out_shape[1] * site.out_shape[2] * site.evaluations if weighted else 0,
-        formats=f"{bits}a{_width(site.largest)} → {_width(site.out_largest)}",
-        accumulator_bits=site.accumulator_bits,
+        path=path,
+        kind=_kind(every[0]),
+        out=every[0].out.shape,
+        evaluations=len(every),
+        weights=every[0].weights,
+        macs=sum(site.macs for site in every),
+        formats=every[0].formats.replace("->", "→"),
+        accumulator_bits=max(site.accumulator_bits for site in every),
         saturated=saturated,
     )
 
 
-def _width(largest: int) -> int:
-    """Return the bits of a map whose magnitudes reach 2**(bits - 1), or one less after a ReLU."""
-    return (largest - 1).bit_length() + 1
+def _kind(site: Site) -> str:
+    match site.node.op:
+        case Conv(groups=1):
+            return "conv"
+        case Conv(groups=groups):
+            return "depthwise" if groups == site.out.shape[0] else f"conv, {groups} groups"
+        case Add(factors=(_,)):
+            return "rescale"
+        case op:
+            return type(op).__name__.lower()
 
 
-def saturation(program: Program, sites: tuple[Site, ...], images: NDArray[np.uint8]) -> dict[str, float]:
+def saturation(program: Program, sites: Sequence[Site], images: NDArray[np.uint8]) -> dict[str, float]:
     """Return the share of each layer's values that lie at an end of their range, over all evaluations."""
-    halves = {site.path: 1 << (_width(site.out_largest) - 1) for site in sites}
-    largest = max(site.out_shape[0] * site.out_shape[1] * site.out_shape[2] for site in sites)
+    by_name = {site.node.name: site for site in sites}
     ends: dict[str, int] = defaultdict(int)
     values: dict[str, int] = defaultdict(int)
-    count = max(1, min(IMAGES, _MOST_VALUES // largest))
+    count = max(1, min(IMAGES, _MOST_VALUES // max(prod(site.out.shape) for site in sites)))
     for first in range(0, min(count, len(images)), _AT_ONCE):
         for name, ints in trace(program, images[first : min(first + _AT_ONCE, count)]):
-            head, bracket, rest = name.partition("[")  # "layer1[2].conv1": evaluation 2
-            path = head + rest.partition("]")[2] if bracket else name
-            if path in halves:
-                ends[path] += int((ints >= halves[path] - 1).sum() + (ints <= -halves[path]).sum())
-                values[path] += ints.size
+            if site := by_name.get(name):
+                ends[site.node.path] += site.saturated(ints)
+                values[site.node.path] += ints.size
     return {path: ends[path] / number for path, number in values.items()}
-
-
-def blocks(program: Program) -> int:
-    """Return how many ODE and residual blocks there are."""
-    return sum(isinstance(layer, Ode | Residual) for layer in program.layers)

@@ -35,7 +35,7 @@ def quantize(
         limbeck quantize runs/s --data photos/ --bits w4a8 --train --epochs 5 --out s.program
 
     Args:
-        model: A run folder, or whatever else limbeck evaluate takes, of the ODE family or plain layers in a row.
+        model: A run folder, or whatever else limbeck evaluate takes: any convolutional net.
         data: As for teach.
         out: The file to write, x.program.
         how: How the net becomes integers.

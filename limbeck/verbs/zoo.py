@@ -132,9 +132,9 @@ def _recipe(name: str) -> Recipe:
 
 
 def _own_names() -> list[str]:
-    from limbeck.nets.odenet import default_cfgs
+    from limbeck.nets import odenet, tiny
 
-    return list(default_cfgs)
+    return [*odenet.default_cfgs, *tiny.default_cfgs]
 
 
 def _nets() -> tuple[Net, ...]:
