@@ -92,16 +92,6 @@ def _create(name: str, body: Callable[[int], nn.Module], features: int, keywords
     return net
 
 
-def mlperf_resnet8(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ANN401 - timm passes its own too
-    """Return MLPerf Tiny's ResNet-8."""
-    return _create("mlperf_resnet8", _resnet8, 64, keywords)
-
-
-def mlperf_mobilenetv1_025(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ANN401
-    """Return MLPerf Tiny's MobileNetV1, a quarter as wide."""
-    return _create("mlperf_mobilenetv1_025", _mobilenetv1, 256, keywords)
-
-
 def _config(size: int, classes: int) -> dict[str, object]:
     return {
         "url": "",
@@ -118,5 +108,15 @@ def _config(size: int, classes: int) -> dict[str, object]:
 
 
 default_cfgs = {"mlperf_resnet8": _config(32, 10), "mlperf_mobilenetv1_025": _config(96, 2)}  # timm looks for this name
-for _net in (mlperf_resnet8, mlperf_mobilenetv1_025):
-    register_model(_net)
+
+
+@register_model
+def mlperf_resnet8(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ANN401 - timm passes its own too
+    """Return MLPerf Tiny's ResNet-8."""
+    return _create("mlperf_resnet8", _resnet8, 64, keywords)
+
+
+@register_model
+def mlperf_mobilenetv1_025(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ANN401
+    """Return MLPerf Tiny's MobileNetV1, a quarter as wide."""
+    return _create("mlperf_mobilenetv1_025", _mobilenetv1, 256, keywords)
