@@ -364,7 +364,8 @@ def test_every_command_in_the_page_is_one_that_limbeck_understands(told, capsys)
 def test_unfinished_runs_are_left_out_and_named(told, tmp_path):
     shutil.copytree(told[0] / "hard", tmp_path / "runs" / "done")
     (tmp_path / "runs" / "begun").mkdir()
-    (tmp_path / "runs" / "begun" / "recipe.toml").write_text('verb = "teach"\n')
+    for name in ("recipe.toml", "environment.json"):
+        shutil.copy(told[0] / "hard" / name, tmp_path / "runs" / "begun")
     found, notes = artefacts.find([str(tmp_path / "runs")])
     assert [one.path.name for one in found] == ["done"]
     assert notes[0].startswith(f"{tmp_path / 'runs' / 'begun'} is not finished")
@@ -480,7 +481,7 @@ def test_teachers_differ_where_their_answers_do(told):
     found = measured.disagreement(["one", "other"], said, measured.Seen(source, 4), 8)
     assert (found.images, found.differ, found.pairs) == (4, 2, (("one", "other", 0.5),))
     assert [split.key for split in found.splits] == [source.keys[2], source.keys[3]]
-    assert source.labels.tolist() == [0, 1, 1, 2]
+    assert source.labels.tolist() == [0, 0, 1, 2]
     assert dict(found.right) == {"one": 0.0, "other": 0.5, "their average": 0.0}
 
 
