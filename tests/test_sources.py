@@ -314,6 +314,19 @@ def test_16_bits_are_scaled_to_8_with_rounding(kind):
     assert np.asarray(image).tolist() == np.round(values / 257).astype(int).tolist()
 
 
+@pytest.mark.parametrize(("peak", "noted"), [(4095, True), (1023, True), (65535, False), (40000, False)])
+def test_16_bits_that_hold_fewer_are_noted(tmp_path, peak, noted):
+    for i in range(4):
+        values = np.random.default_rng(i).integers(0, peak + 1, (100, 110), dtype=np.uint16)
+        values[0, 0] = peak
+        save(tmp_path / f"{i}.png", Image.fromarray(values))
+    note = open_source(str(tmp_path)).note
+    said = (
+        f"4 images of 16 bits hold values up to {peak:,} of 65,535, of which {(peak + 128) // 257 + 1} grey levels are"
+    )
+    assert (said in note) == noted
+
+
 def test_alpha_is_dropped_and_a_palette_with_transparency_keeps_its_colours():
     values = noise(channels=4)
     assert np.array_equal(np.asarray(open_image(stored(Image.fromarray(values), "PNG"), 3)), values[..., :3])

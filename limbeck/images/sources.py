@@ -101,6 +101,22 @@ def _folders(place: Path) -> list[str]:
 
 # ---- folders ----------------------------------------------------------------------------------------------
 
+DEEP_LOOKED_AT = 16  # images of 16 bits, evenly spaced
+
+
+def _dark(listing: Listing) -> list[str]:
+    """Return a note where images of 16 bits hold values of fewer, as cameras of 12 bits write them; else nothing."""
+    deep = [key for key, header in zip(listing.keys, listing.headers, strict=True) if header.mode.startswith("I")]
+    peak = 0
+    for i in range(0, len(deep), -(-len(deep) // DEEP_LOOKED_AT) or 1):
+        with contextlib.suppress(InputError), decoding(deep[i]), Image.open(listing.root / deep[i]) as image:
+            peak = max(peak, int(np.asarray(image).max()))
+    if not 0 < peak < 2**14:
+        return []
+    left = (peak + 128) // 257 + 1
+    text = f"{len(deep)} images of 16 bits hold values up to {peak:,} of 65,535, of which {left} grey levels are left"
+    return [f"{text}: save them scaled to the whole range"]
+
 
 def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
     labels, notes = listing.labels, [VAL_IS_TEST] * listing.borrowed
@@ -129,7 +145,7 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
         pixels=None,
         # the names hold the classes, so that an unlabelled look at the same files has the same fingerprint
         fingerprint=fingerprint_of(keys, sizes, None, np.array([header.length for header in headers])),
-        note="; ".join([*notes, *listing.notes]),
+        note="; ".join([*notes, *listing.notes, *_dark(listing)]),
         modes=counted(header.mode for header in headers),
         broken=listing.broken,
     )
