@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 
 from limbeck.nets.classifier import computes_bfloat16
+from limbeck.training.adaptation.methods import Terms
 from limbeck.training.settings import Training
-from limbeck.verbs.adapt import Terms, adapt
+from limbeck.verbs.adapt import adapt
 from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.teach import teach
 

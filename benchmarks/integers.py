@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from limbeck.artefacts.models import load_model
-from limbeck.deploy.comparison import compare, sample, views
+from limbeck.deploy.comparison import compare, sample
 from limbeck.deploy.quantise import fit_to, widths
 from limbeck.images.source import Source
 from limbeck.images.sources import open_source
@@ -32,7 +32,7 @@ from limbeck.integer.program import Program, predict
 from limbeck.integer.qat import prepare_qat
 from limbeck.integer.survey import stored
 from limbeck.nets import zoo
-from limbeck.training.sets import balanced
+from limbeck.training.sets import balanced, judged
 from limbeck.training.settings import Training
 from limbeck.verbs.export import export
 
@@ -145,7 +145,7 @@ def score(case: Case, program: Program) -> Cells:
     def call(images: Tensor) -> Tensor:
         return torch.from_numpy(predict(program, pixels(net, images).numpy()))
 
-    done = compare(net, call, views(net, case.held_out, 250, 0), len(case.held_out))
+    done = compare(net, call, judged(net, case.held_out, 250, workers=0), len(case.held_out))
     assert done.top1 is not None
     assert done.float_top1 is not None
     return {"float": 100 * done.float_top1, "top1": 100 * done.top1, "same": 100 * done.agreement}

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import torch
 
-from limbeck.deploy.comparison import views
 from limbeck.images.sources import open_source
 from limbeck.nets import zoo
 from limbeck.nets.classifier import computes_bfloat16
+from limbeck.training.sets import judged
 from limbeck.training.settings import Training
 from limbeck.verbs.distill import distill
 from limbeck.verbs.info import info
@@ -109,7 +109,7 @@ def by_batch(place: Path, data: str) -> float:
         net.net.train()
         right = 0
         with torch.inference_mode():
-            for batch in views(net, source, 250, 0):
+            for batch in judged(net, source, 250, workers=0):
                 assert batch.labels is not None
                 right += int((net(batch.images).argmax(1) == batch.labels).sum())
         path.write_text(json.dumps(100 * right / len(source)))

@@ -257,7 +257,7 @@ def silent(event: str, values: dict[str, Any]) -> None:
 
 RECIPES = Path(__file__).parent / "recipes"  # those that ship with Limbeck
 _LEFT = (_PARTIAL, LOCK)  # begin the names of what a process that was killed early may leave
-_CLAIM = contextlib.ExitStack()  # holds the lock of the run that this process writes
+_LOCKS: dict[tuple[int, Path], int] = {}  # of each process and run that it writes: the open lock
 _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
 _FINGERPRINTED = {"data", "target"}  # may be spelt otherwise: their images are compared
 
@@ -332,7 +332,7 @@ def release(out: Path) -> None:
     goes; where a state or anything else is there, all stays."""
     if not (out / RECIPE).is_file() or any((out / name).exists() for name in (STATE, RESULTS, "model.json")):
         return
-    _CLAIM.close()
+    give_up(out)
     for name in (RECIPE, ENVIRONMENT, "labels.json", "metrics.csv", "metrics.jsonl", LOCK):
         (out / name).unlink(missing_ok=True)
     for name in ("tensorboard", "candidates"):
@@ -342,23 +342,34 @@ def release(out: Path) -> None:
 
 
 def _claim(out: Path) -> None:
-    """Lock `out` against this machine's other processes until this one ends, by whatever end, or begins another run;
+    """Lock `out` against this machine's other processes until this one ends, by whatever end, or gives it up.
     InputError where one of them has it."""
-    _CLAIM.close()  # before the new lock: closing a file gives up all locks that its process has on it
+    key = os.getpid(), out.resolve()  # a fork has the file open, but not the lock
+    with contextlib.suppress(OSError):
+        if key in _LOCKS and os.path.samestat(os.fstat(_LOCKS[key]), (out / LOCK).stat()):
+            return  # to open and close the file again would give up the lock
+    give_up(out)  # of a folder that is gone
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise InputError(f"cannot write {out / LOCK}: {error.strerror}; choose another --out") from error
-    _CLAIM.callback(os.close, lock)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: forked loaders don't inherit it
     except (BlockingIOError, PermissionError) as error:
+        os.close(lock)
         raise InputError(
             f"another process is writing to {out}; wait until it ends, stop it, or choose another --out"
         ) from error
     except OSError:
         pass  # some network file systems have no locks
+    _LOCKS[key] = lock
+
+
+def give_up(out: Path) -> None:
+    """Let other processes write to the run `out` again, which is finished."""
+    if (lock := _LOCKS.pop((os.getpid(), out.resolve()), None)) is not None:
+        os.close(lock)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm
 from limbeck.training.adaptation.candidates import Judge
 from limbeck.training.adaptation.domains import Domains, class_places, open_domains, pairs, randomisation_of
+from limbeck.training.adaptation.methods import Method, Terms
 from limbeck.training.sets import open_sets
 from limbeck.training.settings import Training
-from limbeck.verbs.adapt import Method, Terms
 from limbeck.verbs.adapt import adapt as verb
 
 DIGITS = tuple("0123456789")

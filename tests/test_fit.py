@@ -4,10 +4,12 @@ import copy
 import math
 import pickle
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -21,7 +23,7 @@ from limbeck.errors import InputError
 from limbeck.images.loader import Batch
 from limbeck.learn import fit as loop_module
 from limbeck.learn.discriminator import Discriminator
-from limbeck.learn.fit import Loop, fit, learning_rate_factor, load_state, make_optimizer, read_state
+from limbeck.learn.fit import Loop, fit, learning_rate_factor, load_state, make_optimizer, read_state, step_seed
 from limbeck.learn.objectives import ask, distill, supervised
 
 STEPS, EPOCHS = 3, 2
@@ -454,3 +456,12 @@ def test_what_comes_before_a_step_is_told_its_number_after_a_resume_too(make_loo
     assert numbers[:2] == [0, 1]
     assert numbers[-1] == STEPS * EPOCHS - 1
     assert set(numbers) == set(range(STEPS * EPOCHS))
+
+
+def test_seeds_of_steps_are_those_that_runs_were_made_with():
+    """CPython's hash of the numbers, which seeded steps before; pinned, as another interpreter may hash otherwise."""
+    assert [step_seed(0, 0, 0), step_seed(1, 2), step_seed(2**32 - 1, 100, 3)] == [360982090, 543137603, 1980123494]
+    if sys.implementation.name == "cpython" and sys.maxsize == 2**63 - 1:
+        draws = np.random.default_rng(0).integers(0, 2**61 - 1, (500, 3)).tolist()
+        for one in draws:
+            assert [step_seed(*one), step_seed(*one[:2])] == [hash(tuple(v)) & 0x7FFFFFFF for v in (one, one[:2])]

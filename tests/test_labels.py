@@ -180,7 +180,7 @@ def test_sampled_labels_are_drawn_from_seed_view_and_image_alone():
 
 
 def test_an_answer_that_is_not_a_number_is_refused():
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(InputError, match="output NaN or infinity"):
         packed(manifest(), torch.full((1, 6), float("nan")))
 
 

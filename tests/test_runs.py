@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 
 from limbeck import runs
 from limbeck.errors import InputError
-from limbeck.runs import begin, read_json, read_toml, replacing, to_toml, write_bytes, write_history, write_json
+from limbeck.runs import (
+    begin,
+    give_up,
+    read_json,
+    read_toml,
+    replacing,
+    to_toml,
+    write_bytes,
+    write_history,
+    write_json,
+)
 
 FULL = OSError(28, os.strerror(28))  # ENOSPC
 
@@ -223,6 +234,30 @@ def test_two_processes_do_not_write_one_run(tmp_path):
         other.wait()
         assert begin(tmp_path / "run", "teach", SETTINGS, resume=True) is True
         assert begin(tmp_path / "run", "teach", SETTINGS, resume=True) is True, "one process may come again"
+
+
+def refused(run: Path) -> bool:
+    """Return whether another process may not go on with the run."""
+    code = (
+        "import json, sys; from pathlib import Path; from limbeck import errors, runs\n"
+        "try: runs.begin(Path(sys.argv[1]), 'teach', json.loads(sys.argv[2]), resume=True)\n"
+        "except errors.InputError as error: sys.exit(2 if 'another process' in str(error) else 1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(run), json.dumps(SETTINGS)], check=False)
+    assert done.returncode in (0, 2)
+    return done.returncode == 2
+
+
+def test_a_second_run_of_a_process_does_not_unlock_its_first(tmp_path):
+    for name in "ab":
+        begin(tmp_path / name, "teach", SETTINGS, resume=False)
+    assert [refused(tmp_path / name) for name in "ab"] == [True, True]
+    give_up(tmp_path / "a")
+    assert [refused(tmp_path / name) for name in "ab"] == [False, True]
+    shutil.rmtree(tmp_path / "b")
+    begin(tmp_path / "b", "teach", SETTINGS, resume=False)
+    assert refused(tmp_path / "b"), "a folder made anew has a lock of its own"
+    give_up(tmp_path / "b")
 
 
 def test_history_is_the_same_in_both_tables(tmp_path):

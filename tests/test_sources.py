@@ -7,11 +7,14 @@ import pickle
 import struct
 import sys
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from limbeck.errors import InputError
@@ -19,7 +22,7 @@ from limbeck.images import sources
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.foreign import from_reader
 from limbeck.images.images import EXTENSIONS, FORMATS, open_image
-from limbeck.images.source import Source, hold_out, moments, pixels_of, subset
+from limbeck.images.source import Source, hold_out, moments, pixels_of, spaced, subset
 from limbeck.images.sources import open_source
 
 
@@ -923,3 +926,15 @@ def test_a_broken_image_of_a_reader_is_named():
 def test_len_is_the_number_of_images():
     source = Source("x", "train", (), None, ("a", "b"), 1, torch.zeros(2, 2), lambda i: None, None, "")
     assert len(source) == 2
+
+
+@settings(max_examples=200)
+@given(total=st.integers(1, 10**6), count=st.integers(1, 3000))
+def test_spaced_places_are_the_ends_and_evenly_between(total, count):
+    places = spaced(total, count).tolist()
+    count = min(total, count)
+    assert len(set(places)) == len(places) == count
+    assert places[0] == 0
+    assert places[-1] == (total - 1 if count > 1 else 0)
+    gaps = {later - earlier for earlier, later in pairwise(places)}
+    assert not gaps or max(gaps) - min(gaps) <= 1

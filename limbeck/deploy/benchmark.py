@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from limbeck.deploy.comparison import views
 from limbeck.deploy.formats import Format, Made, Workshop, formats_of, make
 from limbeck.deploy.simulate import Simulated
 from limbeck.errors import InputError, VerificationError, first_line
 from limbeck.results import Result
 from limbeck.runs import Tell
+from limbeck.training.sets import judged
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +210,7 @@ def _accuracy(one: Made, source: "Source", batch: int, shop: Workshop) -> float 
     import torch
 
     right = done = 0
-    for part in views(one.net, source, batch, shop.loading.workers):
+    for part in judged(one.net, source, batch, workers=shop.loading.workers):
         images, count = part.images, len(part.images)
         if one.format == "compile" and count < batch:  # another size would be compiled anew
             images = torch.cat([images, images.new_zeros((batch - count, *images.shape[1:]))])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from limbeck import runs
 from limbeck.errors import VerificationError
 from limbeck.runs import Tell
-from limbeck.training.sets import centre, workers_of
+from limbeck.training.sets import judged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,25 +46,12 @@ def rows(found: Compared, what: str) -> list[tuple[str, str]]:
     return [("images", f"{found.images:,}"), *labelled, ("same answer", f"{found.agreement:.2%}")]
 
 
-def views(
-    net: "Classifier", source: "Source", batch: int, workers: int | None, *, shuffle: bool = False
-) -> "Iterator[Batch]":
-    """Yield all images of `source` as the net is judged by them."""
-    from limbeck.images.loader import batches
-
-    view = centre(net.input)
-    return batches(
-        source, view, batch=batch, seed=0, epoch=0, shuffle=shuffle, drop_last=False,
-        workers=workers_of(source, workers),
-    )  # fmt: skip
-
-
 def sample(net: "Classifier", source: "Source", count: int, workers: int | None) -> "Tensor":
     """Return `count` images or all, drawn once and for all: uint8, of the net's size, of the source's channels."""
     import torch
 
     parts: list[Tensor] = []
-    for batch in views(net, source, min(count, 64), workers, shuffle=True):
+    for batch in judged(net, source, min(count, 64), workers=workers, shuffle=True):
         parts.append(batch.images)
         if sum(map(len, parts)) >= count:
             break

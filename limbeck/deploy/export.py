@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
 from limbeck.artefacts.models import load_model
-from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows, sample
 from limbeck.deploy.quantise import Quantising, check_calibration, quantise
 from limbeck.errors import InputError, VerificationError
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.adaptation.adapted import left
-from limbeck.training.sets import to_compare
+from limbeck.training.sets import judged, to_compare
 from limbeck.training.settings import Loading, Training
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _onnx_int8(job: _Job) -> Exported:
             return other(images).argmax(1)  # type: ignore[no-any-return]
 
         found = compare(
-            net, call, views(net, job.held_out, job.batch, job.loading.workers), len(job.held_out), job.tell
+            net, call, judged(net, job.held_out, job.batch, workers=job.loading.workers), len(job.held_out), job.tell
         )
         check_drop(found, job.max_drop, _REMEDY)
     return job.done("onnx-int8", onnx.OPSET, images, differs, found)
@@ -237,12 +237,13 @@ def verify(net: "Classifier", other: "Classifier", images: "Tensor") -> tuple[fl
     the file takes them. VerificationError where that is further than TOLERANCE."""
     import torch
 
+    from limbeck.nets.classifier import check_finite
+
     difference, largest = 0.0, 0.0
     for part in torch.split(images, _BATCH):
         with torch.inference_mode():
             expected, found = net(part), other(part)
-        if not bool(expected.isfinite().all()):
-            raise InputError("the net answers with what is not a number; its weights are broken, train it again")
+        check_finite(expected, "the net")
         difference = max(difference, float((found - expected).abs().nan_to_num(torch.inf).max()))
         largest = max(largest, float(expected.abs().max()))
     if difference > TOLERANCE * largest:

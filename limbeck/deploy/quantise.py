@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck import runs
-from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows, sample, views
+from limbeck.deploy.comparison import Compared, check_drop, compare, drop, rows, sample
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.adaptation.adapted import left
-from limbeck.training.sets import to_compare
+from limbeck.training.sets import judged, to_compare
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def quantise(
     def call(images: "Tensor") -> "Tensor":
         return torch.from_numpy(predict(program, pixels(net, images).numpy()))
 
-    found = compare(net, call, views(net, held_out, training.batch, training.workers), len(held_out), tell)
+    found = compare(net, call, judged(net, held_out, training.batch, workers=training.workers), len(held_out), tell)
     check_drop(found, max_drop, _REMEDY)
     layers = noise(lowered, program, seen[:_NOISE_IMAGES])
     save(program, out)

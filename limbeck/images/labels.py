@@ -32,7 +32,7 @@ def pack(manifest: Manifest, target: Tensor, indices: NDArray[np.int64], view: N
     `indices` and `view` [N] say whose they are: sampled ids are drawn from the store's seed and them.
     """
     if not bool(torch.isfinite(target).all()):
-        raise InputError("the teachers' answer is not a number for some view; label with --teacher-dtype float32")
+        raise InputError("the teachers output NaN or infinity for some view; label with --teacher-dtype float32")
     records = np.zeros(len(target), manifest.record)
     match manifest.kind:
         case "whole":

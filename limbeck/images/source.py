@@ -63,13 +63,6 @@ def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
     )
 
 
-def evenly(source: Source, count: int | None) -> Source:
-    """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more."""
-    if count is None or count >= len(source):
-        return source
-    return subset(source, torch.arange(count) * len(source) // count)
-
-
 def among(source: Source, classes: tuple[str, ...]) -> Source:
     """Return the source with its labels counted among `classes`, where these hold all of its own and more: a few
     classes of those that a net knows. Else the source as it is."""
@@ -82,11 +75,24 @@ def among(source: Source, classes: tuple[str, ...]) -> Source:
     )
 
 
+def spaced(total: int, count: int) -> Tensor:
+    """Return int64 [min(total, count)], places from 0 to total - 1, the first, the last and evenly between."""
+    count = min(total, count)
+    return torch.arange(count) * (total - 1) // max(count - 1, 1)
+
+
+def evenly(source: Source, count: int | None) -> Source:
+    """Return `count` evenly spaced images of the source, which may be sorted by class; all where it has no more, or
+    with None."""
+    if count is not None and count < 1:
+        raise InputError(f"--images is {count}; it must be at least 1")
+    return source if count is None or count >= len(source) else subset(source, spaced(len(source), count))
+
+
 def moments(source: Source, sample: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel, pixels in [0, 1], over up to `sample` even-spaced images."""
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(np.int64))
     totals = np.zeros((3, source.channels))
-    for i in chosen.tolist():
+    for i in spaced(len(source), sample).tolist():
         totals += sums_of(pixels_of(source, i), source.channels)
     return moments_of(totals)
 

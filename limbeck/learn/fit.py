@@ -149,8 +149,7 @@ def _advance(loop: Loop, stream: Iterator[Batch], student: nn.Module, progress: 
     # The rate is the schedule's at the middle of the step: a warm-up does not begin with 0, nor the cosine end there.
     _set_learning_rates(loop.optimizer, loop.factor((progress.step + 0.5) / loop.steps))
     # Seeded by the step, so that dropout and the like repeat after a resume; ranks draw apart.
-    seed = hash((loop.seed, progress.step, loop.accelerator.process_index)) & 0x7FFFFFFF
-    _seed_generators(seed, loop.accelerator.device)
+    _seed_generators(step_seed(loop.seed, progress.step, loop.accelerator.process_index), loop.accelerator.device)
     if loop.before_step is not None:
         loop.before_step(progress.step)
     metrics, images = _step(loop, stream)
@@ -158,6 +157,18 @@ def _advance(loop: Loop, stream: Iterator[Batch], student: nn.Module, progress: 
     if loop.ema is not None:
         loop.ema.update(student, step=progress.step)  # the step, as its decay warms up
     meter.add(metrics, images * loop.accelerator.num_processes)
+
+
+def step_seed(*numbers: int) -> int:
+    """Return the seed, 31 bits, that `numbers` from 0 to 2^61 - 2 make: xxHash's rounds over them, as CPython hashes a
+    tuple of them."""
+    mask, begin = 2**64 - 1, 0x27D4EB2F165667C5
+    state = begin
+    for number in numbers:
+        state = (state + number * 0xC2B2AE3D27D4EB4F) & mask
+        state = (state << 31 | state >> 33) & mask
+        state = state * 0x9E3779B185EBCA87 & mask
+    return (state + (len(numbers) ^ begin ^ 3527539)) & 0x7FFFFFFF
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:

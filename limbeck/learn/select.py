@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from limbeck.images.source import spaced
 from limbeck.learn.domain import diversity, entropy
 
 Criterion = Literal["infomax", "snd", "entropy", "source", "last"]
@@ -53,8 +54,7 @@ def soft_neighbourhood_density(logits: Tensor) -> float:
     softmax answers (Saito et al. 2021, "Tune it the right way", equations 1 to 3). 0 for a single image."""
     if len(logits) < 2:
         return 0.0
-    chosen = torch.linspace(0, len(logits) - 1, min(len(logits), SND_IMAGES), dtype=torch.float64).round().long()
-    said = torch.nn.functional.normalize(logits[chosen].softmax(dim=1))
+    said = torch.nn.functional.normalize(logits[spaced(len(logits), SND_IMAGES)].softmax(dim=1))
     alike = said @ said.mT / SND_TEMPERATURE
     alike.fill_diagonal_(-math.inf)
     near = alike.softmax(dim=1)

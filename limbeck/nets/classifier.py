@@ -219,6 +219,12 @@ def check_classes(
     raise InputError(f"{tag} does not know the data's class {strange!r}; {remedy}")
 
 
+def check_finite(logits: Tensor, name: str) -> None:
+    """Refuse the logits of the net that the user calls `name` where one is NaN or infinite."""
+    if not bool(logits.isfinite().all()):
+        raise InputError(f"{name} outputs NaN or infinity; its weights are broken, train it again or leave it out")
+
+
 def freeze(
     classifier: Classifier,
     *,

@@ -10,7 +10,7 @@ from limbeck.errors import InputError
 from limbeck.page import measured
 from limbeck.page.measured import TARGET, Seen
 from limbeck.runs import Tell
-from limbeck.training.adaptation.adapted import adapted_to
+from limbeck.training.adaptation.adapted import adapted_to, spelt
 
 if TYPE_CHECKING:
     from limbeck.artefacts.readers import Artefact, Integers, Onnx, Run
@@ -286,7 +286,7 @@ def _noted(net: "Net", run: "Run") -> "Adaptation":
         source=get(run.recipe, str, "source"), came_from="", target=get(run.recipe, str, "target") or "",
         method=get(run.recipe, str, "method") or "", images=int(number(run.results, "images") or 0),
         shares=_shares(report), judged=int(number(report, "images") or 0), recall=_recall(report),
-        kept=_spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
+        kept=spelt(get(run.results, str, "chosen") or ""), collapse=get(run.results, str, "collapse") or "",
         found=None, mistakes=(), difference=None, clouds=None, on_source=None, seed=None if seed is None else int(seed),
         alike=f"{net.model}, {net.parameters}, {taught} teachers, {settings}",
     )  # fmt: skip
@@ -331,13 +331,3 @@ def _recall(report: object) -> "tuple[Change, ...]":
     if len(found) > 40:
         found.sort(key=lambda row: -abs(row.after - row.before))
     return tuple(found)
-
-
-def _spelt(candidate: str) -> str:
-    match candidate:
-        case "source":
-            return "the model as it came"
-        case "norm":
-            return "the model with the target's BatchNorm statistics"
-        case _:
-            return f"epoch {int(candidate)}" if candidate.isdecimal() else candidate or "not recorded"

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InputError
-from limbeck.training.sets import centre, workers_of
+from limbeck.training.sets import judged
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from limbeck.images.loader import Batch
     from limbeck.images.source import Source
     from limbeck.learn.evaluate import Answers
     from limbeck.nets.zoo import Classifier
@@ -44,6 +43,7 @@ def held_out(spec: str, images: int, flag: str = "data", *, given: bool = False)
     a network; what the user has `given` by the `flag` may be. An adaptation's target may be without labels, and without
     held-out images: these are then those that it learned from."""
     from limbeck.images.folder import MissingSplitError
+    from limbeck.images.source import evenly
     from limbeck.images.sources import open_source
 
     if not given and spec.partition("/")[0].lower() in _FAR and not Path(spec).exists():
@@ -62,7 +62,6 @@ def held_out(spec: str, images: int, flag: str = "data", *, given: bool = False)
             source = open_source(spec, "train", labelled=False, on_broken="skip")
         except InputError as error:
             return str(error)
-    from limbeck.images.source import evenly
 
     return Seen(evenly(source, images), len(source), learned)
 
@@ -71,22 +70,13 @@ def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
     """Return what the net says of all images; InputError where its classes are not theirs, or it says nonsense."""
     from limbeck.learn.evaluate import answers
     from limbeck.nets import zoo
+    from limbeck.nets.classifier import check_finite
 
     if source.classes:
         zoo.check_classes(net, source.classes)
-    said = answers(net, _views(net, source))
-    if not bool(said.logits.isfinite().all()):
-        raise InputError(f"{spec} outputs NaN or infinity; its weights are broken, leave it out")
+    said = answers(net, judged(net, source, BATCH))
+    check_finite(said.logits, spec)
     return said
-
-
-def _views(net: "Classifier", source: "Source") -> "Iterator[Batch]":
-    from limbeck.images.loader import batches
-
-    return batches(
-        source, centre(net.input), batch=BATCH, seed=0, epoch=0, shuffle=False,
-        drop_last=False, workers=workers_of(source, None),
-    )  # fmt: skip
 
 
 def latency(net: "Classifier") -> float:
@@ -127,7 +117,7 @@ def pixels(net: "Classifier", source: "Source", count: int) -> "NDArray[np.uint8
     from limbeck.images.source import evenly
 
     chosen = evenly(source, count)
-    parts = [net.prepare(batch.images).round().clamp(0, 255).to(torch.uint8) for batch in _views(net, chosen)]
+    parts = [net.prepare(batch.images).round().clamp(0, 255).to(torch.uint8) for batch in judged(net, chosen, BATCH)]
     return torch.cat(parts).numpy()
 
 
@@ -265,4 +255,4 @@ def _features(net: "Classifier", source: "Source") -> "Tensor":
 
     looking = TwoDomains(net)
     with torch.inference_mode():
-        return torch.cat([looking(batch.images)[0] for batch in _views(net, source)])
+        return torch.cat([looking(batch.images)[0] for batch in judged(net, source, BATCH)])

@@ -16,7 +16,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.memory import keep_freed_memory
 from limbeck.training.results import Estimate, Trained
-from limbeck.training.sets import Sets, centre, net_size, training_batches, workers_of
+from limbeck.training.sets import Sets, judged, net_size, training_batches
 from limbeck.training.settings import Training, parsed
 from limbeck.version import __version__
 
@@ -123,6 +123,7 @@ def train(
     done = Trained(out, student.name, parameters, len(sets.train), training.epochs, seconds, evaluation, teachers)
     if accelerator.is_main_process and finished is None:
         _save(student, done, folder)
+    runs.give_up(folder)
     return done
 
 
@@ -180,9 +181,10 @@ def prepared(
 
 def _draw_steps(student: "nn.Module", seed: int, step: int) -> None:
     """Have the student's ODE blocks take a number of steps that hangs on nothing but `seed` and `step`."""
+    from limbeck.learn.fit import step_seed
     from limbeck.nets.odenet import draw_steps
 
-    draw_steps(student, hash((seed, step)) & 0x7FFFFFFF)
+    draw_steps(student, step_seed(seed, step))
 
 
 def steps_of(train: "Source", training: Training, ranks: int) -> int:
@@ -316,17 +318,12 @@ def brings_weights(spec: str) -> bool:
 
 def evaluate_on(sets: Sets, model: "Classifier", training: Training, accelerator: "Accelerator") -> "Evaluation | None":
     """Evaluate on the held-out split as the net expects to see it, over all ranks; None where it has no labels."""
-    from limbeck.images.loader import batches
     from limbeck.learn.evaluate import answers, figures
 
     source = sets.held_out
     if source is None or source.labels is None:
         return None
-    stream = batches(
-        source, centre(model.input), batch=training.batch, seed=0, epoch=0,
-        rank=accelerator.process_index, ranks=accelerator.num_processes,
-        workers=workers_of(source, training.workers), device=accelerator.device, shuffle=False, drop_last=False,
-    )  # fmt: skip
+    stream = judged(model, source, training.batch, workers=training.workers, ranks=accelerator)
     return figures(answers(model, stream, accelerator=accelerator), sets.classes)
 
 

@@ -11,13 +11,14 @@ from limbeck.runs import Tell, silent
 from limbeck.training.settings import Loading, Training
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    import torch
+    from accelerate import Accelerator, PartialState
 
     from limbeck.images.labels import LabelStore
     from limbeck.images.loader import Batch
     from limbeck.images.source import Source, Split
     from limbeck.images.views import Augment
-    from limbeck.nets.zoo import Input
+    from limbeck.nets.zoo import Classifier, Input
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,29 @@ def centre(sight: "Input") -> "Augment":
 
     kind = cast(Interpolation, sight.interpolation)
     return Augment(sight.size, kind="none", flip=False, crop_pct=sight.crop_pct, interpolation=kind)
+
+
+def judged(
+    net: "Classifier",
+    source: "Source",
+    batch: int,
+    *,
+    workers: int | None = None,
+    ranks: "PartialState | Accelerator | None" = None,
+    device: "torch.device | str" = "cpu",
+    shuffle: bool = False,
+    drop_last: bool = False,
+) -> "Iterator[Batch]":
+    """Yield all images of `source` as the net is judged by them: once each, in its view. With `ranks` this rank's part
+    of them."""
+    from limbeck.images.loader import batches
+
+    rank, count = (0, 1) if ranks is None else (ranks.process_index, ranks.num_processes)
+    return batches(
+        source, centre(net.input), batch=batch, seed=0, epoch=0, rank=rank,
+        ranks=count, workers=workers_of(source, workers), device=device if ranks is None else ranks.device,
+        shuffle=shuffle, drop_last=drop_last,
+    )  # fmt: skip
 
 
 def training_batches(

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from limbeck.errors import InputError, first_line
+from limbeck.errors import first_line
 from limbeck.images.views import Augment
-from limbeck.nets.classifier import Classifier
+from limbeck.nets.classifier import Classifier, check_finite
 from limbeck.ui.picture import Picture, view_of
 from limbeck.ui.shift import Backgrounds, Pixels, Shift, shifted
 
@@ -68,6 +68,5 @@ def answer(voice: Voice, view: Pixels) -> dict[str, Any]:
 def _probabilities(net: Classifier, view: Pixels) -> torch.Tensor:
     """Return float64 [classes]."""
     logits: torch.Tensor = net(torch.from_numpy(view.copy())[None].to(net.scale.device))[0].double().cpu()
-    if not bool(logits.isfinite().all()):
-        raise InputError("it outputs NaN or infinity; its weights are broken, train it again")
+    check_finite(logits, "it")
     return logits.softmax(0)

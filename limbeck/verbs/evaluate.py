@@ -13,7 +13,7 @@ from limbeck.fpga.parts import CLOCK
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.adaptation.adapted import left
-from limbeck.training.sets import centre, workers_of
+from limbeck.training.sets import judged
 from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
@@ -162,8 +162,6 @@ def evaluate(
     source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")
-    if images is not None and images < 1:
-        raise InputError(f"--images is {images}; it must be at least 1")
     source = evenly(source, SIMULATED if images is None and is_design(model) else images)
     if is_design(model):
         teachers = (str(program_of(model)), *teachers)
@@ -232,17 +230,12 @@ def _asked(
     net: "Classifier", spec: str, source: "Source", batch: int, workers: int | None, state: "PartialState", tell: Tell
 ) -> "Answers":
     """Return what `net` says of all images, each as it expects to see them."""
-    from limbeck.images.loader import batches
     from limbeck.learn.evaluate import answers
+    from limbeck.nets.classifier import check_finite
 
-    stream = batches(
-        source, centre(net.input), batch=batch, seed=0, epoch=0, shuffle=False,
-        drop_last=False, rank=state.process_index, ranks=state.num_processes,
-        workers=workers_of(source, workers), device=state.device,
-    )  # fmt: skip
+    stream = judged(net, source, batch, workers=workers, ranks=state)
     said = answers(net, stream, accelerator=state, total=-(-len(source) // state.num_processes), tell=tell)
-    if not bool(said.logits.isfinite().all()):
-        raise InputError(f"{spec} answers with what is not a number; its weights are broken, train it again")
+    check_finite(said.logits, spec)
     return said
 
 

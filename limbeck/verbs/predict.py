@@ -169,6 +169,7 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
     import torch
 
     from limbeck.images.images import headers
+    from limbeck.nets.classifier import check_finite
 
     with ThreadPoolExecutor(THREADS) as pool, torch.inference_mode():
         for first in range(0, len(paths), BATCH):
@@ -178,10 +179,7 @@ def _answers(net: "Classifier", paths: list[Path]) -> "Iterator[tuple[Path, Tens
             answers: Iterator[Tensor] = iter(())
             if good:
                 logits = net(torch.from_numpy(np.stack(good)).to(net.scale.device))
-                if not bool(logits.isfinite().all()):
-                    raise InputError(
-                        f"{net.lineage.tag} answers with what is not a number; its weights are broken, train it again"
-                    )
+                check_finite(logits, net.lineage.tag)
                 answers = iter(logits.double().softmax(1).cpu())
             for path, view in zip(chunk, views, strict=True):
                 yield path, view if isinstance(view, str) else next(answers)

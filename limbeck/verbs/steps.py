@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from limbeck import runs
 from limbeck.artefacts.kinds import may_write
-from limbeck.deploy.comparison import views
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
-from limbeck.training.sets import to_compare
+from limbeck.training.sets import judged, to_compare
 from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def _with_steps(net: "Classifier", count: int) -> "Classifier":
 
 def _images(net: "Classifier", source: "Source", count: int, batch: int, workers: int | None) -> "Iterator[Tensor]":
     """Yield `count` images or all, in batches, drawn once and for all."""
-    for part in views(net, source, batch, workers, shuffle=True):
+    for part in judged(net, source, batch, workers=workers, shuffle=True):
         yield part.images[:count]
         count -= len(part.images)
         if count <= 0:
@@ -156,7 +155,7 @@ def _speed(net: "Classifier", out: str, held_out: "Source", batch: int, workers:
 
     top1 = None
     if held_out.labels is not None:
-        top1 = figures(answers(net, views(net, held_out, batch, workers)), net.classes).top1
+        top1 = figures(answers(net, judged(net, held_out, batch, workers=workers)), net.classes).top1
     seconds = 1 / speed(net, next(_images(net, held_out, _BATCH, _BATCH, workers)))
     macs = count(net.net, (net.input.channels, net.input.size, net.input.size)).macs
     return Speed(tuple(block.steps for block in ode_blocks(net).values()), out, top1, macs, seconds)

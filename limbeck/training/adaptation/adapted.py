@@ -84,12 +84,12 @@ class Adapted(Result):
         rows = [
             ("model", self.model),
             ("adapted to", f"{self.images:,} unlabelled images of {self.target}, method {self.method}"),
-            ("chosen", f"{_spelt(self.chosen)}, by {self.criterion}"),
+            ("chosen", f"{spelt(self.chosen)}, by {self.criterion}"),
             ("InfoMax", f"{before.infomax:.3f} -> {after.infomax:.3f} nats"),
             ("classes said", f"{before.said:.1f} -> {after.said:.1f}"),
         ]
         if self.collapse:
-            rows.append(("collapsed", f"{self.collapse}; {_spelt(self.chosen)} was kept instead"))
+            rows.append(("collapsed", f"{self.collapse}; {spelt(self.chosen)} was kept instead"))
         if self.report is not None:
             rows += _report_rows(self.report)
         share = (changed.weights + changed.folded) / changed.whole
@@ -104,14 +104,15 @@ class Adapted(Result):
         return {**asdict(self), "signs": {name: s.to_json() for name, s in self.signs.items()}, "report": report}
 
 
-def _spelt(candidate: str) -> str:
+def spelt(candidate: str) -> str:
+    """Return what a candidate is, in words."""
     match candidate:
         case "source":
             return "the model as it came"
         case "norm":
             return "the model with the target's BatchNorm statistics"
         case _:
-            return f"epoch {int(candidate)}"
+            return f"epoch {int(candidate)}" if candidate.isdecimal() else candidate or "not noted"
 
 
 def _report_rows(report: Report) -> list[tuple[str, str]]:

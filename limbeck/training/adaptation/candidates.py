@@ -76,6 +76,16 @@ class Judge:
         if self.accelerator.is_main_process:
             zoo.save(net, self.out)
 
+    def finish(self, net: "Classifier", before: "dict[str, Tensor]") -> None:
+        """Leave the chosen net in the run folder; that of the chosen epoch is there already."""
+        self.accelerator.wait_for_everyone()
+        chosen, _ = self.choose()
+        if chosen in (SOURCE, NORM):
+            net.load_state_dict(before)
+            if chosen == NORM:
+                self.settle(net)
+            self.keep(net)
+
     def choose(self) -> tuple[str, str]:
         """Return the candidate to keep, and why others were given up, if they were.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.training.sets import Sets, augment_of, balanced, open_sets, training_batches
+from limbeck.training.sets import Sets, augment_of, balanced, judged, open_sets, training_batches
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -193,20 +193,10 @@ def still_batches(
 ) -> "Iterator[Batch]":
     """Yield the images as the net is judged by: this rank's part of them; or, of `whole`, all of an even choice of
     ENOUGH on every rank, in batches of one size, as statistics need it."""
-    import torch
+    from limbeck.images.source import evenly
 
-    from limbeck.images.loader import batches
-    from limbeck.images.source import subset
-    from limbeck.training.sets import centre, workers_of
-
-    view = centre(net.input)
-    sharded = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
-    if whole:
-        sharded = {}
-        chosen = torch.linspace(0, len(source) - 1, min(len(source), ENOUGH), dtype=torch.float64)
-        source = subset(source, chosen.round().long())
-    return batches(
-        source, view, batch=min(STATISTICS_BATCH, len(source)) if whole else training.batch, seed=0, epoch=0,
-        workers=workers_of(source, training.workers), device=accelerator.device, shuffle=False, drop_last=whole,
-        **sharded,
-    )  # fmt: skip
+    if not whole:
+        return judged(net, source, training.batch, workers=training.workers, ranks=accelerator)
+    batch, device = min(STATISTICS_BATCH, len(source)), accelerator.device
+    chosen = evenly(source, ENOUGH)
+    return judged(net, chosen, batch, workers=training.workers, device=device, drop_last=True)
