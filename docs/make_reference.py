@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,3 +152,4 @@ def _entry(title: str, node: ast.FunctionDef | ast.ClassDef) -> str:
 
 if __name__ == "__main__":
     runs.write_text(PAGE, page())
+    importlib.import_module("make_imports").write()

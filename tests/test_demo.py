@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from limbeck import stages as story
 from limbeck.artefacts import readers as artefacts
 from limbeck.fpga.simulate import available
 from limbeck.page import lineage
+from limbeck.verbs import demo as story
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,7 @@ def told(monkeypatch):
     monkeypatch.setattr(story, "LEARNING", replace(story.LEARNING, epochs=1, limit=256))
     monkeypatch.setattr(story, "ADAPTING", replace(story.ADAPTING, epochs=1, limit=256))
     monkeypatch.setattr(story, "IMAGES", 2)
-    real = story.label
-    monkeypatch.setattr(story, "label", lambda **how: real(limit=256, **how))
+    monkeypatch.setattr(story, "LABELLING", replace(story.LABELLING, limit=256))
     real_replace = story.replace
     monkeypatch.setattr(story, "replace", lambda learning, **new: real_replace(learning, **{**new, "epochs": 1}))
     return notes
@@ -32,7 +31,7 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
         if event in {"note", "epoch"}:
             told.append(values)
 
-    first = story.tell_story(tmp_path / "demo", tell)
+    first = story.demo(out=str(tmp_path / "demo"), tell=tell)
     assert [s.model for s in first.stages] == ["resnet20", "resnet14", "dsodenet20", "dsodenet20"]
     assert first.adapted.target == story.FIELD
     assert first.adapted.report.images == 300
@@ -48,7 +47,7 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
     trained = [values for values in told if "epoch" in values]
     assert len(trained) == 5
     told.clear()
-    again = story.tell_story(tmp_path / "demo", tell)
+    again = story.demo(out=str(tmp_path / "demo"), tell=tell)
     assert not [values for values in told if "epoch" in values]
     assert again.adapted.report == first.adapted.report
     assert again.integers.top1 == first.integers.top1

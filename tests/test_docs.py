@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import types
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +128,24 @@ def test_every_verb_is_a_function_of_the_package():
     assert all(callable(getattr(limbeck, name)) for name in limbeck.__all__ if name != "__version__")
 
 
-def test_the_reference_is_up_to_date():
-    place = ROOT / "docs" / "make_reference.py"
-    spec = importlib.util.spec_from_file_location("make_reference", place)
+def script(name: str) -> types.ModuleType:
+    """Return a script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
+    return made
+
+
+def test_the_drawing_of_the_imports_is_up_to_date():
+    made = script("make_imports")
+    assert made.drawing() in made.PAGE.read_text(), "run make reference"
+    head, *lines = made.drawing().splitlines()
+    for place, line in enumerate(lines):  # no folder imports one to its right
+        assert set(line.split()[1 + place :]) <= {".", "-"}, f"{head}\n{line}"
+
+
+def test_the_reference_is_up_to_date():
+    made = script("make_reference")
     folders = {path.parent.name for path in (ROOT / "limbeck").glob("*/__init__.py")}
     assert {*made.FLOORS, "verbs"} == folders
     assert made.PAGE.read_text() == made.page(), "run make reference"

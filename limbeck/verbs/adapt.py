@@ -1,40 +1,13 @@
 """limbeck adapt."""
 
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from limbeck import runs
 from limbeck.artefacts.kinds import may_write
 from limbeck.runs import Tell
-from limbeck.training.adaptation.adapted import ADAPTED, Adapted, Changed
-from limbeck.training.adaptation.candidates import Judge
-from limbeck.training.adaptation.course import course
-from limbeck.training.adaptation.domains import open_domains
-from limbeck.training.adaptation.methods import Adapting, Method, Terms, check, terms_of, weights_of
+from limbeck.training.adaptation.adapt import adapt as run
+from limbeck.training.adaptation.adapted import Adapted
+from limbeck.training.adaptation.methods import Adapting, Method, Terms
 from limbeck.training.results import Estimate
-from limbeck.training.run import (
-    accelerator_for,
-    begin_run,
-    check_random_steps,
-    estimate,
-    estimated,
-    freed_if_refused,
-    run,
-    seconds_of,
-)
-from limbeck.training.sets import Sets, fitting
-from limbeck.training.settings import Training, flat, keywords
-from limbeck.training.teachers import load_teacher
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from limbeck.learn.adapt import TwoDomains
-    from limbeck.learn.fit import Loop
-    from limbeck.nets.zoo import Classifier
+from limbeck.training.settings import Training, keywords
 
 
 @keywords
@@ -79,92 +52,8 @@ def adapt(
         training: How to train. An epoch is one pass over the larger of source and target.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """
-    begun = time.monotonic()
     may_write(None if dry_run else out, "run", inputs=(model, *teachers, oracle), data=(target, source))
-    if method == "auto":
-        method = "shot" if source_free else "combined"
-    chosen = terms_of(method, terms, bool(teachers))
-    check(method, chosen, how, source, source_free, teachers, training)
-    settings = flat(
-        model=model, target=target, out=out, source=source, source_free=source_free, teachers=teachers, method=method,
-        terms=terms, how=how, oracle=oracle, training=training,
+    return run(
+        model, target, out, training, source=source, source_free=source_free, teachers=teachers, method=method,
+        terms=terms, how=how, oracle=oracle, dry_run=dry_run, tell=tell,
     )  # fmt: skip
-    import torch
-
-    from limbeck.learn.adapt import bytes_changed
-    from limbeck.nets import zoo
-
-    accelerator = accelerator_for(training, out)
-    net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
-    check_random_steps(net, training)
-    domains = open_domains(net, model, target, source, training, tell)
-    training = fitting(training, domains.images, accelerator.num_processes, tell)
-    frozen = [load_teacher(spec, how.teacher_dtype, False, accelerator) for spec in teachers]
-    _check_classes(teachers, frozen, oracle, net.classes, training)
-    lineages = tuple(teacher.lineage for teacher in frozen)
-    net.lineage = replace(net.lineage, tag=f"{net.lineage.tag}{ADAPTED}{target}", teachers=lineages)
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    trains = any(asdict(weights_of(chosen)).values())
-    if not dry_run:
-        sets = Sets(domains.target, None, net.classes, (), ())
-        begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains)
-    seconds = None if dry_run else seconds_of(Path(out))
-    judge = Judge(domains, training, accelerator, Path(out), how.select)
-    if seconds is None:
-        planned = course(net, frozen, method, chosen, how, domains, training, accelerator) if trains else None
-        if dry_run:
-            return estimate(planned[1](), net, training) if planned else _estimate_untrained(judge, net)
-        judge.begin(net)
-        earlier = _train(*planned, judge, training, tell) if planned else 0.0
-        judge.finish(net, before)
-        if oracle is not None:
-            judge.beside(oracle, net.classes)
-        seconds = earlier + time.monotonic() - begun
-    accelerator.wait_for_everyone()
-    kept, collapse = judge.choose()
-    done = Adapted(
-        out=out, model=model, target=target, method=method, images=len(domains.target), epochs=training.epochs,
-        seconds=seconds, criterion=how.select, chosen=kept, collapse=collapse,
-        signs=judge.signs(), changed=Changed(*bytes_changed(before, zoo.load(out))),
-        report=judge.report(kept, target, net.classes), teachers=teachers,
-    )  # fmt: skip
-    if accelerator.is_main_process:
-        runs.write_sealed(Path(out) / runs.RESULTS, done.to_json())
-        (Path(out) / runs.STATE).unlink(missing_ok=True)
-    runs.give_up(Path(out))
-    return done
-
-
-def _estimate_untrained(judge: Judge, net: "Classifier") -> Estimate:
-    """Return what it takes to give the net the target's BatchNorm statistics, which is all that is to be done."""
-    begun = time.monotonic()
-    judge.settle(net)
-    return estimated(net, steps=0, seconds=time.monotonic() - begun, moments=0, loss=None)
-
-
-def _check_classes(
-    specs: tuple[str, ...],
-    teachers: "list[Classifier]",
-    oracle: str | None,
-    classes: tuple[str, ...],
-    training: Training,
-) -> None:
-    """Refuse teachers and an oracle of other classes."""
-    from limbeck.nets import zoo
-
-    for spec, teacher in zip(specs, teachers, strict=True):
-        zoo.check_classes(teacher, classes, spec, order=training.class_order)
-    if oracle is not None:
-        zoo.check_classes(zoo.load(oracle), classes, oracle, order=training.class_order)
-
-
-def _train(student: "TwoDomains", make: "Callable[[], Loop]", judge: Judge, training: Training, tell: Tell) -> float:
-    from limbeck.learn.adapt import TwoDomains
-
-    def validate(final: "nn.Module", epoch: int) -> dict[str, float]:
-        assert isinstance(final, TwoDomains)
-        return judge.epoch(final.classifier, epoch)
-
-    loop = make()
-    with freed_if_refused(judge.out, loop.accelerator):
-        return run(loop, student, judge.out, validate, training.validate_every, tell)

@@ -1,19 +1,11 @@
 """limbeck teach."""
 
-from typing import TYPE_CHECKING
-
 from limbeck import runs
 from limbeck.artefacts.kinds import may_write
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained
-from limbeck.training.run import accelerator_for, begin_run, new_net, train
-from limbeck.training.sets import augment_of, fitting, open_sets
-from limbeck.training.settings import Training, flat, keywords
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from limbeck.learn.objectives import Objective
+from limbeck.training.settings import Training, keywords
+from limbeck.training.teach import teach as run
 
 
 @keywords
@@ -43,28 +35,5 @@ def teach(
         training: How to train.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """
-    settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
     may_write(None if dry_run else out, "run", inputs=(model,), data=(data,))
-    accelerator = accelerator_for(training, out)
-    sets = open_sets(data, training, tell=tell)
-    training = fitting(training, len(sets.train), accelerator.num_processes, tell)
-    net = new_net(model, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
-    if not dry_run:
-        begin_run(out, "teach", settings, sets, training, accelerator)
-
-    def objective(student: "nn.Module", _: "nn.Module | None") -> "Objective":
-        from limbeck.learn.objectives import supervised
-
-        return supervised(student, label_smoothing=training.label_smoothing)
-
-    return train(
-        net,
-        objective,
-        sets,
-        training,
-        out=out,
-        view=augment_of(sets.train, training, net.input.size, net.input.interpolation),
-        accelerator=accelerator,
-        dry_run=dry_run,
-        tell=tell,
-    )
+    return run(data, model, out, training, pretrained=pretrained, arguments=arguments, dry_run=dry_run, tell=tell)
