@@ -114,7 +114,7 @@ def _design(folder: Path, said: Any) -> Design:  # noqa: ANN401 - whatever JSON 
 
 def _check_memory(folder: Path, memory: dict[str, Any]) -> None:
     if not _MEMORY.fullmatch(memory["file"]) or _count(memory["width"]) > _WIDEST or _count(memory["select"], 0) > 255:
-        raise ValueError(f"{str(memory)[:80]} is no memory")
+        raise ValueError(f"no memory: {str(memory)[:60]}")
     if not _is_plain(folder / memory["file"]):
         raise ValueError(f"{memory['file']} is missing, or no file of its own")
 
