@@ -184,7 +184,7 @@ def _check_links(place: Path, known: str, kind: Written) -> None:
 
 def _check_input(place: Path, known: str, kind: Written, name: str | None) -> None:
     for spelt in {name, (name or "").rpartition("@")[2], (name or "").removeprefix("local-dir:")} - {None, ""}:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             read = Path(str(spelt)).resolve(strict=True)
             if read == place.resolve() or (kind == "Design" and read.is_relative_to(place.resolve())):
                 raise InputError(f"{known} is what is read, {name}; choose another")
