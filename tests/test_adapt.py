@@ -446,7 +446,7 @@ def refusal(capsys, *arguments: str) -> str:
         ("--target digits:mfeat --source digits:mnist --dann 1 --cdan 1", "two critics"),
         ("--target digits:mfeat --source-free --mixup 0.2", "which a target has not"),
         ("--target digits:mfeat --source-free --size 32", "keeps the size"),
-        ("--target digits:mfeat --source-free --batch 5000", "lower --batch"),
+        ("--target digits:mfeat --source-free --accumulate 5000", "lower --accumulate"),
         ("--target digits:mfeat --source-free --temperature 0", "--temperature is 0.0, but must be more than 0"),
         ("--target digits:mfeat --source-free --confidence 7", "--confidence is 7.0, but must be more than 0 and at"),
         ("--target digits:mfeat --source digits:mnist --critic-lr -1", "--critic-lr is -1.0, but must be more than 0"),
@@ -487,7 +487,7 @@ def folder_of(root: Path, classes: dict[str, int]) -> str:
     [
         ({"cat": 3, "dog": 3}, "has 2 classes and the model 10: it lacks 0, 1, 2, 3, 4 and adds cat, dog"),
         ({str(i): 2 for i in range(9)}, "has 9 classes and the model 10: it lacks 9"),
-        ({"3": 5}, "has one class only (3); a classifier needs two class folders; to adapt without labels put all of"),
+        ({"3": 5}, "has one class only (3); a classifier needs two class folders; to adapt without labels pass --unl"),
         ({".": 1}, "has 1 image to adapt to"),
     ],
 )
