@@ -98,7 +98,7 @@ def test_the_integers_stand_for_the_larger_net(name):
     ("name", "size", "parameters"), [("mlperf_resnet8", 32, 77_946), ("mlperf_mobilenetv1_025", 96, 213_586)]
 )
 def test_mlperf_tiny_nets_are_as_large_as_published(name, size, parameters):
-    net = zoo.create(name, classes=("a", "b"))
+    net = zoo.create(name, classes=("a", "b"), channels=3)
     assert net.input.size == size
     head = net.net.get_classifier()
     others = sum(p.numel() for p in net.net.parameters()) - sum(p.numel() for p in head.parameters())

@@ -33,7 +33,7 @@ def run(tmp_path):
 
 @pytest.mark.slow
 def test_training_brings_the_program_nearer_to_the_float_net(run, tmp_path):
-    hard = {"data": DIGITS, "state_bits": 8, "calibration": 64}
+    hard = {"data": DIGITS, "bits": "w4a8", "state_bits": 8, "calibration": 64}
     before = quantize(run, out=str(tmp_path / "a.program"), **hard)
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     after = quantize(run, out=str(tmp_path / "b.program"), train=True, epochs=2, lr=0.01, **hard)
