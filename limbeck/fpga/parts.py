@@ -5,7 +5,7 @@ from typing import Literal
 
 from limbeck.errors import InputError
 
-PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020", "lfe5u-85f", "lfe5u-45f", "lfe5u-25f"]
+PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020", "lfe5u-85f", "lfe5u-45f"]
 CLOCK = 200e6  # Hz, for images/s: assumed
 
 
@@ -39,7 +39,7 @@ class Board:
     parts: tuple[str, ...]  # that it is sold with
 
 
-BOARDS = {board.name: board for board in (Board("ulx3s", "CABGA381", 6, ("lfe5u-25f", "lfe5u-45f", "lfe5u-85f")),)}
+BOARDS = {board.name: board for board in (Board("ulx3s", "CABGA381", 6, ("lfe5u-45f", "lfe5u-85f")),)}
 
 
 PARTS = {
@@ -51,7 +51,6 @@ PARTS = {
         Part("xc7z020", "xc7z020clg400-1", "PYNQ-Z2", 53_200, 106_400, 140, 0, 220, "xc7"),
         Part("lfe5u-85f", "", "ULX3S", 83_640, 83_640, 104, 0, 156, "ecp5"),
         Part("lfe5u-45f", "", "ULX3S", 43_848, 43_848, 54, 0, 72, "ecp5"),
-        Part("lfe5u-25f", "", "ULX3S", 24_288, 24_288, 28, 0, 28, "ecp5"),
     )
 }
 
