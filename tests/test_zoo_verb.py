@@ -4,7 +4,7 @@ import pytest
 
 from limbeck import cli
 from limbeck.errors import InputError
-from limbeck.nets.odenet import default_cfgs
+from limbeck.nets import odenet, tiny
 from limbeck.runs import RECIPES
 from limbeck.verbs.info import info
 from limbeck.verbs.zoo import zoo
@@ -24,10 +24,10 @@ def test_every_recipe_is_listed_with_the_first_line_of_its_head(listed):
 
 
 def test_every_net_of_ours_is_listed(listed):
-    assert [one.name for one in listed.nets] == list(default_cfgs)
+    assert [one.name for one in listed.nets] == [*odenet.default_cfgs, *tiny.default_cfgs]
 
 
-@pytest.mark.parametrize("name", ["resnet8", "dsodenet20"])
+@pytest.mark.parametrize("name", ["resnet8", "dsodenet20", "mlperf_resnet8"])
 def test_nets_cost_what_info_counts(listed, name):
     (net,) = (one for one in listed.nets if one.name == name)
     counted = info(name, size=net.size)
