@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon", "bf16", "i8mm", "sve")
 _PATIENCE = 20.0  # seconds for a tool to say its version
+_MODULES = {"pillow": "PIL"}  # of the packages that are not imported by their own name
 # A tool's commands, what needs it, and the package of Debian and Ubuntu that has it.
 _TOOLS = (
     (("verilator",), "--version", "simulate, bench, demo", "verilator"),
@@ -104,7 +105,7 @@ def _required(wanted: "Requirement") -> Finding:
         return Finding("versions", wanted.name, lack, remedy, broken=True)
     version = metadata.version(wanted.name)
     try:
-        importlib.import_module(wanted.name.replace("-", "_"))
+        importlib.import_module(_MODULES.get(wanted.name, wanted.name.replace("-", "_")))
     except Exception as error:  # a library that does not fit raises what it likes
         found = f"{version} can't be imported ({first_line(error)})"
         return Finding("versions", wanted.name, found, f"pip install --force-reinstall {wanted.name}", broken=True)
