@@ -299,9 +299,17 @@ def test_other_classes_are_refused(tmp_path):
     net = save_net(tmp_path / "net", classes=("cat", "cow"))
     with pytest.raises(InputError, match="does not know the data's class 'dog'"):
         evaluate(net, data=data, workers=0)
-    three = save_net(tmp_path / "three", classes=("cat", "cow", "dog"))
+    three = save_net(tmp_path / "three", classes=("cat", "cow", "pig"))
     with pytest.raises(InputError, match="knows 3 classes and the data has 2"):
         evaluate(three, data=data, workers=0)
+
+
+def test_data_with_some_of_the_classes_is_measured_among_all_of_them(tmp_path):
+    data = folder_set(tmp_path / "data", ("cat", "dog"))
+    found = evaluate(save_net(tmp_path / "net", classes=("cat", "cow", "dog")), data=data, workers=0)
+    assert found.evaluation.classes == ("cat", "cow", "dog")
+    assert set(found.evaluation.pairs[:, 0].tolist()) == {0, 2}
+    assert "has images of 2 of the 3 classes" in " ".join(found.notes)
 
 
 def test_a_figure_of_a_domain_that_an_adapted_net_left_is_called_so(tmp_path, monkeypatch):
