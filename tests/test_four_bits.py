@@ -9,21 +9,19 @@ from limbeck.fpga.emit import emit
 from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import plan
 from limbeck.integer.lower import lower
-from limbeck.integer.program import run
+from limbeck.integer.program import Conv, run
 from limbeck.integer.survey import survey
 
 
-def in_eight_bits(layer):
-    if hasattr(layer, "field"):
-        return replace(layer, field=tuple(map(in_eight_bits, layer.field)))
-    return replace(layer, weight_bits=8) if hasattr(layer, "weight") else layer
+def in_eight_bits(node):
+    return replace(node, op=replace(node.op, weight_bits=8)) if isinstance(node.op, Conv) else node
 
 
 def test_a_design_of_four_bit_weights_is_that_of_the_same_integers_in_eight(tmp_path):
     net = family("dsodenet20", size=8)
     four = lower(net, images_for(net), weight_bits=4)
-    eight = replace(four, layers=tuple(map(in_eight_bits, four.layers)))
-    assert {getattr(site.layer, "weight_bits", 8) for site in survey(four)} == {4, 8}
+    eight = replace(four, nodes=tuple(map(in_eight_bits, four.nodes)))
+    assert {site.node.op.weight_bits for site in survey(four) if isinstance(site.node.op, Conv)} == {4, 8}
     np.testing.assert_array_equal(run(four, images_for(net).numpy()), run(eight, images_for(net).numpy()))
     for name, program in (("four", four), ("eight", eight)):
         emit(plan(program, "xczu7ev", lanes=Lanes(2, 4, 8)), program, tmp_path / name)

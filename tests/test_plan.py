@@ -68,7 +68,10 @@ def net(*layers, image=(3, 8, 8), **named):
     return built(image, stem=dense(3, image[0]), **named, **HEAD)
 
 
-@pytest.mark.parametrize("part", PARTS)
+TOO_SMALL = "lfe5u-25f"  # docs/hardware.md
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part != TOO_SMALL])
 def test_a_plan_fits_its_part(part):
     found = plan(random_program(3, (3, 16, 16), 10), part)
     need, have = resources(found), PARTS[part]
@@ -76,6 +79,15 @@ def test_a_plan_fits_its_part(part):
     assert need.brams <= have.brams
     assert need.urams <= have.urams
     assert need.luts <= have.luts
+
+
+def test_the_smallest_part_is_refused_for_the_multipliers_of_the_smallest_engine():
+    program = random_program(3, (1, 16, 16), 10)
+    smallest = resources(plan(program, "lfe5u-45f", lanes=Lanes(1, 2, 4))).dsps
+    assert smallest == 34  # docs/hardware.md
+    with pytest.raises(InputError) as caught:
+        plan(program, TOO_SMALL)
+    assert str(caught.value) == f"DSPs: 28 are too few for any engine; the smallest takes {smallest}"
 
 
 def test_more_dsps_are_never_slower():

@@ -95,15 +95,14 @@ def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: in
             best = min(best or found, found, key=lambda p: cycles_of(p.schedule).interval)
     if best is not None:
         return best
-    raise InputError(_refusal(works, problems, part, limit, lambda wanted: made(wanted, gaps=False)))
-
-
-def _refusal(
-    works: Sequence[Work], problems: list[tuple[Lanes, str]], part: str, limit: int, made: Callable[[Lanes], Plan]
-) -> str:
-    """Return why no engine fits: what the smallest lacks, and which parts have it."""
     if not problems:
-        return f"DSPs: {limit:,} are too few for any engine; the smallest takes {_dsps(Lanes(1, 2, 4), packs=True)}"
+        smallest = _dsps(Lanes(1, 2, 4), packs=packs)
+        raise InputError(f"DSPs: {limit:,} are too few for any engine; the smallest takes {smallest}")
+    raise InputError(_refusal(works, problems, part, lambda wanted: made(wanted, gaps=False)))
+
+
+def _refusal(works: Sequence[Work], problems: list[tuple[Lanes, str]], part: str, made: Callable[[Lanes], Plan]) -> str:
+    """Return why no engine fits: what the smallest lacks, and which parts have it."""
     least, short = problems[-1]
     with contextlib.suppress(InputError):
         fits = ", ".join(_fitting(made(least))) or "none that Limbeck knows"
