@@ -63,7 +63,7 @@ def test_every_layer_that_rounds_has_a_row(run, tmp_path):
     done = quantize(run, data=DIGITS, out=str(tmp_path / "x.program"), calibration=64)
     rows = dict(done.rows())
     assert {layer.path for layer in done.layers} <= set(rows)
-    assert rows["layer1.conv1.depthwise"].startswith("w8 a8 -> 8, ")
+    assert rows["layer1.f.conv1.space.depthwise"].startswith("w8 a8 -> 8, ")
     assert "% saturated" in rows["stem.conv"]
     noisiest = min(done.layers, key=lambda layer: layer.own_snr)
     assert rows["noisiest layer"].startswith(noisiest.path)
@@ -96,7 +96,7 @@ def test_training_four_bits_brings_back_what_calibration_lost(run, tmp_path):
     before = quantize(run, out=str(tmp_path / "a.program"), **hard)
     after = quantize(run, out=str(tmp_path / "b.program"), train=True, epochs=1, lr=0.01, **hard)
     assert after.agreement > before.agreement
-    assert dict(after.rows())["layer1.conv1.depthwise"].startswith("w4 a8 -> 8, ")
+    assert dict(after.rows())["layer1.f.conv1.space.depthwise"].startswith("w4 a8 -> 8, ")
     assert dict(before.rows())["weights and tables"].startswith(f"{before.stored:,} bytes")
 
 
