@@ -29,6 +29,7 @@ from limbeck.fpga.emit import emit
 from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import plan
 from limbeck.images.domains import on_photos, packaged_photos
+from limbeck.images.images import formats
 from limbeck.integer.file import load
 from limbeck.integer.program import run
 from limbeck.nets import onnx, zoo
@@ -209,7 +210,7 @@ flipped[200] ^= 255  # its end is as it should be, so decoding alone finds this
 
 UNUSABLE = {
     "nothing": (b"", 400, "no image was sent"),
-    "text": (b"not an image", 400, "not an image of a known kind (JPEG, PNG,"),
+    "text": (b"not an image", 400, f"not an image of a known kind ({', '.join(formats())}); choose another"),
     "a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400, "not an image of a known kind"),
     "cut off": (whole[:900], 400, "the image can't be decoded: truncated; choose another"),
     "broken inside": (bytes(flipped), 400, "the image can't be decoded: "),
