@@ -407,7 +407,7 @@ def test_strange_values_in_a_run_are_as_if_they_were_not_there(told, tmp_path):
     rows = '{"epoch": 1, "loss": NaN}\n{"epoch": 2, "loss": 1e999, "lr": "x"}\n[]\n{"loss": 1}\n'
     (tmp_path / "adapted" / "metrics.jsonl").write_text(rows)
     report(str(tmp_path / "adapted"), out=str(tmp_path / "r.html"), latency=False)
-    assert "Kept: not recorded" in Parsed((tmp_path / "r.html").read_text()).text
+    assert "Kept: not noted" in Parsed((tmp_path / "r.html").read_text()).text
 
 
 @pytest.mark.parametrize(
