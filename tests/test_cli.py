@@ -212,7 +212,8 @@ def test_a_run_folder_that_cannot_be_written_is_said(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = answered(capsys, "teach", *DIGITS, *TINY, "--out", tmp_path / "file" / "run")
     assert code == 2
-    assert err.startswith("limbeck teach: cannot write ")
+    assert err.startswith("limbeck teach: ")
+    assert str(tmp_path / "file") in err
     assert err.count("\n") == 1
 
 
@@ -226,9 +227,7 @@ def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert f"limbeck teach: cannot write {tmp_path / 'run' / 'state.pt'}: File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "recipe.toml", "environment.json", ".lock"
-    }  # fmt: skip
+    assert not (tmp_path / "run").exists(), "it is free again"
 
 
 @pytest.fixture(scope="module")
