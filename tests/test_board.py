@@ -434,7 +434,7 @@ def test_a_multiplier_has_one_clock():
 # ---- the flow
 
 
-@pytest.mark.slow
+@pytest.mark.apart  # placing and routing take longer than the gate has: pytest -m apart tests/test_board.py
 def test_a_small_engine_is_placed_routed_and_packed(design):
     told = []
     made = bitstream.make(design, BOARDS["ulx3s"], clock=25, tell=lambda _, values: told.append(values["text"]))
