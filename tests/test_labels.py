@@ -627,7 +627,7 @@ def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, t
 @pytest.mark.slow
 def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
     labelled(tmp_path / "labels", teachers, top=3)
-    fine = verify_labels(str(tmp_path / "labels"), limit=160)
+    fine = verify_labels(str(tmp_path / "labels"), teachers=teachers, limit=160)
     assert fine.views == 320
     assert fine.difference <= fine.limit
     with pytest.raises(VerificationError, match="has other weights"):
@@ -640,7 +640,7 @@ def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
         lambda images: distributions(0, len(images), 10),
     )
     with pytest.raises(VerificationError, match="say otherwise"):
-        verify_labels(str(tmp_path / "wrong"), limit=160)
+        verify_labels(str(tmp_path / "wrong"), teachers=teachers, limit=160)
 
 
 def open_train():

@@ -14,6 +14,7 @@ from limbeck.fpga import simulate as fpga
 from limbeck.fpga.emit import emit, seal
 from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import cycles, plan
+from limbeck.images.source import spaced
 from limbeck.images.sources import open_source
 from limbeck.integer.program import run
 from limbeck.verbs.evaluate import evaluate
@@ -50,8 +51,9 @@ def test_simulate_says_how_often_the_hardware_is_right(made):
     program, found, design = made
     told = simulate(design, data=DATA, images=5, split="test")
     source = open_source(DATA, "test")
-    called = run(program, source.pixels[:5].numpy()).argmax(1)
-    assert told.top1 == np.mean(called == source.labels[:5].numpy())
+    chosen = spaced(len(source), 5)
+    called = run(program, source.pixels[chosen].numpy()).argmax(1)
+    assert told.top1 == np.mean(called == source.labels[chosen].numpy())
     assert (told.images, told.scores) == (5, 50)
     assert (told.latency, told.interval) == (cycles(found, program).latency, cycles(found, program).interval)
 
@@ -60,7 +62,7 @@ def test_a_design_is_evaluated_on_images_of_all_classes_with_its_program_beside_
     program, found, design = made
     told = evaluate(design, data=DATA, split="test", images=40, batch=16, out=str(tmp_path / "out"))
     source = open_source(DATA, "test")
-    chosen = [i * len(source) // 40 for i in range(40)]
+    chosen = spaced(len(source), 40)
     called = run(program, source.pixels[chosen].numpy()).argmax(1)
     assert told.evaluation.top1 == np.mean(called == source.labels[chosen].numpy())
     (beside,) = told.teachers

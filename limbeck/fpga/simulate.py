@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,8 +155,9 @@ def _verilate(design: Path, rtl: dict[str, bytes], simulator: Path) -> None:
 class Simulator:
     """A running simulation as a driver's Port. `cycles` are the last transfer's, `broken` since the one before it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         self._process = process
+        self._said = said  # the simulation's own words: what $display and a broken assertion print
         self.cycles = 0
         self.broken = 0  # breaches of the AXI4-Stream rules
 
@@ -212,7 +214,11 @@ class Simulator:
         assert self._process.stdout is not None
         data = self._process.stdout.read(4 * words)
         if len(data) < 4 * words:
-            raise VerificationError("the simulator ended early")
+            self._process.wait()
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").splitlines()
+            why = next((line for line in said if "%" in line), "it did not say why")  # [time] %Error: file:line: ...
+            raise VerificationError(f"the simulator ended early: {why}")
         return np.frombuffer(data, "<u4")
 
 
@@ -224,12 +230,12 @@ def running(simulator: Path, told: Path | None = None) -> Iterator[Simulator]:
     lines for what is written to maps.
     """
     arguments = ["+verilator+rand+reset+2", "+verilator+seed+1", *(["+tell"] if told else [])]  # memories hold anything
-    with (told or Path(os.devnull)).open("wb") as err:
+    with told.open("w+b") if told else tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [str(simulator.resolve()), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err
+            [str(simulator.resolve()), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
         )
         try:
-            yield Simulator(process)
+            yield Simulator(process, said)
         finally:
             process.kill()
             process.communicate()

@@ -1,4 +1,5 @@
 // Drives the simulated accelerator's ports as commands on stdin say, and answers on stdout; both are 32-bit words.
+// What the simulation itself prints, a broken assertion too, goes to stderr.
 //
 //   1 n (address data)*n              write registers                           -> responses that were not OKAY
 //   2 address                         read a register                           -> data
@@ -8,6 +9,8 @@
 //   6                                 reset
 //
 // broken counts breaches of AXI4-Stream since the last transfer: a beat that was offered and then changed or withdrawn.
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +21,7 @@
 #include "verilated.h"
 
 static Vlimbeck* dut;
+static FILE* answers;
 static std::mt19937 dice;
 static uint32_t stall_pixels, stall_scores, stall_axi, limit_cycles = 1000000;
 static uint64_t cycles, broken;
@@ -100,8 +104,8 @@ static std::vector<uint32_t> get(size_t n) {
 }
 
 static void put(const std::vector<uint32_t>& words) {
-  fwrite(words.data(), 4, words.size(), stdout);
-  fflush(stdout);
+  fwrite(words.data(), 4, words.size(), answers);
+  fflush(answers);
 }
 
 static void transfer(uint32_t beats, uint32_t scores) {
@@ -128,6 +132,8 @@ static void transfer(uint32_t beats, uint32_t scores) {
 
 int main(int argc, char** argv) {
   Verilated::commandArgs(argc, argv);
+  answers = fdopen(dup(1), "wb");
+  dup2(2, 1);
   dut = new Vlimbeck;
   reset();
   for (;;) {
