@@ -253,7 +253,7 @@ def test_the_next_image_waits_for_the_last_scores(designs, tmp_path):
     with simulate.running(simulator) as port:
         accelerator = Accelerator(port, tmp_path / "design")
         port.limit(20_000)
-        with pytest.raises(VerificationError, match="ended early: .*result_words: a group begins before"):
+        with pytest.raises(VerificationError, match=r"ended early: .*result_words: a group begins before"):
             accelerator.run(pixels_of(0, 6))
 
 
