@@ -39,7 +39,8 @@ def maps_of(model, images):
     """Return every map that has a name of its own in trace, by onnxruntime; it knows Quant by the file's function."""
     named = onnx.ModelProto()
     named.CopyFrom(model)
-    names = [output for node in model.graph.node for output in node.output if output != "logits"]
+    floats = [node for node in model.graph.node if node.op_type != "Cast"]  # a table's places are int64
+    names = [output for node in floats for output in node.output if output != "logits"]
     for name in names:
         named.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()

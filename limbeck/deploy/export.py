@@ -213,17 +213,20 @@ def _qonnx(job: _Job) -> Exported:
 
 
 def verify_qonnx(program: "Program", path: Path, images: "Tensor") -> tuple[float, float]:
-    """Return how far a logit of the QONNX file, run by onnxruntime, is from the Program's, and how large one is, on
-    uint8 images [N, channels, size, size]. VerificationError where that is further than ROUNDINGS."""
+    """Return how far a logit of the QONNX file, run by onnxruntime and saturated, is from the Program's, and how large
+    one is, on uint8 images [N, channels, size, size]. VerificationError where that is further than ROUNDINGS."""
     import numpy as np
 
-    from limbeck.integer.program import run
+    from limbeck.integer.program import peak, run
+    from limbeck.integer.survey import survey
     from limbeck.nets import onnx
 
     session = onnx.session(path)
     expected = run(program, images.numpy()) * program.scale
     found = [session.run(None, {"images": image[None].numpy().astype(np.float32)})[0] for image in images]
-    difference, largest = float(np.abs(np.concatenate(found) - expected).max()), float(np.abs(expected).max())
+    half = peak(survey(program)[-1].out.bits)
+    scores = np.clip(np.concatenate(found), -half * program.scale, (half - 1) * program.scale)
+    difference, largest = float(np.abs(scores - expected).max()), float(np.abs(expected).max())
     if not difference <= ROUNDINGS * largest:
         raise VerificationError(
             f"QONNX's logits differ from the Program's by up to {difference:.3g} where they reach {largest:.3g}; the "

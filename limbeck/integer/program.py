@@ -139,7 +139,7 @@ class Node:
     """One operation, and the maps that it takes by name: nodes before it, or the image, "input".
 
     Names are module paths. Where a module is called again and again, "[n]" behind one of its parts counts from 0:
-    "layer1[2].conv1.depthwise" is in the third evaluation of layer1's field, and "layer1[2]" its step.
+    "layer1[2].f.conv1.space.depthwise" is in the third evaluation of layer1's field, and "layer1[2]" its step.
     """
 
     name: str
