@@ -31,7 +31,7 @@ WITH_TABLES = {"mobilenetv3_small_075", "efficientnet_b0"}  # which take 8 bits 
 
 
 def lived_in(name, side, channels, classes):
-    """Return a net with random weights whose norms have seen its own maps, so that no map vanishes and none explodes."""
+    """Return a net with random weights whose norms have seen its own maps, so that no map vanishes."""
     torch.manual_seed(0)
     net = zoo.create(name, classes=tuple(map(str, range(classes))), channels=channels, size=side)
     for module in net.modules():
