@@ -116,13 +116,13 @@ def test_rows_and_json_say_what_the_report_says(photos):
     report = data(str(photos))
     rows = dict(report.rows())
     assert rows["train"] == "5 images, 2 classes"
-    assert rows["train balance"] == "2 (dog) to 3 (cat) images a class"
-    assert rows["val balance"] == "1 images a class"
+    assert rows["train balance"] == "2 (dog) to 3 (cat) images per class"
+    assert rows["val balance"] == "1 images per class"
     assert rows["train sizes"] == "80x120 to 102x300"
     assert rows["train modes"] == "1 L, 4 RGB"
     assert rows["train broken"] == "1: train/dog/zero.png (empty)"
     assert rows["in two splits"] == "1 images: train:train/cat/0.png = val:val/cat/x.png"
-    assert rows["unlike labels"] == "1 equal images: train:train/cat/1.png = train:train/dog/1.png"
+    assert rows["conflicting labels"] == "1 equal images: train:train/cat/1.png = train:train/dog/1.png"
     assert json.loads(json.dumps(report.to_json()))["splits"][0]["classes"] == {"cat": 3, "dog": 2}
 
 

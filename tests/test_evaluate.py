@@ -264,7 +264,7 @@ def test_cost_is_that_of_the_layer_table_and_flops_are_twice_macs(tmp_path):
     table = count(zoo.load(net).net, (1, 28, 28))
     assert (found.parameters, found.macs) == (table.parameters, table.macs)
     assert found.to_json()["flops"] == 2 * table.macs
-    assert f"{table.macs:,} an image = {2 * table.macs:,} FLOPs" in dict(found.rows())["MACs"]
+    assert f"{table.macs:,} per image = {2 * table.macs:,} FLOPs" in dict(found.rows())["MACs"]
 
 
 def folder_set(root, classes, images=2):

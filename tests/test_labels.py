@@ -613,10 +613,10 @@ def test_labelling_again_computes_nothing_and_refuses_other_settings(tmp_path, t
     first = labelled(tmp_path / "labels", teachers, tell=lambda event, values: told.append(values))
     text = " ".join(str(values.get("text")) for values in told)
     assert "top-1" in text
-    assert "9,408 bytes, 29 a view; 320 views to go" in text
+    assert "9,408 bytes, 29 per view; 320 views left" in text
     told.clear()
     again = labelled(tmp_path / "labels", teachers, tell=lambda event, values: told.append(values))
-    assert "0 views to go" in " ".join(str(values.get("text")) for values in told)
+    assert "0 views left" in " ".join(str(values.get("text")) for values in told)
     assert again.manifest == first.manifest
     with pytest.raises(InputError, match="was begun with views = 2, now it is 3"):
         labelled(tmp_path / "labels", teachers, views=3)
@@ -639,7 +639,7 @@ def test_verify_finds_teachers_that_say_otherwise(tmp_path, teachers):
         replace(store.manifest, merged=("x",)),
         lambda images: distributions(0, len(images), 10),
     )
-    with pytest.raises(VerificationError, match="say otherwise"):
+    with pytest.raises(VerificationError, match="outputs differ"):
         verify_labels(str(tmp_path / "wrong"), teachers=teachers, limit=160)
 
 

@@ -91,7 +91,7 @@ def export(
     eight = format == "onnx-int8" or (format == "qonnx" and not is_program)
     kind, ending = (executorch, ".pte") if format == "executorch" else (onnx, ".onnx")
     if not out.endswith(ending):
-        raise InputError(f"--out {out} must end in {ending}, by which limbeck evaluate knows what it is")
+        raise InputError(f"--out {out} must end in {ending}, by which limbeck evaluate recognises it")
     check_calibration(calibration)
     if eight and data is None:
         raise InputError(f"--format {format} needs --data: its scales are chosen from training images")

@@ -33,16 +33,16 @@ class Quantising:
     """How a net becomes integers."""
 
     bits: Bits = "8"
-    """Of weights and activations; 4/8, or w4a8, is 4-bit weights with 8-bit activations."""
+    """Bits of weights and activations; 4/8, or w4a8, means 4-bit weights with 8-bit activations."""
     state_bits: Literal[8, 16, 24] = 16
-    """Of the states that ODE and residual blocks add to."""
+    """Bits of the states that ODE and residual blocks add to."""
     wide: tuple[str, ...] = ()
-    """Layers or blocks to compute in 16 bits whatever --bits says."""
+    """Layers or blocks to compute in 16 bits, whatever --bits is."""
     eight: tuple[str, ...] | None = None
     """With 4-bit weights, layers or blocks whose weights keep 8 bits; by default the first and the last. None at all:
     --eight without a name."""
     ranges: Literal["mse", "minmax", "percentile"] = "mse"
-    """How a map's range is chosen from what was seen: least squared error, all of it, or 99.99 % of it."""
+    """How a map's range is chosen from the calibration images: least squared error, all values, or 99.99 % of them."""
     calibration: int = 512
     """Training images to choose scales from."""
 

@@ -32,7 +32,7 @@ class Loading:
     on_broken: Literal["fatal", "skip"] = "fatal"
     """What to do about images that can't be read: stop, or leave them out."""
     unlabelled: bool = False
-    """Read no labels: take all images below the folder, whose subfolders are days or cameras, not classes."""
+    """Read no labels: take all images below the folder, whose subfolders may be days or cameras rather than classes."""
     class_order: Literal["ask", "lexical", "natural"] = "ask"
     """How a net whose file names no classes numbers them: 1, 10, 2 (torchvision) or 1, 2, 10 (timm)."""
     download: bool = False
@@ -55,9 +55,9 @@ class Viewing:
     augment: Literal["auto", "crop", "shift", "none"] = "auto"
     """crop: random resized crops; shift: small shifts; auto: shift for small images of one size, else crop."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Area of a crop, as a share of the image's."""
+    """Least and greatest area of a crop, as a share of the image's."""
     shift: int = 2
-    """Pixels, each way."""
+    """Largest shift in each direction, in pixels."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Mirror half of the views left-right; auto: yes, but not for the built-in digits."""
 
@@ -93,21 +93,21 @@ class Training(Viewing, Loading):
     epochs: int = 20
     """Passes over the training images."""
     batch: int = 128
-    """Images per step and per process; all of them where there are fewer."""
+    """Images per step and per process, or all where there are fewer."""
     repeats: int = 1
-    """Views of an image that come together, so that it is decoded once; REPEATS epochs show what they would anyway."""
+    """Views of an image per batch, so that it is decoded once; REPEATS epochs show the same views as without."""
     accumulate: int = 1
     """Batches whose gradients make one optimiser step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """adamw suits transformers, with a rate of 0.001 or less."""
+    """adamw suits transformers, with a learning rate of 0.001 or less."""
     lr: float = 0.1
     """Learning rate; a tenth of it suits a net that is already trained."""
     momentum: float = 0.9
-    """SGD's."""
+    """Momentum of SGD."""
     nesterov: bool = False
     """SGD with Nesterov's momentum."""
     weight_decay: float = 5e-4
-    """Of weights; biases and norms are never decayed."""
+    """Weight decay of weights; biases and norms are never decayed."""
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     """How the learning rate falls."""
     milestones: tuple[float, ...] = ()
@@ -119,24 +119,24 @@ class Training(Viewing, Loading):
     label_smoothing: float = 0.0
     """Share of a label that is spread over all classes."""
     ema: float = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0: none."""
+    """Decay of an exponential moving average of the weights, which is then evaluated and saved; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the trained net's arithmetic; bfloat16 helps dense nets on CPUs and GPUs that have it."""
+    """Precision of the trained net's arithmetic; bfloat16 helps dense nets on CPUs and GPUs that have it."""
     random_steps: bool = False
-    """Every ODE block takes between 1 and its number of steps, drawn at each batch: a net to go on from with fewer
-    steps (limbeck steps)."""
+    """Every ODE block takes between 1 and its number of steps, drawn for each batch, so that the net still works with
+    fewer steps (limbeck steps)."""
     mixup: float = 0.0
     """Alpha of mixup's Beta distribution; 0: off."""
     cutmix: float = 0.0
     """Alpha of CutMix's Beta distribution; 0: off."""
     limit: int | None = None
-    """Train on so many images only, as many of each class, drawn by the seed."""
+    """Train on this many images only, equally many per class, drawn by the seed."""
     validate_every: int = 1
     """Epochs between two evaluations on the held-out split; the last is always evaluated."""
     seed: int = 0
-    """Of the first weights, the order and the views of images."""
+    """Seed of the initial weights, the order and the views of images."""
     resume: bool = False
-    """Go on with the run in --out."""
+    """Continue the run in --out."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Also report to these, which must be installed; TensorBoard's files are in OUT/tensorboard."""
 
@@ -173,23 +173,23 @@ class Training(Viewing, Loading):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How several teachers give one answer."""
+    """How the teachers' outputs are combined."""
 
     average: Literal["probabilities", "logits"] = "probabilities"
-    """What of the teachers is averaged."""
+    """What is averaged: the teachers' probabilities or their logits."""
     weights: tuple[float, ...] = ()
-    """One per teacher; by default all count the same."""
+    """Weight of each teacher; by default all are equal."""
     temperature: float = 1.0
-    """Temperature of the softmax, a student's too; MEAL V2 has 1."""
+    """Temperature of the softmax, the student's too; MEAL V2 uses 1."""
     teacher_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the teachers' arithmetic; auto is bfloat16 where the machine has it in hardware."""
     compile_teachers: bool = False
-    """Compile the teachers (torch.compile): minutes to begin with, then faster."""
+    """Compile the teachers (torch.compile): it takes minutes to start and then runs faster."""
     weak_teachers: bool = False
-    """Go on with teachers that name the held-out images no better than chance would."""
+    """Accept teachers whose accuracy on the held-out images is no better than chance."""
 
     def check(self, teachers: int) -> None:
-        """Refuse weights and a temperature by which the answers of so many teachers can't be averaged."""
+        """Refuse weights and a temperature by which the outputs of this many teachers can't be averaged."""
         weights = self.weights
         if weights and not (len(weights) == teachers and all(0 < weight < math.inf for weight in weights)):
             raise InputError(f"--weights are {weights} for {teachers} teachers; give one above 0 per teacher")

@@ -38,15 +38,16 @@ class Records:
     """What is stored of each view."""
 
     views: int | None = None
-    """Views of each image; epoch e of a training replays view e mod VIEWS. By default 50, or as many as the stores
-    that are merged have."""
+    """Views of each image; epoch e of a training replays view e mod VIEWS. By default 50; when stores are merged, as
+    many as they have."""
     top: int | None = None
-    """Classes whose probability is stored; 0: all. By default 5, or all where there are up to 64, or as the first of
-    the merged stores has it."""
+    """Classes whose probability is stored, the likeliest; 0: all. By default 5, or all where there are up to 64; when
+    stores are merged, as the first has it."""
     sampled: int = 0
-    """Store so many class numbers drawn from the teachers' answer instead, which is unbiased."""
+    """Store this many class numbers drawn from the teachers' distribution instead, which is unbiased."""
     tail: Literal["spread", "renormalise", "hard"] | None = None
-    """Of a top-k: spread the rest over the other classes, the default; scale to sum to 1; or take the first one-hot."""
+    """What becomes of the probability outside a top-k: spread over the other classes, the default; renormalise scales
+    the top-k to sum to 1; hard keeps the likeliest class alone, one-hot."""
     dtype: Literal["float16", "float32"] | None = None
     """Precision of the stored probabilities; float16 by default."""
 
@@ -72,9 +73,9 @@ class Labels(Result):
         rows = [
             ("store", f"{self.out}, {m.bytes:,} bytes in {m.shards} files"),
             ("data", f"{m.data}, {m.images:,} images, {len(m.classes)} classes, fingerprint {m.fingerprint[:12]}"),
-            ("views", f"{m.views} an image, {view.kind} ({shown[view.kind]}), flip {view.flip}, seed {m.seed}"),
+            ("views", f"{m.views} per image, {view.kind} ({shown[view.kind]}), flip {view.flip}, seed {m.seed}"),
             ("record", f"{m.record.itemsize} bytes: {m.kind} {m.count}{rest}"),
-            ("answer", f"mean of {m.average} at temperature {m.temperature:g}, computed in {m.teacher_dtype}"),
+            ("label", f"mean of {m.average} at temperature {m.temperature:g}, computed in {m.teacher_dtype}"),
         ]
         for teacher, weight in zip(m.teachers, m.weights, strict=True):
             rows += [(f"teacher {teacher.spec}", _teacher_row(teacher.top1, teacher.lineage, weight))]
@@ -103,7 +104,7 @@ class Verified(Result):
         """Return what a person wants to know, as (name, value)."""
         return [
             ("store", self.store),
-            ("views asked again", f"{self.views:,}"),
+            ("views evaluated again", f"{self.views:,}"),
             ("largest difference", f"{self.difference:.6f} (limit {self.limit:g})"),
         ]
 
@@ -228,8 +229,8 @@ def _say(manifest: "Manifest", todo: list[int], rate: float, tell: Tell) -> None
         tell("note", {"text": f"teacher {teacher.spec}: {measured(teacher.top1)}"})
     views = sum(len(manifest.range(shard)) for shard in todo) * manifest.views
     done = manifest.shards - len(todo)
-    left = f"{views:,} views to go" + (f", {done} of {manifest.shards} shards are there" if done else "")
-    size = f"{manifest.bytes:,} bytes, {manifest.record.itemsize} a view"
+    left = f"{views:,} views left" + (f", {done} of {manifest.shards} shards are finished" if done else "")
+    size = f"{manifest.bytes:,} bytes, {manifest.record.itemsize} per view"
     tell("note", {"text": f"{size}; {left}: about {views / rate / 60:,.1f} minutes at {rate:,.0f} views/s"})
 
 
@@ -239,7 +240,7 @@ def _dtype_of(frozen: "list[Classifier]") -> str:
 
 
 def _teacher_row(top1: float | None, lineage: dict[str, Any], weight: float) -> str:
-    data = f", saw {lineage['data']}" if lineage["data"] else ""
+    data = f", trained on {lineage['data']}" if lineage["data"] else ""
     return f"{measured(top1)}, weight {weight:.3g}, {lineage['tag']}{data}, sha256 {lineage['sha256'][:12]}"
 
 
@@ -284,7 +285,7 @@ def verify(folder: str, data: str, teachers: tuple[str, ...], training: Training
     if not teachers or not (data or known.data.startswith("digits:")):
         names = " ".join(shlex.quote(teacher.spec) for teacher in known.teachers)
         raise InputError(
-            f"what {folder} names is not opened by itself; if it is right, give --data {shlex.quote(known.data)} "
+            f"what {folder} names is not opened automatically; if it is right, give --data {shlex.quote(known.data)} "
             f"--teachers {names}"
         )
     accelerator = accelerator_for(training, folder)
@@ -304,7 +305,7 @@ def verify(folder: str, data: str, teachers: tuple[str, ...], training: Training
     limit = LIMIT_SAMPLED if known.kind == "sampled" else max(LIMITS[name] for name in known.teacher_dtype.split("/"))
     if not worst <= limit:
         raise VerificationError(
-            f"the teachers say otherwise than {folder}: a difference of {worst:.4f} in {number} views, limit {limit:g}"
+            f"the teachers' outputs differ from {folder} by up to {worst:.4f} in {number} views; the limit is {limit:g}"
         )
     return Verified(folder, number, worst, limit)
 
@@ -316,11 +317,13 @@ def _same_teachers(
     known = store.manifest.teachers
     specs = teachers or tuple(teacher.spec for teacher in known)
     if len(specs) != len(known):
-        raise InputError(f"{store.folder} has {len(known)} teachers; name all of them in their order, or none")
+        raise InputError(f"{store.folder} has {len(known)} teachers; name all of them in its order, or none")
     dtypes = store.manifest.teacher_dtype.split("/")
     dtype: Any = dtypes[0] if len(dtypes) == 1 else "auto"
     frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in specs]
     for spec, teacher, remembered in zip(specs, frozen, known, strict=True):
         if teacher.lineage.sha256 != remembered.lineage["sha256"]:
-            raise VerificationError(f"{spec} has other weights than {remembered.spec}, which {store.folder} is of")
+            raise VerificationError(
+                f"{spec} has other weights than {remembered.spec}, which {store.folder} was made with"
+            )
     return frozen

@@ -162,9 +162,9 @@ def judge(
         evaluation = evaluate_on(sets, teacher, training, accelerator) if measure else None
         if evaluation is not None and evaluation.is_chance and not weak:
             raise InputError(
-                f"teacher {spec} names {evaluation.top1:.1%} of {evaluation.images:,} held-out images right, no better "
-                "than chance: its classes may be in another order (--class-order), or it expects other images; pass "
-                "--weak-teachers to go on with it"
+                f"teacher {spec} classifies {evaluation.top1:.1%} of {evaluation.images:,} held-out images correctly, "
+                "no better than chance: its classes may be in another order (--class-order), or it expects other "
+                "images; pass --weak-teachers to use it nevertheless"
             )
         found.append(evaluation.top1 if evaluation else None)
     return found

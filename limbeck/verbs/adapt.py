@@ -29,9 +29,9 @@ def adapt(
 ) -> Adapted | Estimate:
     """Adapt a classifier to unlabelled images from elsewhere, with its labelled source or without.
 
-    Labels of the target are never used but for the report; which epoch is kept is chosen without them, and a net that
-    collapsed is given up for the model as it came. auto is combined (minimum class confusion, information maximisation,
-    own sure answers) with a source, and shot without.
+    Labels of the target are used for the report only: the epoch to keep is chosen without them, and where the net has
+    collapsed the unadapted model is kept. auto is combined (minimum class confusion, information maximisation, the
+    net's own confident predictions) with a source, and shot without.
 
     Examples:
         limbeck adapt runs/s --source digits:mnist --target digits:mfeat --out runs/a
@@ -39,16 +39,16 @@ def adapt(
         limbeck adapt runs/s --source A --target B --method mobileda --teachers runs/t --out runs/a
 
     Args:
-        model: A run folder, or what else names a trained classifier.
-        target: Where it is to be good: a folder, digits:mfeat, torchvision:NAME, ...; labels are not needed.
+        model: A run folder, or anything else that names a trained classifier.
+        target: Images from where the model will be used: a folder, digits:mfeat, ...; labels are not needed.
         out: The run folder to write.
-        source: Labelled images of the same classes, as it was trained on.
+        source: Labelled images of the same classes, such as those that the model was trained on.
         source_free: Adapt without a source.
-        teachers: Classifiers whose answers on the target are learned too (see --kd).
-        method: What the loss is made of; the terms' own flags override it.
+        teachers: Classifiers whose predictions on the target are learned too (see --kd).
+        method: The terms of the loss; the terms' own flags override it.
         terms: Weights of the loss's terms.
-        how: How the adaptation goes.
-        oracle: A classifier trained on the target's labels, to show beside.
+        how: Settings of the adaptation.
+        oracle: A classifier trained on the target's labels, for comparison.
         training: How to train. An epoch is one pass over the larger of source and target.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """

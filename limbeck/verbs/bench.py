@@ -43,10 +43,10 @@ def bench(
     """Measure a classifier in every format: accuracy, size, latency, throughput.
 
     Formats are PyTorch, torch.compile, ONNX, 8-bit ONNX, integer Program, hardware. ONNX files, Programs and Designs
-    are made in a temporary folder, as limbeck export, quantize and compile make them. What cannot be made here is a row
-    that says why. Formats take turns in rounds, after calls that are not counted, so that what else the machine does
-    falls on all alike. Hardware is simulated: exact cycles, at the clock that you say, without the way to the chip; its
-    size and accuracy are those of its Program, whose scores it gave for the images that were simulated.
+    are made in a temporary folder, as limbeck export, quantize and compile make them. What cannot be made here has a
+    row that says why. Formats take turns in rounds, after warm-up calls, so that other load on the machine affects all
+    of them alike. Hardware is simulated: exact cycles, at the clock that you give, without the transfer to the chip;
+    its size and accuracy are those of its Program, whose scores it reproduced on the simulated images.
 
     Examples:
         limbeck bench runs/s --data photos/
@@ -55,14 +55,14 @@ def bench(
 
     Args:
         models: Run folders, pinned timm tags and whatever else evaluate takes, and Designs that compile wrote.
-        data: As for teach: the held-out images for accuracy, the training images for scales of 8-bit formats.
-        formats: Which of them; by default all that a model can be brought into. compile takes minutes to begin.
-        images: Measure accuracy on so many held-out images only, as many of each class.
-        batch: Images a call, for latency and for throughput.
-        threads: Of PyTorch, onnxruntime and numpy.
+        data: As for teach: held-out images to measure accuracy, training images to choose the scales of 8-bit formats.
+        formats: Formats to measure; by default all that a model can be converted to. compile takes minutes to start.
+        images: Measure accuracy on this many held-out images only, equally many per class.
+        batch: Images per call, for latency and for throughput.
+        threads: Threads of PyTorch, onnxruntime and numpy.
         rounds: Turns that each format takes: ten calls with the smaller batch and one with the larger.
-        split: Which images to measure accuracy on.
-        clock: Of the hardware, in MHz; assumed.
+        split: The split to measure accuracy on.
+        clock: Clock of the hardware in MHz, an assumption.
         part: The chip that hardware is compiled for.
         simulated: Images that run through the simulated hardware, every score compared with the Program's.
         calibration: Training images to choose scales from.

@@ -24,8 +24,8 @@ def compile(
 ) -> Compiled:
     """Make an accelerator of a Program, sized to a chip.
 
-    That is RTL, weights, tables, driver, golden vectors, scripts for Vivado. The engine is the fastest that fits the
-    part; cycles are exact, and `limbeck simulate` holds them to it.
+    It writes RTL, weights, tables, driver, golden vectors and scripts for Vivado. The engine is the fastest that fits
+    the part; cycle counts are exact, and `limbeck simulate` checks them.
 
     Examples:
         limbeck compile s.program --part xczu7ev --out design
@@ -38,8 +38,8 @@ def compile(
         out: The folder to write.
         part: The chip: xczu7ev (ZCU104), xczu3eg (Ultra96), xck26 (Kria K26), xc7z020 (PYNQ-Z2),
             lfe5u-85f or lfe5u-45f (ULX3S).
-        lanes: Output pixels, input channels and output channels at once, instead of the fastest.
-        max_dsp: DSPs that the engine may take.
+        lanes: Output pixels, input channels and output channels per cycle, instead of the fastest engine's.
+        max_dsp: The most DSPs that the engine may take.
         engine: A design whose engine, and so whose bitstream, this program is to run on.
         explore: Show what other engines would cost, and draw it: explore.svg in OUT.
         synth: Have Yosys count the cells and estimate the clock; minutes.

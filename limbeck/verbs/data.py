@@ -55,7 +55,7 @@ class DataReport(Result):
         if len(self.splits) > 1:
             rows.append(("in two splits", f"{len(self.leaks)} images{_named(self.leaks)}"))
         if self.conflicts:
-            rows.append(("unlike labels", f"{len(self.conflicts)} equal images{_named(self.conflicts)}"))
+            rows.append(("conflicting labels", f"{len(self.conflicts)} equal images{_named(self.conflicts)}"))
         return rows
 
     def to_json(self) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def data(
     Args:
         data: An image folder, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, wds/PATH, ...
         split: The split to look at.
-        labelled: Whether class folders give labels; without, all images below the folder are taken.
-        loading: How images are read. Files that can't be are listed, unless --on-broken is fatal.
+        labelled: Whether class folders give labels; otherwise all images below the folder are taken.
+        loading: How images are read. Files that can't be read are listed, unless --on-broken is fatal.
     """
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.sources import open_source
@@ -218,7 +218,7 @@ def _rows(split: SplitReport) -> Iterator[tuple[str, str]]:
     if split.classes:
         (few, least), (many, most) = (f(split.classes.items(), key=lambda item: item[1]) for f in (min, max))
         unlike = f"{least} ({few}) to {most} ({many})"
-        yield "balance", f"{least if least == most else unlike} images a class"
+        yield "balance", f"{least if least == most else unlike} images per class"
     low, high = (f"{height}x{width}" for height, width in (split.smallest, split.largest))
     yield "sizes", (low if low == high else f"{low} to {high}") + (", in memory" if split.in_memory else "")
     yield "modes", ", ".join(f"{count} {mode}" for mode, count in split.modes.items())

@@ -63,7 +63,7 @@ class Story(Result):
             ]
         if (hardware := self.hardware) is not None:
             equal = f"{hardware.scores} scores of {hardware.images} images equal"
-            shown += [("design", f"{equal}, {hardware.latency:,} cycles an image")]
+            shown += [("design", f"{equal}, {hardware.latency:,} cycles per image")]
         return [*shown, ("seconds", f"{self.seconds:.0f}"), ("report", self.report)]
 
     def to_json(self) -> dict[str, Any]:
@@ -82,12 +82,12 @@ def _share(stage: Trained) -> str:
 
 
 def demo(*, out: str = "runs/demo", tell: Tell = runs.silent) -> Story:
-    """Tell the whole story on the built-in digits, in minutes.
+    """Run the whole pipeline on the built-in digits, in minutes.
 
     Two teachers, their soft labels, a small student, its chip. The student is a dsODENet of 23,680 parameters; the same
     net also learns from the labels, for comparison. The student adapts itself to digits from elsewhere, without labels,
     and becomes 8-bit integers, and these an accelerator for the ZCU104 that is simulated, where Verilator is. The
-    report is a page that shows it all. Trainings and labels that are finished are not done again.
+    report is a page that shows it all. Finished trainings and labels are not repeated.
 
     Examples:
         limbeck demo
@@ -134,7 +134,7 @@ def _hardware(program: str, place: Path, tell: Tell) -> Simulated | None:
     if missing := available():
         tell("note", {"text": f"8. no accelerator: {missing}"})
         return None
-    tell("note", {"text": f"8. an accelerator for the ZCU104 names {IMAGES} digits, every score compared"})
+    tell("note", {"text": f"8. an accelerator for the ZCU104 classifies {IMAGES} digits, every score compared"})
     design = str(place / "design")
     compile_program(program, design, max_dsp=DSPS, tell=tell)
     return simulate(design, FIELD, IMAGES, tell=tell)

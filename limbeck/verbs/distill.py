@@ -30,7 +30,7 @@ def distill(
     """Distil teachers into a small student, without labels (MEAL V2).
 
     The student learns the teachers' averaged softmax on the same views by soft cross-entropy. One-hot labels are
-    not used unless --hard-weight says so, so unlabelled images do. With --labels no teacher runs: what `limbeck
+    used with --hard-weight alone, so unlabelled images suffice. With --labels no teacher runs: what `limbeck
     label` stored is replayed, views included, and averaging and temperature are the store's.
 
     Examples:
@@ -38,17 +38,17 @@ def distill(
         limbeck distill --data photos/ --student dsodenet20 --labels labels --out runs/s
 
     Args:
-        data: As for teach; a folder of unlabelled images does too.
-        student: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to go on from.
+        data: As for teach; a folder of unlabelled images suffices.
+        student: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to start from.
         teachers: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
         out: The run folder to write.
         labels: A store that limbeck label wrote of the same data, in place of teachers.
-        pretrained: Begin with the weights of the tag that --student names.
-        arguments: What else the student takes, as width=8 steps=3,2,2.
-        ensemble: How several teachers give one answer.
+        pretrained: Start from the weights of the tag that --student names.
+        arguments: Further arguments of the student's architecture, such as width=8 steps=3,2,2.
+        ensemble: How the teachers' outputs are combined.
         hard_weight: Weight of the one-hot cross-entropy beside the soft one.
-        discriminator: MEAL V2's code has cooperative; adversarial reverses its gradient to the student.
-        discriminator_lr: Its learning rate, which no schedule changes.
+        discriminator: cooperative is that of MEAL V2's code; adversarial reverses its gradient to the student.
+        discriminator_lr: Learning rate of the discriminator, which no schedule changes.
         training: How to train.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """

@@ -138,7 +138,7 @@ def _machine() -> list[Finding]:
     able = cpu_features()
     has = [name for name in _FEATURES if able.get(name)]
     half = computes_bfloat16(torch.device("cpu"))
-    text = "bfloat16 in hardware" if half else "no bfloat16 in hardware: float32 is the faster"
+    text = "bfloat16 in hardware" if half else "no bfloat16 in hardware: float32 is faster"
     found.append(Finding("machine", "CPU", f"{able.get('cpu_name') or platform.machine()}: {', '.join(has)}; {text}"))
     return found + [Finding("machine", "GPU", name) for name in _gpus()]
 
@@ -191,7 +191,7 @@ def _tool(names: tuple[str, ...], flag: str, use: str, package: str) -> Finding:
         done = subprocess.run([path, flag], capture_output=True, text=True, timeout=_PATIENCE, check=False)
         said = (done.stdout + done.stderr).strip().partition("\n")[0]
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = f"does not answer ({first_line(error)})"
+        said = f"does not respond ({first_line(error)})"
     version = re.search(r"\d+(\.\d+)+", said)
     return Finding("tools", names[0], f"{version[0] if version else said[:60]}; for {use}")
 

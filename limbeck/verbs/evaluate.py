@@ -71,7 +71,7 @@ class Evaluated(Result):
             ("weakest classes", ", ".join(f"{name} ({share:.1%})" for name, share in _weakest(found))),
             ("most confused", ", ".join(f"{true} as {said} ({n:,})" for true, said, n in found.mistakes(3))),
             ("parameters", f"{self.parameters:,}"),
-            ("MACs", f"{self.macs:,} an image = {self.flops:,} FLOPs ({FLOPS_RULE})"),
+            ("MACs", f"{self.macs:,} per image = {self.flops:,} FLOPs ({FLOPS_RULE})"),
             ("images/s", f"{self.images_per_second:,.0f}, the net alone ({self.measured_on})"),
             *(
                 (
@@ -131,8 +131,8 @@ def evaluate(
 ) -> Evaluated:
     """Measure a classifier on a held-out split: top-1, top-5, each class, calibration, cost, speed.
 
-    Images are resized and cropped as the net expects (its size, crop and interpolation); small images of one size
-    are taken whole. Arithmetic is float32.
+    Images are resized and cropped as the net expects (its size, crop and interpolation); small ones (up to 96
+    pixels) are seen whole. Arithmetic is float32.
 
     Examples:
         limbeck evaluate runs/s --data photos/ --teachers runs/t1 --out report/
@@ -145,10 +145,10 @@ def evaluate(
             quantize, export and compile write: a .program file (run by numpy), an .onnx file (run by onnxruntime),
             a design's folder (simulated by Verilator, and its Program beside it).
         data: As for teach; its classes must be the model's, or some of them.
-        split: Which images of it.
-        teachers: Nets to compare with: their top-1, and how often the model calls an image as they do.
-        images: How many of them, evenly spaced; by default all, and 100 where a design is simulated.
-        batch: Images at once.
+        split: The split to measure on.
+        teachers: Nets to compare with: their top-1, and how often the model predicts the same class.
+        images: Number of images, evenly spaced; by default all, and 100 where a design is simulated.
+        batch: Images per batch.
         loading: How images are read.
         out: A folder for per_class.csv, confusion.csv, predictions.csv, evaluation.json and charts (.svg).
     """
@@ -199,7 +199,7 @@ def _check_scores(design: str, hardware: "Answers", program: "Answers") -> None:
     """Raise VerificationError where the simulated hardware does not say what its Program says."""
     if wrong := int((hardware.logits != program.logits).sum()):
         raise VerificationError(
-            f"{design}: {wrong:,} of {program.logits.numel():,} scores of the simulated hardware are not its Program's"
+            f"{design}: {wrong:,} of {program.logits.numel():,} simulated scores differ from its Program's"
         )
 
 
@@ -208,7 +208,7 @@ def _planned(design: str) -> tuple[float, str]:
     from limbeck.fpga.design import read
 
     interval = read(Path(design)).cycles.interval
-    return CLOCK / interval, f"{interval:,} cycles an image at an assumed {CLOCK / 1e6:.0f} MHz"
+    return CLOCK / interval, f"{interval:,} cycles per image at an assumed {CLOCK / 1e6:.0f} MHz"
 
 
 def _ready(
@@ -291,7 +291,7 @@ def _write(out: Path, model: Path, said: "Answers", found: "Evaluation", source:
     if (model / "metrics.csv").is_file() and (history := read_history(model / "metrics.csv")):
         drawn = charts.curves(history, f"Training curves of {model.name}")
         pictures["curves.svg"] = standalone(
-            drawn, f"Training of {model.name}", "over epochs; held-out figures are solid"
+            drawn, f"Training of {model.name}", "per epoch; held-out figures are solid lines"
         )
     for name, text in pictures.items():
         runs.write_text(out / name, text)

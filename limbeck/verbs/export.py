@@ -23,8 +23,8 @@ def export(
 ) -> Exported:
     """Write a trained classifier as ONNX, QONNX or ExecuTorch, verified.
 
-    Pixels in, logits out; classes and preprocessing are in the file. The file gets its name when onnxruntime has
-    answered as PyTorch does on real images. onnx-int8 is then quantised by onnxruntime (QDQ: convolutions and dense
+    Pixels in, logits out; classes and preprocessing are in the file. The file gets its name once onnxruntime's
+    logits agree with PyTorch's on real images. onnx-int8 is then quantised by onnxruntime (QDQ: convolutions and dense
     layers in 8 bits, scales from training images), and measured on the held-out images beside the float net. qonnx is a
     Program for FINN and hls4ml: its integers, each rounding a Quant node; a run is first lowered to 8 bits, as limbeck
     quantize does it. executorch is float32 for XNNPACK, one image at a time, and is verified by ExecuTorch's own
@@ -43,8 +43,8 @@ def export(
         format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx does where a run is given.
         data: As for teach: images to verify with; by default the built-in digits and noise.
         calibration: Training images to choose scales from, for 8 bits.
-        max_drop: Points of top-1 that 8 bits may lose; with more, nothing is written and the exit code is 3.
-        batch: Images at once, where 8 bits are measured.
+        max_drop: Points of top-1 that 8 bits may lose; if more are lost, nothing is written and the exit code is 3.
+        batch: Images per batch, where the 8-bit net is measured.
         loading: How images are read.
     """
     may_write(out, "ExecuTorch file" if format == "executorch" else "ONNX file", inputs=(model,), data=(data,))

@@ -72,7 +72,7 @@ class Info(Result):
     def notes(self) -> list[str]:
         """Return the comparisons, a sentence each."""
         beside = [
-            f"beside {other.model} ({other.parameters:,} parameters, {other.macs:,} MACs): "
+            f"compared with {other.model} ({other.parameters:,} parameters, {other.macs:,} MACs): "
             f"{other.fewer_parameters:.2f} % fewer parameters ({other.fewer_body_parameters:.2f} % without "
             f"stem and head), {other.fewer_macs:.2f} % fewer MACs"
             for other in self.beside
@@ -91,7 +91,7 @@ def info(
 ) -> Info | Labels:
     """Show a net layer by layer, with what one image costs; or what a label store holds.
 
-    A net of the family, as its name has it, stands beside the ResNet and the ODENet of its depth.
+    A net of the family without --arguments is compared with the ResNet and the ODENet of its depth.
 
     Examples:
         limbeck info dsodenet20 --size 28 --channels 1
@@ -102,10 +102,10 @@ def info(
     Args:
         model: A timm name, such as dsodenet20, rodenet3_56 or mobilenetv2_100, tv/NAME, a run folder, or a store
             of limbeck label.
-        arguments: What else the net takes, as for teach; a run's own are known.
+        arguments: Further arguments of the architecture, as for teach; those of a run are known.
         size: Side of the image, in pixels; by default the net's own.
-        channels: 3 for colour, 1 for grey; a run's own is known.
-        classes: Number of classes; a run's own is known.
+        channels: 3 for colour, 1 for grey; that of a run is known.
+        classes: Number of classes; that of a run is known.
     """
     from limbeck.nets.count import bytes_of, count
     from limbeck.nets.tags import size_argument

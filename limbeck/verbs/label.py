@@ -26,9 +26,8 @@ def label(
 ) -> Labels:
     """Store what teachers predict for many views of every image, to train students from with distill --labels.
 
-    The same command again goes on where it was killed; finished shards are not computed again. torchrun shares the
-    shards among ranks. limbeck info shows a store, limbeck verify-labels checks it, limbeck merge-labels makes one of
-    several.
+    The same command continues an interrupted store; finished shards are not computed again. torchrun shares the shards
+    among ranks. limbeck info shows a store, limbeck verify-labels checks it, limbeck merge-labels merges several.
 
     Examples:
         limbeck label --data photos/ --teachers runs/t1 runs/t2 --views 50 --out labels
@@ -38,11 +37,11 @@ def label(
         teachers: As for distill.
         out: The store to write.
         records: What is stored of each view.
-        ensemble: How several teachers give one answer.
+        ensemble: How the teachers' outputs are combined.
         viewing: How views are drawn.
-        seed: Of the views. A training with this seed and live teachers sees the same ones.
-        limit: Label so many images only; as for teach.
-        batch: Views that the teachers get at once.
+        seed: Seed of the views. A training with this seed and live teachers sees the same ones.
+        limit: Label this many images only, as for teach.
+        batch: Views per batch of the teachers.
         loading: How images are read.
     """
     begun = time.monotonic()

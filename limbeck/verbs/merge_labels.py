@@ -20,10 +20,10 @@ def merge_labels(
     records: Records = Records(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Labels:
-    """Make one label store of several with the same views, without the teachers.
+    """Merge label stores of the same views into one, without the teachers.
 
-    One store alone can be cut to fewer views or classes. Whole distributions merge exactly; of a top-k what is known is
-    averaged and cut anew. The same command again goes on where it was killed.
+    A single store can be cut to fewer views or classes. Whole distributions merge exactly; of top-k labels, what is
+    known is averaged and cut again. The same command continues an interrupted merge.
 
     Examples:
         limbeck merge-labels labels1 labels2 --out both
@@ -31,7 +31,7 @@ def merge_labels(
     Args:
         stores: Folders that limbeck label wrote.
         out: The store to write.
-        average: What of the stores is averaged.
+        average: What is averaged: probabilities or logits.
         records: What is stored of each view.
     """
     begun = time.monotonic()

@@ -93,7 +93,7 @@ def predict(
     out: str | None = None,
     tell: Tell = runs.silent,
 ) -> Predictions:
-    """Name what is in images: the likeliest classes of each, and their probabilities.
+    """Classify images: the likeliest classes of each, and their probabilities.
 
     Images are read as those of a data set are: upright, any size and mode. Small ones (up to 96 pixels) are seen
     whole, others as the net expects (its size, crop and interpolation). Images that can't be used are listed after
@@ -105,8 +105,8 @@ def predict(
     Args:
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
             quantize and export write: a .program file, an .onnx file.
-        images: Image files, and folders that are searched for more.
-        top: Classes to name for each image.
+        images: Image files, and folders that are searched for them.
+        top: Classes to show per image.
         out: A file to write: .csv or .json.
     """
     from accelerate import PartialState

@@ -59,9 +59,9 @@ def push(
 ) -> Pushed:
     """Publish a run as a model repository, on the hub or in a folder.
 
-    It has weights, timm's config.json, recipe, results and a model card. limbeck loads it by what --to says, and so
-    does timm.create_model, of the nets that timm or limbeck defines. Both are tried before anything leaves: their
-    logits must be the run's. On the hub everything arrives in one commit.
+    The repository holds weights, timm's config.json, recipe, results and a model card. limbeck loads it by the name
+    that --to has; so does timm.create_model, for nets that timm or limbeck defines. Both are tried before anything is
+    uploaded: their logits must be the run's. On the hub everything arrives in one commit.
 
     Examples:
         limbeck push runs/s --to hf-hub:USER/NAME
@@ -70,10 +70,10 @@ def push(
     Args:
         run: The run folder of teach, distill or adapt.
         to: hf-hub:USER/NAME, which needs a token (hf auth login, or HF_TOKEN), or local-dir:PATH, a new folder.
-        beside: Files to put there too, such as a Program and an ONNX file.
-        licence: Of the weights, as the hub writes it (apache-2.0, cc-by-nc-4.0, ...); without it the card says that
-            none is stated.
-        private: On the hub, visible to you alone. A repository that is there already stays as it is.
+        beside: Further files to include, such as a Program and an ONNX file.
+        licence: Licence of the weights, as the hub writes it (apache-2.0, cc-by-nc-4.0, ...); without it the card says
+            that none is stated.
+        private: Make the repository on the hub visible to you alone. One that exists already keeps its visibility.
     """
     from limbeck.nets import hub, zoo
 

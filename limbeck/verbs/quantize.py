@@ -35,20 +35,21 @@ def quantize(
         limbeck quantize runs/s --data photos/ --bits w4a8 --train --epochs 5 --out s.program
 
     Args:
-        model: A run folder, or whatever else limbeck evaluate takes: any convolutional net.
+        model: A run folder, or anything else that limbeck evaluate takes: any convolutional net.
         data: As for teach.
         out: The file to write, x.program.
         how: How the net becomes integers.
-        train: Train the integer net to answer as the float net does, without labels. Interrupted, it leaves nothing.
+        train: Train the integer net to reproduce the float net's outputs, without labels. If interrupted, it leaves
+            nothing.
         epochs: Passes over the training images, with --train.
         lr: Learning rate of --train: SGD with momentum, cosine.
-        max_drop: Points of top-1 that may be lost; with more, nothing is written and the exit code is 3.
-        batch: Images at once.
+        max_drop: Points of top-1 that may be lost; if more are lost, nothing is written and the exit code is 3.
+        batch: Images per batch.
         loading: How images are read.
-        seed: Of the order and views of --train.
+        seed: Seed of the order and views of --train.
     """
     if not out.endswith(".program"):
-        raise InputError(f"--out {out} must end in .program, by which limbeck evaluate knows what it is")
+        raise InputError(f"--out {out} must end in .program, by which limbeck evaluate recognises it")
     may_write(out, "Program", inputs=(model,), data=(data,))
     training = Training(
         epochs=epochs, lr=lr, batch=batch, weight_decay=0.0, nesterov=True, seed=seed, **vars(loading)

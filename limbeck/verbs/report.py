@@ -21,10 +21,11 @@ def report(
     trust: bool = False,
     tell: Tell = runs.silent,
 ) -> Reported:
-    """Write what runs are and do into one page that opens anywhere and loads nothing.
+    """Write a report on runs: one page that opens anywhere and loads nothing.
 
-    Accuracy against size and latency, training curves, mistakes, calibration, disagreement of teachers, adaptation,
-    layers, the accelerator, cost, lineage, commands: what the runs have. Nets are evaluated anew on held-out images.
+    It shows accuracy against size and latency, training curves, mistakes, calibration, disagreement of teachers,
+    adaptation, layers, the accelerator, cost, lineage and commands, as far as the runs have them. Nets are evaluated
+    again, on held-out images.
 
     Examples:
         limbeck report runs/demo
@@ -32,13 +33,13 @@ def report(
 
     Args:
         run: A run folder, label store, .program, .onnx or design; or a folder of these.
-        others: More of them: all are compared.
+        others: More of them; all are compared.
         out: The page to write.
         data: Held-out images to evaluate the nets on, instead of those that each run names; for adapted nets see
             --target-data.
         target_data: The same for adapted nets and what was exported from them: images of the target, with labels or
             without.
-        images: How many images at most, evenly chosen.
+        images: Images to evaluate on at most, evenly spaced.
         latency: Measure how long one image takes.
         trust: Open the data that the runs name, as they are yours; else only the built-in digits, --data and
             --target-data are opened.

@@ -55,9 +55,9 @@ def serve(
 ) -> Served:
     """Show images to models side by side, on a page in your browser.
 
-    An image is dropped, drawn or filmed there, and every model classifies it. Answers stand side by side: likeliest
-    classes, probabilities, milliseconds. Sliders put another background behind the image, blur it, add noise: the
-    shift to another domain, and what adaptation buys, when the run before and the run after limbeck adapt are both
+    An image is dropped, drawn or filmed there, and every model classifies it. Predictions stand side by side: likeliest
+    classes, probabilities, milliseconds. Sliders put another background behind the image, blur it, add noise: they
+    show the shift to another domain, and what adaptation gains, where the runs before and after limbeck adapt are both
     given. A Design is run in Verilator, every score compared with its Program's. Ctrl-C ends it.
 
     Examples:
@@ -68,9 +68,9 @@ def serve(
             folders that limbeck compile wrote.
         data: As for teach: its held-out images can be shown, with their labels; by default those that the first run
             names, where they are at hand.
-        split: Which images of --data.
-        port: Where to listen; 0 for any free port.
-        host: The address to listen on. Others than this machine can come in where it is another than 127.0.0.1.
+        split: The split of --data to show.
+        port: The port to listen on; 0 for any free port.
+        host: The address to listen on. Any other than 127.0.0.1 lets other machines in.
     """
     _needed()
     from limbeck.ui.app import app

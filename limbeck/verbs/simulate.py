@@ -32,9 +32,9 @@ def simulate(
     Args:
         design: A folder that limbeck compile wrote.
         data: As for teach.
-        images: How many of them, evenly spaced over the split.
-        split: Which images of it.
-        stalls: Percent of the cycles in which each port is stalled at random.
+        images: Number of images, evenly spaced over the split.
+        split: The split to take them from.
+        stalls: Percentage of cycles in which each port is stalled at random.
         trust: Build and run the design's own RTL where it is not this Limbeck's; other verbs then run it too. RTL can
             do whatever a program can, so only for designs of your own.
         loading: How images are read.

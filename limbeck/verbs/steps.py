@@ -46,7 +46,7 @@ class Speeds(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table: a heading, a line a number of steps."""
-        table: list[tuple[str, ...]] = [("steps", "top-1", "MACs", "ms an image", "run")]
+        table: list[tuple[str, ...]] = [("steps", "top-1", "MACs", "ms per image", "run")]
         for speed in self.speeds:
             top1 = "-" if speed.top1 is None else f"{speed.top1:.2%}"
             steps = ", ".join(map(str, speed.steps))
@@ -66,11 +66,11 @@ def steps(
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Speeds:
-    """Give an ODE net fewer or more steps: several speeds of one net, accuracy and time of each.
+    """Run an ODE net with fewer or more steps: several speeds of one net, with accuracy and time of each.
 
     The blocks' span stays. Each number of steps gets a run folder in --out, which every verb takes. Weights are the
-    model's; BatchNorm's statistics, which belong to a step, are taken anew from training images, without labels. A net
-    trained with --random-steps is meant for this.
+    model's; BatchNorm's statistics, which belong to a step, are estimated anew from training images, without labels. A
+    net trained with --random-steps is meant for this.
 
     Examples:
         limbeck steps runs/s --data photos/ --steps 1 2 3 --out runs/speeds
@@ -78,11 +78,11 @@ def steps(
 
     Args:
         model: A run folder, or what else names a trained net with ODE blocks.
-        data: As for teach; labels are used to measure alone.
+        data: As for teach; labels are used only to measure.
         out: The folder to write: a run folder for each number of steps, and a plot.
-        steps: Of every ODE block.
-        images: Training images that statistics are taken from.
-        batch: Images at once.
+        steps: Numbers of steps to try, the same for every ODE block.
+        images: Training images that the statistics are estimated from.
+        batch: Images per batch.
         loading: How images are read.
     """
     from limbeck.images.sources import open_source

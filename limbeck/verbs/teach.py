@@ -28,10 +28,10 @@ def teach(
 
     Args:
         data: An image folder with train/ and val/, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, ...
-        model: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to go on from.
+        model: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to start from.
         out: The run folder to write.
-        pretrained: Begin with the weights of the tag that --model names; the head is new where the classes differ.
-        arguments: What else the net takes, as width=8 steps=3,2,2.
+        pretrained: Start from the weights of the tag that --model names; the head is new where the classes differ.
+        arguments: Further arguments of the architecture, such as width=8 steps=3,2,2.
         training: How to train.
         dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
     """

@@ -20,18 +20,18 @@ def verify_labels(
 ) -> Verified:
     """Evaluate the teachers again on a random sample of a label store's views, and compare.
 
-    The exit code is 3 where they predict otherwise, or have other weights.
+    The exit code is 3 where their predictions or their weights differ.
 
     Examples:
         limbeck verify-labels labels --data photos/ --teachers runs/t1 runs/t2
 
     Args:
         store: A folder that limbeck label wrote.
-        data: Where the images are; what a store names is not opened by itself, but for the built-in digits.
-        teachers: Where the teachers are, all in their order.
-        compile_teachers: Compile the teachers (torch.compile): minutes to begin with, then faster.
-        limit: As the store was made with.
-        batch: Views that the teachers get at once.
+        data: Where the images are; what a store names is not opened automatically, except for the built-in digits.
+        teachers: Where the teachers are, all of them, in the store's order.
+        compile_teachers: Compile the teachers (torch.compile): it takes minutes to start and then runs faster.
+        limit: The --limit that the store was made with.
+        batch: Views per batch of the teachers.
         loading: How images are read.
     """
     training = Training(batch=batch, limit=limit, **vars(loading))

@@ -65,7 +65,7 @@ class Zoo(Result):
             *nets,
             *((one.name, str(one.size), f"{one.parameters:,}", f"{one.macs:,}") for one in self.nets),
             *teachers,
-            *((one.tag, str(one.size), one.licence or "not said") for one in self.teachers),
+            *((one.tag, str(one.size), one.licence or "not stated") for one in self.teachers),
         ]
 
 
@@ -86,8 +86,8 @@ def zoo(
 
     Args:
         name: A recipe to show; by default everything is listed.
-        copy: A file to copy the recipe to, for -c; one that exists is left as it is.
-        teachers: A pattern of timm's tags: those with weights, by which --teachers takes them.
+        copy: A file to copy the recipe to, for -c; an existing file is left as it is.
+        teachers: A pattern of timm's tags; lists those with weights, as --teachers of distill takes them.
     """
     if copy is not None and name is None:
         raise InputError(f"--copy {copy} needs the name of a recipe; limbeck zoo lists them")

@@ -22,28 +22,28 @@ Select = Literal["last", "infomax", "snd", "entropy", "source"]
 
 @dataclass(frozen=True)
 class Terms:
-    """Weights of the loss's terms; what is not given is as the method has it."""
+    """Weights of the loss's terms; the method has defaults for those that are not given."""
 
     source_weight: float | None = None
-    """Of the cross-entropy with the source's labels."""
+    """Weight of the cross-entropy with the source's labels."""
     coral: float | None = None
-    """Of the distance of the logits' covariances."""
+    """Weight of the distance between the covariances of source and target logits."""
     mmd: float | None = None
-    """Of the maximum mean discrepancy of the features."""
+    """Weight of the maximum mean discrepancy of the features."""
     dann: float | None = None
-    """Of the critic that tells the domains apart by features, its gradient reversed."""
+    """Weight of the critic that tells the domains apart by features, its gradient reversed."""
     cdan: float | None = None
-    """The same by features and answers together."""
+    """Weight of the critic that tells them apart by features and predictions together."""
     mcc: float | None = None
-    """Of minimum class confusion."""
+    """Weight of minimum class confusion."""
     entropy: float | None = None
-    """Of the target answers' mean entropy."""
+    """Weight of the mean entropy of the predictions on the target."""
     diversity: float | None = None
-    """Of the entropy of the mean target answer, which is to be high."""
+    """Weight of the entropy of the mean prediction on the target, which is maximised."""
     pseudo: float | None = None
-    """Of the cross-entropy with the net's own sure answers."""
+    """Weight of the cross-entropy with the net's own confident predictions."""
     kd: float | None = None
-    """Of the teachers' answers on the target."""
+    """Weight of the distillation loss with the teachers' predictions on the target."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -70,19 +70,19 @@ _NEED_SOURCE = ("source_weight", "coral", "mmd", "dann", "cdan")
 
 @dataclass(frozen=True)
 class Adapting:
-    """How an adaptation goes, beside its terms."""
+    """The settings of an adaptation, except for its terms."""
 
     confidence: float = 0.8
-    """Probability from which an own answer is sure, for --pseudo."""
+    """Probability from which one of the net's own predictions is confident, for --pseudo."""
     temperature: float = 4.0
-    """Temperature of the teachers' answers."""
+    """Temperature of the softmax that teachers and net are compared by, for --kd."""
     randomise: Randomising = "auto"
-    """Draw anew what does not make the source's classes; auto: backgrounds, where a grey source meets a coloured
-    target."""
+    """What is randomised in the source's images, as it does not make the class; auto: backgrounds, where the source is
+    grey and the target coloured."""
     critic_lr: float = 0.01
     """Learning rate of DANN's and CDAN's critic."""
     select: Select = "last"
-    """By which figure the epoch to keep is chosen, without labels."""
+    """Criterion by which the epoch to keep is chosen, without labels."""
     teacher_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the teachers' arithmetic; auto is bfloat16 where the machine has it in hardware."""
 
@@ -97,7 +97,7 @@ class Adapting:
 
 
 def terms_of(method: Method, given: Terms, taught: bool) -> Terms:
-    """Return the method's terms, replaced by those given; teachers count 1 unless told otherwise."""
+    """Return the method's terms, replaced by those given; teachers have weight 1 unless it is given."""
     _check_one_of("method", method, _METHODS)
     own = {name: value for name, value in asdict(given).items() if value is not None}
     listening = {"kd": 1.0} if taught else {}
@@ -128,9 +128,9 @@ def check(
     if terms.kd and not teachers:
         raise InputError("mobileda and --kd learn from teachers; give --teachers")
     if training.size is not None:
-        raise InputError("a trained net keeps the size that it sees; leave --size out")
+        raise InputError("a trained net keeps its input size; leave --size out")
     if training.mixup or training.cutmix:
-        raise InputError("--mixup and --cutmix mix labels, which a target has not; leave them out")
+        raise InputError("--mixup and --cutmix mix labels, which a target does not have; leave them out")
 
 
 def weights_of(terms: Terms) -> "Weights":
