@@ -54,7 +54,7 @@ module front #(
   );
 
   // ---- what an image, an op and a slot begin and end with
-  phase_e phase_d, phase_q;
+  phase_e phase_q;
   logic waiting, leading, emitting, done, reading, skips;
   logic busy_d, busy_q, free_d, free_q;  // free: idle, or this is a slot's last cycle
   logic last_slot_d, last_slot_q;
@@ -92,7 +92,6 @@ module front #(
                          : group_last_q ? op.groups == '0 : group_q + WordBits'(1) == op.groups;
 
   always_comb begin
-    phase_d = phase_q;
     wait_d = wait_q;
     group_d = group_q;
     tap_d = tap_q;
@@ -100,23 +99,17 @@ module front #(
     tap_last_d = tap_last_q;
     group_last_d = group_last_q;
     if (advance) begin
-      if (!busy_q || last_slot_q) phase_d = Wait;
-      else if (skips) phase_d = Before;
-      else phase_d = Emit;
       wait_d = '0;
       group_d = '0;
       x_d = '0;
     end else if (busy_q && waiting) begin  // the op is new
       wait_d = wait_q + 16'd1;
-      if (wait_q == op.gap) phase_d = Before;
     end else if (busy_q && reading) begin
       if (emitting) x_d = x_q + XAddrW'(1);
       tap_d = tap_end ? op.tap_first : tap_q + 5'd1;
       tap_last_d = next_tap_last;
       if (tap_end) group_d = group_last_q ? '0 : group_q + WordBits'(1);
       group_last_d = next_group_last;
-      if (pass_end && emitting) phase_d = Done;
-      else if (pass_end) phase_d = Emit;
     end
     if (advance || (busy_q && waiting)) begin
       tap_d = op.tap_first;
@@ -214,7 +207,10 @@ module front #(
   end
 
   always_ff @(posedge clk_i) begin
-    phase_q <= phase_d;
+    // held, so that registers' enables do what logic before them would: it is the longest path
+    if (advance) phase_q <= !busy_q || last_slot_q ? Wait : skips ? Before : Emit;
+    else if (busy_q && waiting && wait_q == op.gap) phase_q <= Before;
+    else if (busy_q && pass_end) phase_q <= emitting ? Done : Emit;
     busy_q <= busy_d;
     free_q <= free_d;
     wait_q <= wait_d;
