@@ -46,10 +46,9 @@ def replacing(path: Path) -> Iterator[Path]:
     file as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary, handle = _beside(path)
         if path.exists():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
     except (OSError, ValueError) as error:
@@ -59,10 +58,28 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {_why(error)}; nothing was changed") from error
-    finally:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write {path}: {_why(error)}; nothing was changed") from error
+        raise
+    finally:
+        os.close(handle)
+
+
+def _beside(path: Path) -> tuple[Path, int]:
+    """Return an empty file to write `path` to, open and, where the file system can, locked. It is what a killed process
+    left, if there is that: so nothing is left for longer than until the command is run again."""
+    named = path.with_name(f"{_PARTIAL}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{path.suffix}")
+    handle = os.open(named, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), named.stat()):  # else another process has just given it its name
+            os.ftruncate(handle, 0)
+            return named, handle
+    os.close(handle)
+    other = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
+    return other, os.open(other, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
 
 
 def _why(error: Exception) -> str:

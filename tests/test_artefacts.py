@@ -112,6 +112,13 @@ def test_no_verb_writes_over_what_is_not_of_its_own_kind(there, capsys, monkeypa
         assert snapshot(root) == before, (verb, name)
 
 
+@pytest.mark.parametrize("kind", ["run", "label store", "Design", "evaluation", "repository"])
+@pytest.mark.parametrize("ending", [".program", ".onnx", ".pte", ".html"])
+def test_a_folder_is_not_called_as_a_file_is(tmp_path, kind, ending):
+    with pytest.raises(InputError, match=f"is a folder; leave {ending} out"):
+        may_write(str(tmp_path / f"x{ending}"), kind)
+
+
 def test_a_verb_that_reads_images_writes_nothing_among_them(there, capsys):
     sentence = refused(
         capsys,

@@ -90,7 +90,7 @@ def test_a_set_in_which_nothing_can_be_decoded_is_refused(tmp_path):
 def test_unlabelled_images_are_reported_without_classes(photos):
     (report,) = data(str(photos / "train/cat")).splits
     assert (report.images, report.classes) == (3, {})
-    (report,) = data(str(photos / "train"), labelled=False).splits
+    (report,) = data(str(photos / "train"), unlabelled=True).splits
     assert (report.images, report.classes) == (5, {})
 
 
@@ -130,3 +130,13 @@ def test_the_built_in_digits_have_no_leaks():
     report = data("digits:mfeat")
     assert [split.images for split in report.splits] == [1400, 300, 300]
     assert report.leaks == ()
+
+
+@pytest.mark.parametrize("side", [20, 120])
+def test_a_folder_of_floating_point_images_is_refused_in_a_sentence(tmp_path, side):
+    for split in ("train", "val"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.ones((side, side), np.float32)).save(tmp_path / split / name / "0.tif")
+    with pytest.raises(InputError, match="none of the 2 images of train can be decoded"):
+        data(str(tmp_path))

@@ -242,6 +242,29 @@ def test_files_of_an_adapted_net_are_judged_where_it_was_adapted_to(told, tmp_pa
     assert f"not what it was adapted to: {there}" in Parsed((tmp_path / "r.html").read_text()).text
 
 
+def test_a_recorded_figure_is_called_so_and_counts_for_its_own_weights_alone(tmp_path, capsys):
+    """A stranger's run: its images are not at hand, so what it recorded is all that there is."""
+    folder = tmp_path / "run"
+    lineage = run(folder, "teach", 1, data="gone", model="resnet8")
+
+    def told() -> float | None:
+        return report(str(folder), (), out=str(tmp_path / "r.html"), latency=False).nets[0][1]
+
+    assert told() == 0.25
+    assert "as its run recorded, not measured now" in Parsed((tmp_path / "r.html").read_text()).text
+    results = json.loads((folder / "results.json").read_text())
+    for sha256, known in ((lineage.sha256, 0.25), ("0" * 64, None)):
+        (folder / "results.json").write_text(json.dumps({**results, "sha256": sha256}))
+        assert told() == known
+    (folder / "results.json").write_text(json.dumps(results))
+    net = zoo.load(str(folder))
+    with torch.no_grad():
+        for value in net.net.parameters():
+            value.fill_(1e30)  # finite, but no logit is
+    zoo.save(net, folder)
+    assert told() is None
+
+
 def test_every_tile_names_the_one_net_whose_figure_it_is(told):
     nets = [Net("s", Path("s"), "distilled", "m", 10, 5, 100, "PyTorch", data="d", recorded=0.5, seconds=0.2)]
     nets += [replace(nets[0], name="a", role="adapted", data="t", seconds=0.1)]

@@ -66,6 +66,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     assert listing(tmp_path) == {"file.txt": b"old"}
 
 
+def test_what_a_killed_process_left_of_a_file_is_gone_after_the_next(tmp_path):
+    path = tmp_path / "net.onnx"
+    code = "import os, sys; from limbeck import runs\nwith runs.replacing(sys.argv[1]) as part:\n"
+    code += "    part.write_bytes(bytes(99)); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [bytes(99)]
+    with replacing(path) as first, replacing(path) as second:  # what another is writing is left alone
+        first.write_bytes(b"first")
+        assert second.read_bytes() == b""
+        second.write_bytes(b"second")
+    assert listing(tmp_path) == {"net.onnx": b"first"}
+
+
 def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
     """A process may write 1000 bytes a file, which the system enforces as it does a full disk."""
     path = tmp_path / "file.bin"

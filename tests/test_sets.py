@@ -118,10 +118,10 @@ def test_unlabelled_reads_no_labels_into_folders_of_days(tmp_path):
 
 
 def test_notes_of_the_data_are_told_once(photos):
-    (photos / "train/x.heic").write_bytes(b"")
+    (photos / "train/x.psd").write_bytes(b"")
     told = []
     open_sets(str(photos), Training(), labelled=False, tell=lambda event, values: told.append((event, values["text"])))
-    said = "files left out, as they are no images of a kind that is read: 1 .heic (first: train/x.heic)"
+    said = "files left out, as they are no images of a kind that is read: 1 .psd (first: train/x.psd)"
     assert told.count(("note", said)) == 1
 
 

@@ -16,12 +16,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tools import need
 
 from limbeck.errors import InputError
 from limbeck.images import sources
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.foreign import from_reader
-from limbeck.images.images import EXTENSIONS, FORMATS, open_image
+from limbeck.images.images import FORMATS, extensions, formats, open_image
 from limbeck.images.source import Source, hold_out, moments, pixels_of, spaced, subset
 from limbeck.images.sources import open_source
 
@@ -93,11 +94,11 @@ def test_hidden_files_and_other_files_are_left_out(photos):
 
 
 def test_files_that_are_left_out_are_counted_and_the_first_is_named(photos):
-    for name in ("cat/x.heic", "cat/y.heic", "dog/z.txt"):
+    for name in ("cat/x.psd", "cat/y.psd", "dog/z.txt"):
         (photos / f"train/{name}").write_bytes(b"not read")
     source = open_source(str(photos))
     assert len(source) == 5
-    said = "files left out, as they are no images of a kind that is read: 2 .heic, 1 .txt (first: train/cat/x.heic)"
+    said = "files left out, as they are no images of a kind that is read: 2 .psd, 1 .txt (first: train/cat/x.psd)"
     assert source.note == said
     for name in ("cat", "dog"):
         for path in (photos / f"train/{name}").rglob("*.png"):
@@ -207,15 +208,58 @@ def test_a_link_to_a_parent_does_not_loop(photos):
     assert len(open_source(str(photos))) == 5
 
 
-KIND_OF = {extension: kind for kind, extensions in FORMATS.items() for extension in extensions}
+KIND_OF = {ending: kind for kind, endings in FORMATS.items() for ending in endings}
 
 
-@pytest.mark.parametrize("extension", [*sorted(EXTENSIONS - {".mpo"}), ".JPG", ".Jfif"])
+@pytest.mark.parametrize("extension", [*sorted(extensions() - {".mpo"}), ".JPG", ".Jfif"])
 def test_every_extension_is_read(tmp_path, extension):
     for name in "ab":
         for number in (1, 2):
             save(tmp_path / name / f"{number}{extension}", noise(100, 110), format=KIND_OF[extension.lower()])
     assert [pixels_of(open_source(str(tmp_path), channels=3), i).shape for i in (0, 1)] == [(100, 110, 3)] * 2
+
+
+@pytest.fixture
+def without_heif(monkeypatch):
+    """Have no pillow-heif."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    for cached in (formats, extensions):
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in (formats, extensions):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_phones_photos_are_named_with_the_package_that_reads_them(photos):
+    (photos / "train/cat/x.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    source = open_source(str(photos))
+    assert source.note.endswith(
+        "1 .heic (first: train/cat/x.heic), .heic needs pillow-heif: pip install 'limbeck[heic]'"
+    )
+
+
+def test_phones_photos_are_read_upright(tmp_path):
+    need("pillow_heif")
+    import pillow_heif
+
+    pixels = np.zeros((100, 140, 3), np.uint8)
+    pixels[:, :70] = 255
+    exif = Image.Exif()
+    exif[274] = 6  # turn it by a quarter, clockwise: the left side is now above
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pillow_heif.from_pillow(Image.fromarray(pixels)).save(
+            tmp_path / name / "0.heic", exif=exif.tobytes(), quality=95
+        )
+        save(tmp_path / name / "1.png")
+    source = open_source(str(tmp_path), labelled=False)
+    seen = pixels_of(source, source.keys.index("a/0.heic"))
+    assert seen.shape == (140, 100, 3) == (*source.sizes[0].tolist(), 3)
+    assert seen[:60].mean() > 250
+    assert seen[80:].mean() < 5
 
 
 def test_class_folders_alone_are_split_by_name_the_same_each_time(tmp_path):

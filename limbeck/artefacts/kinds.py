@@ -22,6 +22,7 @@ Written = Literal[
 ]  # fmt: skip
 
 _SUFFIXES: dict[str, Kind] = {".program": "Program", ".onnx": "ONNX file", ".pte": "ExecuTorch file"}
+_ENDINGS: dict[str, Kind] = {**_SUFFIXES, ".html": "report"}
 _FOLDERS = {"run", "label store", "Design", "evaluation", "speeds", "repository"}
 _HEAD = 4096  # bytes in which a file says what it is
 _FEW = 500  # entries that are looked at to tell a folder of images
@@ -104,7 +105,7 @@ def _is_report(path: Path) -> bool:
 
 def _images(folder: Path) -> Iterator[Path]:
     """Yield images among the first entries of a folder and of its folders' folders."""
-    from limbeck.images.images import EXTENSIONS
+    from limbeck.images.images import extensions
 
     def few(place: Path) -> list[Path]:
         with contextlib.suppress(OSError):
@@ -114,7 +115,7 @@ def _images(folder: Path) -> Iterator[Path]:
     level = [folder]
     for _ in range(3):
         level = [path for place in level for path in few(place) if not path.name.startswith(".")][:_FEW]
-        yield from (path for path in level if path.suffix.lower() in EXTENSIONS)
+        yield from (path for path in level if path.suffix.lower() in extensions())
 
 
 # ---- writing ----------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def may_write(
     if not out or "\0" in out:
         raise InputError(f"{flag} {out!r} can't be a path; choose another")
     place, known = Path(out), f"{flag} {out}"
-    _check_links(place, known, kind)
+    _check_name(place, known, kind)
     found = kind_of(place)
     for name in inputs:
         _check_input(place, known, kind, name)
@@ -177,7 +178,10 @@ def _example(kind: Written) -> str:
     return named.get(kind) or next(f"net{ending}" for ending, name in _SUFFIXES.items() if name == kind)
 
 
-def _check_links(place: Path, known: str, kind: Written) -> None:
+def _check_name(place: Path, known: str, kind: Written) -> None:
+    if kind in _FOLDERS and (other := _ENDINGS.get(place.suffix)):
+        end = place.suffix
+        raise InputError(f"{known} ends as {article(other)} does, but {article(kind)} is a folder; leave {end} out")
     if place.is_symlink() and (kind not in ("run", "label store", "evaluation") or not place.is_dir()):
         raise InputError(f"{known} is a link, which would be replaced; give the path that it leads to")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import InputError
-from limbeck.images.images import EXTENSIONS, Header, headers
+from limbeck.images.images import FORMATS, Header, extensions, headers
 
 Split = Literal["train", "val", "test"]
 SPLITS: dict[Split, tuple[str, ...]] = {  # names of their folders, in any case
@@ -97,7 +97,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     images: list[Path] = []
     skipped: list[Path] = []
     for path, regular in _below(folder, ()):
-        (images if regular and path.suffix.lower() in EXTENSIONS else skipped).append(path)
+        (images if regular and path.suffix.lower() in extensions() else skipped).append(path)
     return sorted(images), sorted(skipped)
 
 
@@ -137,12 +137,12 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(regular and path.suffix.lower() in EXTENSIONS for path, regular in _below(folder, ()))
+    return any(regular and path.suffix.lower() in extensions() for path, regular in _below(folder, ()))
 
 
 def known_endings() -> str:
     """Return what image files may end in, in words."""
-    return " ".join(sorted(extension[1:] for extension in EXTENSIONS))
+    return " ".join(sorted(extension[1:] for extension in extensions()))
 
 
 def left_out(root: Path, skipped: Sequence[Path]) -> str:
@@ -153,7 +153,9 @@ def left_out(root: Path, skipped: Sequence[Path]) -> str:
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda kind: -kind[1])[:5])
     more = ", ..." if len(kinds) > 5 else ""
     first = ascii(skipped[0].relative_to(root).as_posix())[1:-1]
-    return f"files left out, as they are no images of a kind that is read: {counted}{more} (first: {first})"
+    heic = next((kind for kind in kinds if kind in FORMATS["HEIF"]), "")
+    remedy = f", {heic} needs pillow-heif: pip install 'limbeck[heic]'" if heic else ""
+    return f"files left out, as they are no images of a kind that is read: {counted}{more} (first: {first}){remedy}"
 
 
 # ---- splits -----------------------------------------------------------------------------------------------

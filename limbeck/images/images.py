@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import threading
 import warnings
@@ -21,6 +22,7 @@ FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow kno
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "GIF": (".gif",),
+    "HEIF": (".heic", ".heif", ".hif"),  # by the package pillow-heif
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     "MPO": (".mpo",),
@@ -31,7 +33,6 @@ FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow kno
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb
 LARGE = 1 << 23  # pixels: eight threads with one each hold some 0.4 GB
 _ONE = threading.Lock()
@@ -56,9 +57,18 @@ class Header:
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return those of FORMATS that this Pillow reads; MPO, which its reader of JPEG takes along, is none of its own."""
+    """Return those of FORMATS that are read here, HEIF where pillow-heif is installed; MPO, which the reader of JPEG
+    takes along, is none of its own."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def extensions() -> frozenset[str]:
+    """Return what the files may end in that are read here."""
+    return frozenset(ending for name in (*formats(), "MPO") for ending in FORMATS[name])
 
 
 @contextlib.contextmanager

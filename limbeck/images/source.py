@@ -180,6 +180,10 @@ def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
             if on_broken == "fatal":
                 raise
             broken[i] = f"{source.keys[i]} ({error.__cause__})"
+    if not images:
+        raise InputError(
+            f"{source.spec}: none of the {len(source)} images of {source.split} can be decoded: {broken[0]}, ..."
+        )
     if broken:
         source = subset(source, [i for i in range(len(source)) if i not in broken])
     pixels = torch.from_numpy(np.stack(images))

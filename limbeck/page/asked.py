@@ -165,13 +165,13 @@ def _asked(
         of=called[run.path] if run is not None and run is not one else "", adapted_to=adapted_to(tag),
         data=spec if said is not None else "",
         found=None if said is None or said.labels is None or seen is None else figures(said, seen.source.classes),
-        recorded=_recorded(one), seconds=measured.latency(net) if timed else None,
+        recorded=_recorded(one, net) if seen is None else None, seconds=measured.latency(net) if timed else None,
     )  # fmt: skip
     return Asked(known, one, net, table, seen if said is not None else None, said)
 
 
 def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> "tuple[Seen | None, Answers | None]":
-    """Return the images and the net's answers; None where they are not there, or not of its classes."""
+    """Return the images, None where they can't be had, and the net's answers, None where it has none for them."""
     seen = sight.of(data, flag) if data else None
     if seen is None:
         return None, None
@@ -179,7 +179,7 @@ def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> 
         return seen, measured.ask(net, seen.source, spec)
     except InputError as error:
         sight.notes.append(str(error))
-        return None, None
+        return seen, None
 
 
 def _table(net: "Classifier") -> "Table":
@@ -192,11 +192,13 @@ def _bytes(path: Path) -> int:
     return (path / "model.safetensors" if path.is_dir() else path).stat().st_size
 
 
-def _recorded(one: "Run | Integers | Onnx") -> float | None:
-    """Return the top-1 that a run recorded."""
-    from limbeck.artefacts.readers import Run, number
+def _recorded(one: "Run | Integers | Onnx", net: "Classifier") -> float | None:
+    """Return the top-1 that a run recorded; None where that is of other weights, or the net can't answer."""
+    from limbeck.artefacts.readers import Run, get, number
 
-    if not isinstance(one, Run):
+    if not isinstance(one, Run) or get(one.results, str, "sha256") not in (None, net.lineage.sha256):
+        return None
+    if not measured.sound(net):
         return None
     places = (("evaluation", "top1"), ("top1",), ("report", "adapted"))
     shares = (number(one.results, *keys) for keys in places)

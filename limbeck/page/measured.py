@@ -79,6 +79,15 @@ def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
     return said
 
 
+def sound(net: "Classifier") -> bool:
+    """Return whether the net's logits of a black image are finite."""
+    import torch
+
+    black = torch.zeros((1, net.input.channels, net.input.size, net.input.size), dtype=torch.uint8)
+    with torch.inference_mode():
+        return bool(net(black.to(net.scale.device)).isfinite().all())
+
+
 def latency(net: "Classifier") -> float:
     """Return the seconds of one image alone, of noise: the fastest of many, one thread of torch."""
     import torch

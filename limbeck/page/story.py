@@ -11,6 +11,9 @@ from limbeck.page.words import points, share, size, time
 _FIRST: tuple[Role, ...] = ("distilled", "labels", "adapted", "teacher", "program", "onnx")
 
 
+_RECORDED = "its held-out images (as its run recorded, not measured now)"
+
+
 @dataclass(frozen=True)
 class Tile:
     """A figure of one net, what it is, and what to know about it."""
@@ -72,7 +75,7 @@ def lead(nets: Sequence[Net]) -> str:
 
 def _images(about: Net) -> str:
     whose = f" of {about.data}" if about.data else ""
-    return f"{about.found.images:,} held-out images{whose}" if about.found else "its held-out images"
+    return f"{about.found.images:,} held-out images{whose}" if about.found else _RECORDED
 
 
 def _of(about: Net, nets: Sequence[Net]) -> list[str]:

@@ -282,10 +282,10 @@ def seconds_of(folder: Path) -> float | None:
 def _save(student: "Classifier", done: Trained, folder: Path) -> None:
     from limbeck.nets import zoo
 
-    zoo.save(student, folder)
+    lineage = zoo.save(student, folder)
     if done.evaluation is not None:
         runs.write_text(folder / "per_class.csv", done.evaluation.to_csv())
-    runs.write_sealed(folder / runs.RESULTS, done.to_json())
+    runs.write_sealed(folder / runs.RESULTS, {**done.to_json(), "sha256": lineage.sha256})
     (folder / runs.STATE).unlink(missing_ok=True)  # results.json says that the run is over
 
 

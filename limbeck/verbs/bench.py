@@ -12,7 +12,7 @@ from limbeck.deploy.formats import FORMATS, Format, Workshop
 from limbeck.errors import InputError
 from limbeck.fpga.parts import PartName
 from limbeck.runs import Tell
-from limbeck.training.sets import balanced
+from limbeck.training.sets import balanced, to_compare
 from limbeck.training.settings import Loading, keywords
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def bench(
     """
     from accelerate import PartialState
 
-    _check(models, formats, batch, threads, rounds, clock, simulated, out)
+    _check(models, formats, batch, threads, rounds, clock, simulated, out, data)
     device = PartialState().device
     source = _held_out(data, split, images, loading)
     with threads_of(threads), tempfile.TemporaryDirectory(prefix="limbeck-bench-") as folder:
@@ -94,6 +94,7 @@ def _check(
     clock: float,
     simulated: int,
     out: str | None,
+    data: str | None,
 ) -> None:
     """Refuse what cannot be measured."""
     if not models:
@@ -108,7 +109,7 @@ def _check(
         raise InputError(f"--clock is {clock}; give MHz above 0")
     if out is not None and Path(out).suffix not in WRITERS:
         raise InputError(f"--out {out} must end in {', '.join(WRITERS)}")
-    may_write(out, "table", inputs=models)
+    may_write(out, "table", inputs=models, data=(data,))
 
 
 def _held_out(
@@ -117,11 +118,9 @@ def _held_out(
     images: int | None,
     loading: Loading,
 ) -> "Source | None":
-    from limbeck.images.sources import open_source
-
     if data is None:
         return None
-    source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
+    source = to_compare(data, loading, split)
     if images is None:
         return source
     if not 1 <= images <= len(source):

@@ -70,7 +70,6 @@ def data(
     data: str,
     *,
     split: Literal["all", "train", "val", "test"] = "all",
-    labelled: bool = True,
     loading: Loading = Loading(on_broken="skip"),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> DataReport:
@@ -85,7 +84,6 @@ def data(
     Args:
         data: An image folder, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, wds/PATH, ...
         split: The split to look at.
-        labelled: Whether class folders give labels; otherwise all images below the folder are taken.
         loading: How images are read. Files that can't be read are listed, unless --on-broken is fatal.
     """
     from limbeck.images.folder import MissingSplitError
@@ -94,7 +92,9 @@ def data(
     sources: list[Source] = []
     for name in ("train", "val", "test") if split == "all" else (split,):
         try:
-            source = open_source(data, name, labelled=labelled, on_broken=loading.on_broken, download=loading.download)
+            source = open_source(
+                data, name, labelled=not loading.unlabelled, on_broken=loading.on_broken, download=loading.download
+            )
         except MissingSplitError:
             if split != "all":
                 raise

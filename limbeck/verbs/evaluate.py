@@ -159,6 +159,10 @@ def evaluate(
     from limbeck.learn.evaluate import agreement, figures
 
     may_write(out, "evaluation", inputs=(model, *teachers), data=(data,))
+    if loading.unlabelled:
+        raise InputError(
+            f"--unlabelled leaves the labels of {data} out, which figures need; limbeck predict names what is in images"
+        )
     source = open_source(data, split, on_broken=loading.on_broken, download=loading.download)
     if source.labels is None:
         raise InputError(f"{data} has no labels to measure by; limbeck predict names what is in its images")

@@ -17,7 +17,8 @@ from limbeck.fpga.parts import CLOCK
 from limbeck.page import measured
 from limbeck.results import Result
 from limbeck.runs import Tell
-from limbeck.training.sets import centre
+from limbeck.training.sets import centre, to_compare
+from limbeck.training.settings import Loading
 
 if TYPE_CHECKING:
     from limbeck.images.source import Source
@@ -51,6 +52,7 @@ def serve(
     split: Literal["val", "test", "train"] = "val",
     port: int = 8000,
     host: str = "127.0.0.1",
+    unlabelled: bool = False,
     tell: Tell = runs.silent,
 ) -> Served:
     """Show images to models side by side, on a page in your browser.
@@ -71,6 +73,7 @@ def serve(
         split: The split of --data to show.
         port: The port to listen on; 0 for any free port.
         host: The address to listen on. Any other than 127.0.0.1 lets other machines in.
+        unlabelled: Read no labels: the subfolders of --data are days or cameras, not classes.
     """
     _needed()
     from limbeck.ui.app import app
@@ -78,7 +81,10 @@ def serve(
 
     if not models:
         raise InputError("no model is given; name runs, .program or .onnx files, or designs")
-    with listen(host, port) as socket, opened(models, data=data, split=split, host=host, tell=tell) as page:
+    with (
+        listen(host, port) as socket,
+        opened(models, data=data, split=split, host=host, unlabelled=unlabelled, tell=tell) as page,
+    ):
         url = _url(host, socket.getsockname()[1])
         if not _is_loopback(host):
             tell("note", {"text": f"anyone who reaches this machine on {host} can use these models: there is no login"})
@@ -114,14 +120,15 @@ def opened(
     data: str | None = None,
     split: Literal["val", "test", "train"] = "val",
     host: str = "127.0.0.1",
+    unlabelled: bool = False,
     tell: Tell = runs.silent,
 ) -> "Iterator[Page]":
     """Yield the page for these models; simulators and threads end with the block."""
-    from limbeck.images.sources import open_source
     from limbeck.ui.app import Page
 
     notes: list[str] = []
-    source = _own_images(models) if data is None else open_source(data, split, on_broken="skip")
+    reading = Loading(on_broken="skip", unlabelled=unlabelled)
+    source = _own_images(models) if data is None else to_compare(data, reading, split)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(ThreadPoolExecutor(1))
         voices = [voice for model in models if (voice := _voice(model, reader, stack, notes, tell)) is not None]

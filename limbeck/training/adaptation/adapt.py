@@ -95,14 +95,15 @@ def adapt(
         seconds = earlier + time.monotonic() - begun
     accelerator.wait_for_everyone()
     kept, collapse = judge.choose()
+    chosen_net = zoo.load(out)
     done = Adapted(
         out=out, model=model, target=target, method=method, images=len(domains.target), epochs=training.epochs,
         seconds=seconds, criterion=how.select, chosen=kept, collapse=collapse,
-        signs=judge.signs(), changed=Changed(*bytes_changed(before, zoo.load(out))),
+        signs=judge.signs(), changed=Changed(*bytes_changed(before, chosen_net)),
         report=judge.report(kept, target, net.classes), teachers=teachers,
     )  # fmt: skip
     if accelerator.is_main_process:
-        runs.write_sealed(Path(out) / runs.RESULTS, done.to_json())
+        runs.write_sealed(Path(out) / runs.RESULTS, {**done.to_json(), "sha256": chosen_net.lineage.sha256})
         (Path(out) / runs.STATE).unlink(missing_ok=True)
     runs.give_up(Path(out))
     return done
