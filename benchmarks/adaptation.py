@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of an adaptation")
     parser.add_argument("--teach-epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=0.05, help="of an adaptation")
-    parser.add_argument("--limit", type=int, help="images a domain")
+    parser.add_argument("--limit", type=int, help="images per domain")
     given = parser.parse_args()
     pairs = [tuple(pair.split(",")) for pair in given.pairs or ()] or [*orderings(), PHOTOS]
     methods = given.methods or list(METHODS)

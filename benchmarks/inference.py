@@ -135,7 +135,7 @@ def product() -> Callable[[], float]:
 def table(rows: list[dict], macs: dict[str, int], peak: float) -> None:
     """Print the table, and each net's best beside dsODENet-20's."""
     print(f"a large matrix product: {peak / 1e9:.0f} GMAC/s\n")
-    print("| net | MMAC | runtime | images at once | ms an image | images/s | of the product's MAC/s |")
+    print("| net | MMAC | runtime | images at once | ms per image | images/s | of the product's MAC/s |")
     print("|---|---:|---|---|---:|---:|---:|")
     for row in rows:
         at_once = f"{row['batch']}" if row["batch"] == row["piece"] else f"{row['batch']} in pieces of {row['piece']}"

@@ -123,7 +123,7 @@ def main() -> None:
     keep_freed_memory()  # as every training verb does
     print(f"{cpu_model()}; limbeck {limbeck.__version__}, torch {torch.__version__}; one thread, batch {BATCH}")
     print(
-        "\n| net | CPU-ms a step | data, bookkeeping | bare loop, CPU-ms | fit over bare |\n|---|---:|---:|---:|---:|"
+        "\n| net | CPU-ms per step | data, bookkeeping | bare loop, CPU-ms | fit over bare |\n|---|---:|---:|---:|---:|"
     )
     nets = {}
     for name in NETS:

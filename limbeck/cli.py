@@ -43,7 +43,7 @@ Usage: limbeck VERB ... | limbeck VERB --help
 %s
 
 Every verb:
-  -c recipe.toml        begin with a recipe's settings, or with those of a name in limbeck zoo; flags override them
+  -c recipe.toml        start from a recipe's settings, a file or a name in limbeck zoo; flags override them
   --print-config        print the settings that a command would have, as a recipe, and stop
   --json                print the result as JSON, which a pipe or file gets anyway
   --quiet               print neither progress nor tables
@@ -146,8 +146,8 @@ MOVED = {
     ("label", "--info"): "limbeck info STORE",
 }
 """Flags of Limbeck 0.1, and what does the same now."""
-_AGAIN = "; a training goes on with the same command and --resume"
-_SAME = "; the same command goes on"
+_AGAIN = "; the same command with --resume continues the training"
+_SAME = "; the same command continues"
 _GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME, "merge-labels": _SAME, "demo": _SAME}
 
 
@@ -165,7 +165,7 @@ def _run(verb: str, arguments: list[str]) -> None:
         raise InputError(f"there is no such verb{recipe.nearest(verb, VERBS)}; limbeck --help lists them")
     for (old, flag), new in MOVED.items():
         if old == verb and flag in arguments:
-            raise InputError(f"{flag} has a command of its own: {new}")
+            raise InputError(f"{flag} is a command of its own now: {new}")
     function = function_of(verb)
     json_too, quiet = "--json" in arguments, "--quiet" in arguments
     arguments = [word for word in arguments if word not in {"--json", "--quiet"}]

@@ -53,7 +53,7 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
         left = vars(values.pop("recipe"))  # `cli` has taken what is known of it
         if left["config"] is not None or left["print_config"]:
             raise InputError(
-                "-c and --print-config were written in a way that is not known; write -c FILE, with a space"
+                "-c or --print-config is written in a form that is not recognised; write -c FILE, with a space"
             )
         for name, groups in parts.items():
             fields = [vars(values.pop(group)) for group in groups]

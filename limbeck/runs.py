@@ -207,7 +207,7 @@ def changed(folder: Path, document: str, made: Collection[str] = ()) -> str:
     """Return what of the folder is not as its `document` ("files": path -> SHA-256) says, in a few words; empty where
     all is. Files in its folders whose names are among `made` may be there or not."""
     if not (folder / document).is_file():
-        return f"no {document}, so there is no telling"
+        return f"no {document} to compare it with"
     try:
         known = read_json(folder / document).get("files")
     except (InputError, AttributeError):
@@ -292,7 +292,7 @@ def _toml(value: Any) -> str:  # noqa: ANN401 - of the kinds that to_toml takes
         case float() if not math.isfinite(value):
             return str(value)  # JSON's name for it is another
         case str() if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
-            raise InputError(f"{value!r} is no Unicode text; choose another name for it")
+            raise InputError(f"{value!r} is not Unicode text; choose another name for it")
         case _:  # but for DEL, JSON's strings, numbers and booleans are TOML's too
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -382,14 +382,14 @@ def test_a_collapsed_net_is_given_up_for_the_one_with_new_statistics(tmp_path):
     judge = judged(tmp_path, "last", source=start, norm=replace(start, infomax=0.9), e0001=replace(start, said=2.0))
     chosen, why = judge.choose()
     assert chosen == "norm"
-    assert "2.0 classes where it said 9.0" in why
+    assert "2.0 classes where it predicted 9.0" in why
 
 
 def test_statistics_that_make_a_net_collapse_are_given_up_too(tmp_path):
     start = Signs(infomax=1.0, snd=1.0, entropy=1.0, said=9.0)
     assert judged(tmp_path / "well", "last", source=start, norm=replace(start, infomax=0.1)).choose() == ("norm", "")
     judge = judged(tmp_path, "last", source=start, norm=replace(start, said=3.0))
-    assert judge.choose() == ("source", "it says 3.0 classes where it said 9.0 before")
+    assert judge.choose() == ("source", "it predicts 3.0 classes where it predicted 9.0 before")
 
 
 def test_a_healthy_net_is_kept_as_the_criterion_says(tmp_path):
@@ -405,7 +405,7 @@ def test_a_healthy_net_is_kept_as_the_criterion_says(tmp_path):
     [
         ([0, 1, 2, 3] * 2, "0001", ""),
         ([0, 1, 2, 0] * 2, "0001", ""),
-        ([1, 2, 3, 0] * 2, "norm", "what it says has hardly to do with what it said before (Cohen's kappa -0.33)"),
+        ([1, 2, 3, 0] * 2, "norm", "its predictions hardly agree with those before (Cohen's kappa -0.33)"),
     ],
 )
 def test_without_a_source_answers_that_were_swapped_are_given_up(tmp_path, after, kept, why):
@@ -470,7 +470,7 @@ def test_words_that_python_callers_misspell_are_refused(taught, tmp_path, wrong)
 def test_an_oracle_of_other_classes_is_refused_before_training(taught, tmp_path, capsys):
     zoo.save(net(classes=("a", "b")), tmp_path / "oracle")
     flags = f"--target digits:mfeat --source-free --oracle {tmp_path}/oracle --out {tmp_path}/run"
-    assert f"{tmp_path}/oracle knows 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
+    assert f"{tmp_path}/oracle has 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -504,13 +504,13 @@ def test_targets_that_do_not_fit_are_refused(taught, tmp_path, capsys, classes, 
 def test_a_teacher_of_other_classes_is_refused(taught, tmp_path, capsys):
     zoo.save(net(classes=("a", "b")), tmp_path / "teacher")
     flags = f"--target digits:mfeat --source digits:optdigits --teachers {tmp_path}/teacher --out {tmp_path}/run"
-    assert f"{tmp_path}/teacher knows 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
+    assert f"{tmp_path}/teacher has 2 classes and the data has 10" in refusal(capsys, taught, *flags.split())
 
 
 def test_a_source_of_other_classes_is_refused(taught, tmp_path, capsys):
     source = folder_of(tmp_path / "source", {"cat": 4, "dog": 4})
     flags = f"--target digits:mfeat --source {source} --out {tmp_path}/run"
-    assert f"{taught} knows 10 classes and the data has 2" in refusal(capsys, taught, *flags.split())
+    assert f"{taught} has 10 classes and the data has 2" in refusal(capsys, taught, *flags.split())
 
 
 def test_classes_named_otherwise_are_taken_in_order_and_the_user_is_told(taught, tmp_path, capsys):

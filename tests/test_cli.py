@@ -189,7 +189,7 @@ BAD = {
     "a limit beyond the set": ("--data good --limit 9", "--limit is 9"),
     "an odd batch to mix": ("--data good --batch 3 --mixup 1", "even"),
     "a batch of whole pairs only": ("--data good --batch 4 --repeats 3", "a multiple of 6"),
-    "a net of larger images": ("--data good --model tv/alexnet", "can't see 16 px"),
+    "a net of larger images": ("--data good --model tv/alexnet", "can't take 16 px"),
     "an output among the images": ("--data good --out good/train/run", "among the images"),
     "a tracker that is missing": ("--data good --track wandb", "pip install wandb"),
 }
@@ -551,4 +551,4 @@ def test_every_verb_is_listed():
 def test_an_old_flag_names_its_new_command(capsys, flag, command):
     code, out, err = answered(capsys, "label", flag, "labels")
     assert (code, out) == (2, "")
-    assert err.startswith(f"limbeck label: {flag} has a command of its own: limbeck {command} STORE")
+    assert err.startswith(f"limbeck label: {flag} is a command of its own now: limbeck {command} STORE")

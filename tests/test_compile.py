@@ -62,7 +62,7 @@ def test_what_yosys_counts_stands_beside_what_the_part_has(program, tmp_path, mo
     assert "URAM by Yosys" not in rows  # the part has none, the design neither
     assert rows["LUT by Yosys"] == "7,056 of 70,560 (10%)"
     assert rows["registers"] == "96 A, 95 B, 94 M, 93 P of 100 DSPs; 80 cascaded"
-    assert rows["clock"] == "150 to 400 MHz, 250 with typical wires (an estimate, nothing is placed)"
+    assert rows["clock"] == "150 to 400 MHz, 250 with typical wires (an estimate without placement)"
     assert rows["longest path"] == "3 ns"
     assert json.loads(json.dumps(found.to_json()))["synthesis"]["timing"]["typical"] == 250
 

@@ -113,9 +113,9 @@ def test_info_on_arguments(tmp_path):
             {"model": "dsodenet20", "arguments": ("steps=1,2",)},
             r"steps is \[1, 2\]; .* \(steps=1,2,3\)",
         ),
-        ({"model": "dsodnet20"}, r"'dsodnet20' is no net .*; did you mean dsodenet20"),
+        ({"model": "dsodnet20"}, r"'dsodnet20' is not a net .*; did you mean dsodenet20"),
         ({"model": "dsodenet20", "size": 0}, "size 0, channels 3, classes 10: each must be at least 1"),
-        ({"model": "tv/alexnet", "size": 28}, r"tv/alexnet can't see 28 px \(.*\); give another size"),
+        ({"model": "tv/alexnet", "size": 28}, r"tv/alexnet can't take 28 px \(.*\); give another size"),
     ],
 )
 def test_info_says_what_is_wrong(keywords, message):

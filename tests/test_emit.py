@@ -124,9 +124,9 @@ def test_hexadecimal_words_have_all_their_digits():
 
 
 def test_borders_with_more_classes_are_refused():
-    with pytest.raises(InputError, match="its border has 4 classes; the accelerator knows 3 a side"):
+    with pytest.raises(InputError, match="its border has 4 classes; the accelerator has 3 per side"):
         memories.kinds(np.array([0, 1, 2, 3]), "layer")
-    with pytest.raises(InputError, match="its border has 5 classes; the accelerator knows 4 a side"):
+    with pytest.raises(InputError, match="its border has 5 classes; the accelerator has 4 per side"):
         memories.kinds(np.array([0, 1, 2, 2, 3, 4]), "layer", early=2)
     assert memories.kinds(np.array([0, 1, 2, 2, 3]), "layer", early=2).tolist() == [0, 1, 2, 3]
     assert memories.kinds(np.array([0, 1, 3]), "layer", early=2).tolist() == [0, 1, 3, 3]

@@ -106,7 +106,7 @@ def test_mistakes_come_most_frequent_first():
     assert found.mistakes(2) == [("a", "b", 3), ("b", "a", 2)]
     assert found.mistakes(9) == [("a", "b", 3), ("b", "a", 2), ("a", "c", 1)]
     assert found.to_csv().splitlines()[1:] == ["a,5,0.2,0.333333,b,3", "b,4,0.5,0.4,a,2", "c,3,1,0.75,,0"]
-    assert found.confusion_csv().splitlines() == ["true \\ said,a,b,c", "a,1,3,1", "b,2,2,0", "c,0,0,3"]
+    assert found.confusion_csv().splitlines() == ["true \\ predicted,a,b,c", "a,1,3,1", "b,2,2,0", "c,0,0,3"]
 
 
 def test_json_holds_no_nan_where_classes_are_missing():
@@ -119,7 +119,7 @@ def test_predictions_name_every_image():
     given = Answers(torch.tensor([[0.0, 2.0], [3.0, 0.0]]), torch.tensor([0, 0]))
     lines = predictions_csv(given, ("cat", "dog, small"), ("x/1.png", "x/2.png")).splitlines()
     assert lines == [
-        "key,true,said,probability",
+        "key,true,predicted,probability",
         f'x/1.png,cat,"dog, small",{1 / (1 + np.exp(-2)):.6g}',
         f"x/2.png,cat,cat,{1 / (1 + np.exp(-3)):.6g}",
     ]
@@ -136,7 +136,7 @@ def test_ten_thousand_classes_take_memory_for_the_pairs_that_occur_alone():
     found.to_csv(), found.confusion_csv(), found.to_json(), found.mistakes(3)
     assert tracemalloc.get_traced_memory()[1] < 50 * 10**6  # the matrix would take 800 MB, and its text more
     tracemalloc.stop()
-    assert found.confusion_csv().splitlines()[0] == "true,said,images"
+    assert found.confusion_csv().splitlines()[0] == "true,predicted,images"
 
 
 def test_agreement_counts_equal_calls():
@@ -241,7 +241,7 @@ def test_the_verb_writes_what_it_says(tmp_path):
     source = open_source("digits:optdigits", "test")
     assert [row["key"] for row in predictions] == list(source.keys)
     assert [int(row["true"]) for row in predictions] == source.labels.tolist()
-    assert np.mean([row["true"] == row["said"] for row in predictions]) == found.evaluation.top1
+    assert np.mean([row["true"] == row["predicted"] for row in predictions]) == found.evaluation.top1
     recall = {row["class"]: float(row["recall"]) for row in rows_of(out / "per_class.csv")}
     assert recall == pytest.approx(dict(zip(source.classes, found.evaluation.recall, strict=True)), rel=1e-5)
     confusion = [[int(row[name]) for name in source.classes] for row in rows_of(out / "confusion.csv")]
@@ -289,7 +289,7 @@ def test_classes_in_another_order_are_put_in_order(tmp_path):
         whole = own(first.permute(2, 0, 1)[None]).softmax(1)[0]  # crop_pct is 1: the centre square, all of it
     row = rows_of(tmp_path / "out" / "predictions.csv")[0]
     assert row["key"] == "val/cat/0.png"
-    assert row["said"] == ("dog", "cat")[int(whole.argmax())]
+    assert row["predicted"] == ("dog", "cat")[int(whole.argmax())]
     assert float(row["probability"]) == pytest.approx(float(whole.max()), abs=0.02)  # resized in 8 bits there
     assert "another order" in " ".join(found.notes)
 
@@ -297,10 +297,10 @@ def test_classes_in_another_order_are_put_in_order(tmp_path):
 def test_other_classes_are_refused(tmp_path):
     data = folder_set(tmp_path / "data", ("cat", "dog"))
     net = save_net(tmp_path / "net", classes=("cat", "cow"))
-    with pytest.raises(InputError, match="does not know the data's class 'dog'"):
+    with pytest.raises(InputError, match="does not have the data's class 'dog'"):
         evaluate(net, data=data, workers=0)
     three = save_net(tmp_path / "three", classes=("cat", "cow", "pig"))
-    with pytest.raises(InputError, match="knows 3 classes and the data has 2"):
+    with pytest.raises(InputError, match="has 3 classes and the data has 2"):
         evaluate(three, data=data, workers=0)
 
 
@@ -387,7 +387,7 @@ def test_a_program_is_measured_on_the_views_that_its_net_is_measured_on(program,
     other = evaluate(path, data=data, workers=0, out=str(tmp_path / "other"), teachers=(net,), batch=4)
     assert other.teachers[0].agreement == 1.0
     rows, others = (rows_of(tmp_path / name / "predictions.csv") for name in ("one", "other"))
-    assert [row["said"] for row in others] == [row["said"] for row in rows]
+    assert [row["predicted"] for row in others] == [row["predicted"] for row in rows]
     probabilities = [[float(row["probability"]) for row in table] for table in (rows, others)]
     assert probabilities[1] == pytest.approx(probabilities[0], abs=0.01)  # 16 bits, and pixels rounded after resizing
     assert other.macs == one.macs

@@ -220,8 +220,11 @@ def test_what_is_missing_is_named_with_the_remedy(run, exported, tmp_path, monke
         ({"limbeck": "2"}, "does not say what its classes are"),
         ({"classes": '["a", "a"]'}, "must be different names"),
         ({"classes": "7"}, "broken metadata"),
-        ({"classes": '["a", "b"]'}, "something else than its metadata says"),
-        ({"input": '{"size": 15, "channels": 1, "interpolation": "bilinear", "crop_pct": 1}'}, "something else than"),
+        ({"classes": '["a", "b"]'}, "other inputs or outputs than its metadata says"),
+        (
+            {"input": '{"size": 15, "channels": 1, "interpolation": "bilinear", "crop_pct": 1}'},
+            "other inputs or outputs",
+        ),
         ({"input": '{"size": 14, "channels": 1, "interpolation": "lanczos", "crop_pct": 1}'}, "can't be used"),
         ({"input": '{"size": 14}'}, "broken metadata"),
         ({"cost": "[" * 100_000}, "broken metadata"),

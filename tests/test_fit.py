@@ -272,7 +272,7 @@ def test_a_validation_leaves_training_in_training_mode(make_loop):
 
 def test_one_value_a_channel_is_too_little_for_batchnorm_and_is_said(make_loop, make_batch):
     single = replace(make_loop(), batches=lambda epoch, start: iter([make_batch(count=1)] * STEPS))
-    with pytest.raises(InputError, match="can't learn from a single value a channel; raise --batch or --size"):
+    with pytest.raises(InputError, match="can't learn from a single value per channel; raise --batch or --size"):
         fit(single)
 
 

@@ -353,7 +353,7 @@ def test_a_damaged_store_is_refused(tmp_path, harm):
     source = memory()
     write(tmp_path / "s", source, manifest(source))
     harm(tmp_path / "s")
-    with pytest.raises(InputError, match="is damaged or of another store"):
+    with pytest.raises(InputError, match="is damaged or belongs to another store"):
         LabelStore.open(tmp_path / "s")
 
 

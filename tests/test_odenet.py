@@ -195,8 +195,8 @@ def test_keywords_shape_the_net():
     [
         ({"solver": "dopri5"}, "solver is 'dopri5'; it must be one of euler, midpoint, heun, rk4"),
         ({"dsc": "some"}, "dsc is 'some'; it must be one of none, ode, all"),
-        ({"steps": 0}, "steps is 0; give one number above 0, or 3 of them, one an ODE block"),
-        ({"steps": (2, 2)}, r"steps is \(2, 2\); give one number above 0, or 3 of them, one an ODE block"),
+        ({"steps": 0}, "steps is 0; give one number above 0, or 3 of them, one per ODE block"),
+        ({"steps": (2, 2)}, r"steps is \(2, 2\); give one number above 0, or 3 of them, one per ODE block"),
         ({"steps": 1.5}, "steps is 1.5; steps are whole numbers"),
         ({"h": (1.0, -1.0, 1.0)}, r"h is \(1.0, -1.0, 1.0\); give one number above 0, or 3 of them"),
         ({"width": 0}, "width is 0; it must be at least 1"),

@@ -134,7 +134,7 @@ def test_an_unknown_part_is_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        ((MaxPool(3, 2, ONE),), "odd: the accelerator pools what a convolution with a ReLU gives"),
+        ((MaxPool(3, 2, ONE),), "odd: the accelerator pools the output of a convolution with a ReLU"),
         ((MaxPool(2, 2, NONE),), "odd: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
         ((AveragePool(2, 2, NONE, False, requant()),), "odd: the accelerator has no AveragePool yet"),
         ((Shortcut(3, 8),), "odd: a stride of 3 is too much"),

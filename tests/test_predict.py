@@ -52,7 +52,7 @@ def test_files_are_seen_as_evaluate_sees_them(net, tmp_path):
     Image.fromarray(noise(300, 130, 3)).save(folder / "owl" / "turned.jpg", exif=turned)
     evaluate(net, data=str(tmp_path / "data"), workers=0, out=str(tmp_path / "out"))
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
-        expected = {row["key"]: (row["said"], float(row["probability"])) for row in csv.DictReader(file)}
+        expected = {row["key"]: (row["predicted"], float(row["probability"])) for row in csv.DictReader(file)}
     found = predict(net, (str(folder),), top=1)
     said = {image: labels[0] for image, labels in found.named}
     assert len(expected) == 6

@@ -181,7 +181,7 @@ def test_the_card_of_an_adapted_run_tells_before_and_after(tmp_path):
     push(str(run), to=f"local-dir:{tmp_path / 'pub'}")
     card = (tmp_path / "pub" / "README.md").read_text()
     assert "| top-1 before adaptation | 50.00% |\n| top-1 adapted | 75.00% |\n\n" in card
-    assert "where it came from it may have become worse" in card
+    assert "on the domain that it came from it may have become worse" in card
 
 
 def test_the_card_names_what_the_net_began_as(tmp_path):
@@ -227,7 +227,7 @@ def test_names_of_others_mark_nothing_up_in_the_card(tmp_path):
         ("nowhere", {"to": "local-dir:pub"}, "nowhere is not a finished run: no model.json is there"),
         ("run", {"to": "pub"}, "--to pub does not say where; give hf-hub:USER/NAME or local-dir:PATH"),
         ("run", {"to": "local-dir:"}, "--to local-dir: does not say where"),
-        ("run", {"to": "hf-hub:net"}, "net does not say whose it is; give hf-hub:USER/net"),
+        ("run", {"to": "hf-hub:net"}, "net names no owner; give hf-hub:USER/net"),
         ("run", {"to": "hf-hub:a/b/c"}, "'a/b/c' can't be a name on the hub"),
         ("run", {"to": "hf-hub:me/net@v1"}, "'me/net@v1' can't be a name on the hub"),
         ("run", {"to": "local-dir:run"}, "--to run is a run and stays as it is; choose another"),

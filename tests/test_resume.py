@@ -107,7 +107,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(command, whole, tmp_path,
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     said, err = capfd.readouterr()
     assert "--result" not in said
-    assert err.endswith("limbeck distill: interrupted; a training goes on with the same command and --resume\n")
+    assert err.endswith("limbeck distill: interrupted; the same command with --resume continues the training\n")
     assert "Traceback" not in err
     assert cli.main([*command, "--out", str(out), "--resume"]) == 0
     assert same(whole, out)

@@ -163,7 +163,7 @@ def test_defaults_that_are_none_are_left_out():
 
 
 def test_a_name_that_is_no_unicode_is_refused():
-    with pytest.raises(InputError, match="no Unicode text"):
+    with pytest.raises(InputError, match="not Unicode text"):
         to_toml({"data": os.fsdecode(b"photos\xff")})
 
 

@@ -121,7 +121,7 @@ def test_notes_of_the_data_are_told_once(photos):
     (photos / "train/x.psd").write_bytes(b"")
     told = []
     open_sets(str(photos), Training(), labelled=False, tell=lambda event, values: told.append((event, values["text"])))
-    said = "files left out, as they are no images of a kind that is read: 1 .psd (first: train/x.psd)"
+    said = "files left out, as their format is not read: 1 .psd (first: train/x.psd)"
     assert told.count(("note", said)) == 1
 
 

@@ -98,7 +98,7 @@ def test_files_that_are_left_out_are_counted_and_the_first_is_named(photos):
         (photos / f"train/{name}").write_bytes(b"not read")
     source = open_source(str(photos))
     assert len(source) == 5
-    said = "files left out, as they are no images of a kind that is read: 2 .psd, 1 .txt (first: train/cat/x.psd)"
+    said = "files left out, as their format is not read: 2 .psd, 1 .txt (first: train/cat/x.psd)"
     assert source.note == said
     for name in ("cat", "dog"):
         for path in (photos / f"train/{name}").rglob("*.png"):
@@ -181,7 +181,7 @@ def test_classes_that_only_begin_like_splits_are_classes(tmp_path, names):
 
 def test_folders_beside_two_splits_are_left_out_and_named(tmp_path):
     source = open_source(str(folders(tmp_path, "train", "test", "unlabelled")))
-    assert (len(source), source.note) == (2, "folders left out, as they are no splits: unlabelled")
+    assert (len(source), source.note) == (2, "folders left out, as they are not splits: unlabelled")
 
 
 def test_the_data_set_is_found_a_folder_further_down(tmp_path):
@@ -280,7 +280,7 @@ def test_test_is_val_too_where_there_is_no_val(photos):
     train, val, test = (open_source(str(photos), split) for split in ("train", "val", "test"))
     assert len(train) == 5
     assert val.keys == test.keys == ("test/cat/d.jpg", "test/dog/e.jpg")
-    assert (val.note, test.note) == ("val is the test set: choose nothing by it", "")
+    assert (val.note, test.note) == ("val is the test set: choose no settings by it", "")
 
 
 def test_val_is_made_from_train_where_only_train_is_there(photos):
@@ -563,7 +563,7 @@ def test_lists_of_labels_beside_heaps_of_images_are_read(mnist_m):
     assert train.classes == val.classes == ("2", "3", "10")
     assert train.labels.tolist() == [1, 2, 0, 0]
     assert val.labels.tolist() == [2, 1, 0]
-    assert val.note == "val is the test set: choose nothing by it"
+    assert val.note == "val is the test set: choose no settings by it"
     assert train.keys[0] == "mnist_m_train/00000000.png"
     assert open_source(str(mnist_m / "mnist_m_train")).classes == train.classes
     heap = open_source(str(mnist_m), labelled=False)
@@ -580,7 +580,7 @@ def test_lists_of_labels_beside_heaps_of_images_are_read(mnist_m):
         ),
         ("train", "00000000.png\n", "line 1: '00000000.png' is not a file's name and its class"),
         ("train", "".join(f"{i:08d}.png 3\n" for i in range(4)), "names one class only (3)"),
-        ("test", "00000000.png 7\n00000001.png 3", "names classes that train has not: 7"),
+        ("test", "00000000.png 7\n00000001.png 3", "names classes that train does not have: 7"),
         ("test", "\udcff", "can't be read"),
     ],
 )
@@ -737,7 +737,7 @@ def test_idx_files_give_their_images_and_labels(tmp_path, end):
     assert test.classes == ("0", "1", "2")
     assert len(train) == 30
     assert val.keys == test.keys
-    assert val.note == "val is the test set: choose nothing by it"
+    assert val.note == "val is the test set: choose no settings by it"
     write_idx(tmp_path, images[:12], prefix="val", end=end)
     assert len(open_source(str(tmp_path), "val")) == 12
     assert open_source(str(tmp_path), "test", channels=3).pixels.shape == (30, 3, 12, 8)
@@ -757,7 +757,7 @@ HOSTILE = {
     "no IDX file": (b"\x00\x00\x08\x01" + bytes(12), "is not an IDX file of unsigned bytes with 3 axes"),
     "floats": (b"\x00\x00\x0d\x03" + bytes(12), "is not an IDX file of unsigned bytes with 3 axes"),
     "no header": (b"\x00\x00\x08", "is not an IDX file"),
-    "huge": (b"\x00\x00\x08\x03" + b"\xff" * 12, "says that it holds 79228162458924105385300197375 bytes; the limit"),
+    "huge": (b"\x00\x00\x08\x03" + b"\xff" * 12, "claims to hold 79228162458924105385300197375 bytes; the limit"),
     "too short": (idx(np.zeros((6, 12, 8)))[:-1], "should hold 576 values and holds 575; fetch it again"),
     "too long": (idx(np.zeros((6, 12, 8))) + b"\0", "should hold 576 values and holds more"),
     "five images": (idx(np.zeros((5, 12, 8))), "holds 5 images and"),
@@ -846,7 +846,7 @@ def test_a_torchvision_set_is_read_where_it_lies(tmp_path):
     assert (len(train), len(val), len(test)) == (40, 40, 40)
     assert test.classes[3] == "3 - three"
     assert np.array_equal(test.pixels[:, 0].numpy(), images)
-    assert val.note == "val is the test set: choose nothing by it"
+    assert val.note == "val is the test set: choose no settings by it"
 
 
 @pytest.mark.parametrize("name", ["DatasetFolder", "LSUNClass", "LSUN", "FakeData", "datasets"])
@@ -873,7 +873,7 @@ def test_a_torchvision_set_without_splits_is_split(tmp_path):
     train, val = (open_source(f"torchvision:EuroSAT@{tmp_path}", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (18, 2)
     assert not set(train.keys) & set(val.keys)
-    assert train.note == "train and val are 90% and 10% of each class, by a hash of their places"
+    assert train.note == "train and val are 90% and 10% of each class, by a hash of their positions"
     assert "has no test split" in refusal(f"torchvision:EuroSAT@{tmp_path}", "test")
 
 
@@ -954,7 +954,7 @@ def test_a_timm_reader_of_grey_images_has_one_channel():
 
 
 def test_a_reader_whose_labels_are_no_classes_is_refused():
-    with pytest.raises(InputError, match="it is no classification set"):
+    with pytest.raises(InputError, match="it is not a classification set"):
         from_reader(MapReader(label=lambda i: [1.5]), spec="hfds/x", split="train")
 
 

@@ -71,7 +71,7 @@ def test_steps_do_not_write_over_what_is_there(taught, tmp_path):
     steps(taught, data=DATA, out=str(out), steps=(1,), images=32)
     with pytest.raises(InputError, match="is a folder that is not empty and stays as it is"):
         steps(taught, data=DATA, out=str(out), steps=(2, 1), images=32)
-    with pytest.raises(InputError, match="is what is read"):
+    with pytest.raises(InputError, match="is also an input"):
         steps(taught, data=DATA, out=taught, steps=(2,), images=32)
     assert not (out / "2").exists()
 

@@ -154,13 +154,13 @@ def test_a_net_of_one_size_is_built_for_the_size():
 
 
 def test_a_size_that_a_net_cannot_take_is_refused():
-    with pytest.raises(InputError, match=r"^tv/alexnet can't see 28 px \(.+\); give another size$"):
+    with pytest.raises(InputError, match=r"^tv/alexnet can't take 28 px \(.+\); give another size$"):
         zoo.create("tv/alexnet", classes=CLASSES, channels=3, size=28)
 
 
 @pytest.mark.parametrize("name", ["resnet51", "tv/resnet51", "tv/fasterrcnn_resnet50_fpn", "tv/googlenet"])
 def test_an_unknown_architecture_is_refused(name):
-    with pytest.raises(InputError, match="is no net that"):
+    with pytest.raises(InputError, match="is not a net that"):
         zoo.create(name, classes=CLASSES, channels=3)
 
 
@@ -272,8 +272,8 @@ def test_a_changed_weight_file_is_noticed(run):
         (lambda d: d.update(format=9), "format 9"),
         (lambda d: d.update(extra=1), "unknown fields: extra"),
         (lambda d: d.update(name=["resnet18"]), "name must be a str"),
-        (lambda d: d.update(name="os.system"), "is no net that"),
-        (lambda d: d.update(name="hf-hub:evil/net"), "is no net that"),
+        (lambda d: d.update(name="os.system"), "is not a net that"),
+        (lambda d: d.update(name="hf-hub:evil/net"), "is not a net that"),
         (lambda d: d.update(arguments={"checkpoint_path": "/etc/passwd"}), "takes no argument"),
         (lambda d: d.update(arguments=[]), "arguments must be a dict"),
         (lambda d: d.update(classes=["a", "a", "b", "c"]), "different names"),
@@ -498,9 +498,9 @@ def test_other_order_is_put_in_order_and_back(tmp_path):
 
 
 def test_other_counts_and_other_names_are_refused_with_the_remedy():
-    with pytest.raises(InputError, match=r"knows 4 classes and the data has 2; fine-tune"):
+    with pytest.raises(InputError, match=r"has 4 classes and the data has 2; fine-tune"):
         zoo.check_classes(small(), ("ant", "bee"))
-    with pytest.raises(InputError, match=r"does not know the data's class 'eel'; fine-tune"):
+    with pytest.raises(InputError, match=r"does not have the data's class 'eel'; fine-tune"):
         zoo.check_classes(small(), ("ant", "bee", "cow", "eel"))
 
 

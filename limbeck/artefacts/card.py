@@ -68,8 +68,8 @@ def _summary(net: "Classifier", recipe: dict[str, Any]) -> str:
     made = f", made by `limbeck {_verb(recipe)}`" if recipe else ""
     arguments = f" ({_code(net.arguments)})" if net.arguments else ""
     return (
-        f"An image classifier, {_code(net.name)}{arguments} of {count:,} parameters{made}. It sees {kind} images of "
-        f"{seen.size} x {seen.size} pixels and names {len(classes)} classes: {named}."
+        f"An image classifier, {_code(net.name)}{arguments} of {count:,} parameters{made}. It takes {kind} images of "
+        f"{seen.size} x {seen.size} pixels and distinguishes {len(classes)} classes: {named}."
     )
 
 
@@ -83,7 +83,7 @@ def _figures(results: dict[str, Any]) -> str:
             ("labelled target images", _count(report, "images")),
             ("top-1 before adaptation", _share(report, "source_only")),
             ("top-1 adapted", _share(report, "adapted")),
-            ("top-1 of a net taught on target labels", _share(report, "oracle")),
+            ("top-1 of a net trained on target labels", _share(report, "oracle")),
         ]
     else:
         found = _section(results, "evaluation")
@@ -208,9 +208,9 @@ def _limits(results: dict[str, Any]) -> str:
     lines = [
         "- One training with one seed: the figures above are of its held-out images alone. How good it is on images "
         "from elsewhere is not known; `limbeck evaluate` measures it, `limbeck adapt` helps.",
-        "- It names one of its classes whatever it is shown, images of none of them too.",
-        "- What its teachers and their data got wrong or left out, it may have learnt.",
+        "- It predicts one of its classes for every image, also for images of none of them.",
+        "- It may have learned the errors and gaps of its teachers and their data.",
     ]
     if _section(results, "report"):
-        lines.append("- It was adapted to one place; where it came from it may have become worse.")
+        lines.append("- It was adapted to one domain; on the domain that it came from it may have become worse.")
     return "\n".join(lines)

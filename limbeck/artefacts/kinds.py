@@ -42,7 +42,7 @@ def kind_of(path: str | Path) -> Kind:
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ELOOP:
             return "dead link"
-        raise InputError(f"{str(path)[:200]!r} can't be looked at: {_why(error)}; give another path") from error
+        raise InputError(f"{str(path)[:200]!r} can't be opened: {_why(error)}; give another path") from error
     if stat.S_ISDIR(mode):
         return _kind_of_folder(path)
     if not stat.S_ISREG(mode):
@@ -156,7 +156,7 @@ def may_write(
             _check_writable(place, known)
             _check_own(place, known, found)
         case "special file":
-            raise InputError(f"{known} is a device or the like, not a file; choose another")
+            raise InputError(f"{known} is a device or a pipe, not a file; choose another")
         case _ if found in ("file", "report") or found in _SUFFIXES.values():
             what = f"is {article(found)}" if found != "file" else "is there already"
             raise InputError(f"{known} {what} and stays as it is; choose another, or remove it")
@@ -191,7 +191,7 @@ def _check_input(place: Path, known: str, kind: Written, name: str | None) -> No
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             read = Path(str(spelt)).resolve(strict=True)
             if read == place.resolve() or (kind == "Design" and read.is_relative_to(place.resolve())):
-                raise InputError(f"{known} is what is read, {name}; choose another")
+                raise InputError(f"{known} is also an input, {name}; choose another")
 
 
 def _check_data(place: Path, known: str, name: str | None) -> None:
@@ -259,7 +259,7 @@ def _check_own(place: Path, known: str, kind: Kind) -> None:
         case _:
             return
     if not own:
-        raise InputError(f"{known} is no {kind} of Limbeck's and stays as it is; choose another, or remove it")
+        raise InputError(f"{known} is not a {kind} of Limbeck's and stays as it is; choose another, or remove it")
 
 
 _PLOTS = ("confusion", "reliability", "curves")

@@ -36,7 +36,7 @@ class Choice:
 
     def __str__(self) -> str:
         blocks = f"{self.brams:,} BRAMs" + (f", {self.urams:,} URAMs" if self.urams else "")
-        return f"{self.dsps:,} DSPs, {blocks}, {self.interval:,} cycles an image, {self.rate:,.0f} images/s"
+        return f"{self.dsps:,} DSPs, {blocks}, {self.interval:,} cycles per image, {self.rate:,.0f} images/s"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ class Compiled(Result):
                 "engine",
                 f"{lanes.pixels} pixels x {lanes.inputs} inputs x {lanes.outputs} outputs, {self.ops} micro-ops",
             ),
-            ("cycles", f"{self.cycles.latency:,} an image alone, {self.cycles.interval:,} in a stream (exact)"),
+            (
+                "cycles",
+                f"{self.cycles.latency:,} for one image, {self.cycles.interval:,} per image in a stream (exact)",
+            ),
             (
                 "images/s",
                 f"{self.clock / self.cycles.interval:,.0f} at {self.clock / 1e6:g} MHz "
@@ -97,7 +100,7 @@ class Compiled(Result):
             *((f"{name} by Yosys", text) for name, text in _shares(found, self.part)),
             ("registers", registers),
             *(
-                (("clock", f"{clock} (an estimate, nothing is placed)"), ("longest path", clock.longest))
+                (("clock", f"{clock} (an estimate without placement)"), ("longest path", clock.longest))
                 if clock
                 else ()
             ),

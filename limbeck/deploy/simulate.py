@@ -49,9 +49,9 @@ class Simulated(Result):
         rows = [
             ("design", self.design),
             ("compared", f"{self.scores:,} scores of {self.images:,} images: all equal"),
-            ("top-1", "" if self.top1 is None else f"{self.top1:.2%}, {self.interval95} with 95%"),
-            ("cycles", f"{self.latency:,} an image alone, {self.interval:,} in a stream, as planned"),
-            ("waited", f"{self.wait_pixels:,} cycles for pixels, {self.wait_scores:,} for scores to be taken"),
+            ("top-1", "" if self.top1 is None else f"{self.top1:.2%}, 95 % interval {self.interval95}"),
+            ("cycles", f"{self.latency:,} for one image, {self.interval:,} per image in a stream, as planned"),
+            ("waited", f"{self.wait_pixels:,} cycles for pixels, {self.wait_scores:,} for room for scores"),
             ("multipliers busy", f"{self.utilisation:.1%}"),
         ]
         return [(name, value) for name, value in rows if value]

@@ -25,9 +25,9 @@ class Bits(NamedTuple):
 class FrontOp:
     """A micro-op as `front` reads it: what is read, and what becomes of it."""
 
-    final_op: Annotated[bool, Bits(1, "of the program")]
+    final_op: Annotated[bool, Bits(1, "the last micro-op of the program")]
     image: Annotated[bool, Bits(1, "reads the image, else a map")]
-    taps: Annotated[bool, Bits(1, "hands on window taps, else depthwise results")]
+    taps: Annotated[bool, Bits(1, "passes on window taps, else depthwise results")]
     stem: Annotated[bool, Bits(1, "the 7x7 of the image: walks by three rows, a row of output further on")]
     stride_2: Annotated[bool, Bits(1)]
     bottom: Annotated[bool, Bits(1, "the last row's window has a row below the map")]
@@ -35,15 +35,15 @@ class FrontOp:
     tap_first: Annotated[int, Bits(5, "0 to 8: a place of the window; from 9: packed taps of the image")]
     tap_last: Annotated[int, Bits(5)]
     groups: Annotated[int, Bits(WORD_BITS, "channel groups of the map read, less one")]
-    rows: Annotated[int, Bits(12, "of the output, less one")]
+    rows: Annotated[int, Bits(12, "rows of the output, less one")]
     slots: Annotated[int, Bits(12, "words in a row of the output, less one")]
-    base: Annotated[int, Bits(ADDRESS_BITS, "of the map read")]
-    pitch: Annotated[int, Bits(ADDRESS_BITS, "words from a row to the next in the same bank")]
-    kernel: Annotated[int, Bits(ADDRESS_BITS, "depthwise weights")]
-    table_base: Annotated[int, Bits(ADDRESS_BITS, "depthwise offsets and multipliers")]
+    base: Annotated[int, Bits(ADDRESS_BITS, "first address of the map read")]
+    pitch: Annotated[int, Bits(ADDRESS_BITS, "words from one row to the next in the same bank")]
+    kernel: Annotated[int, Bits(ADDRESS_BITS, "first address of the depthwise weights")]
+    table_base: Annotated[int, Bits(ADDRESS_BITS, "first address of depthwise offsets and multipliers")]
     shift_less_1: Annotated[int, Bits(6)]
     relu: Annotated[bool, Bits(1)]
-    gap: Annotated[int, Bits(16, "cycles to wait for what the op before has yet to write")]
+    gap: Annotated[int, Bits(16, "cycles to wait for what the previous micro-op has yet to write")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class BackOp:
         int, Bits(12, "cycles of an output group, less one: at least groups, and what the last one drains in")
     ]
     out_groups: Annotated[int, Bits(WORD_BITS, "less one")]
-    slots: Annotated[int, Bits(24, "in all rows, less one")]
+    slots: Annotated[int, Bits(24, "slots in all rows, less one")]
     weight: Annotated[int, Bits(ADDRESS_BITS)]
 
 
@@ -66,32 +66,32 @@ class ResultOp:
     out_groups: Annotated[int, Bits(WORD_BITS, "less one")]
     rows: Annotated[int, Bits(12, "less one")]
     slots: Annotated[int, Bits(12, "less one")]
-    words: Annotated[int, Bits(WORD_BITS + 1, "of a pixel's channels")]
+    words: Annotated[int, Bits(WORD_BITS + 1, "words of a pixel's channels")]
     last_pixel: Annotated[int, Bits(4, "pixels of a row's last slot, less one")]
     pool: Annotated[bool, Bits(1, "keeps the largest of each 3x3, of every other row and column")]
-    map_base: Annotated[int, Bits(ADDRESS_BITS, "of the map written")]
+    map_base: Annotated[int, Bits(ADDRESS_BITS, "first address of the map written")]
     map_pitch: Annotated[int, Bits(ADDRESS_BITS)]
     write_map: Annotated[bool, Bits(1)]
     offset: Annotated[int, Bits(ADDRESS_BITS)]
-    offset_pitch: Annotated[int, Bits(ADDRESS_BITS, "from a row class to the next")]
+    offset_pitch: Annotated[int, Bits(ADDRESS_BITS, "words from one row class to the next")]
     stem: Annotated[bool, Bits(1, "one more row class, and the first columns' offsets before the others'")]
     mult: Annotated[int, Bits(ADDRESS_BITS)]
     shift_less_1: Annotated[int, Bits(6)]
     relu: Annotated[bool, Bits(1)]
-    narrow: Annotated[bool, Bits(1, "requantise to the bits of a map")]
-    add: Annotated[bool, Bits(1, "the shortcut")]
+    narrow: Annotated[bool, Bits(1, "requantises to the bits of a map")]
+    add: Annotated[bool, Bits(1, "adds the shortcut")]
     strided: Annotated[bool, Bits(1, "the shortcut takes every other pixel: two words for one")]
-    short_base: Annotated[int, Bits(ADDRESS_BITS, "of the shortcut's state")]
-    short_slot: Annotated[int, Bits(ADDRESS_BITS, "words from a slot to the next")]
+    short_base: Annotated[int, Bits(ADDRESS_BITS, "first address of the shortcut's state")]
+    short_slot: Annotated[int, Bits(ADDRESS_BITS, "words from one slot to the next")]
     short_row: Annotated[int, Bits(ADDRESS_BITS)]
-    short_words: Annotated[int, Bits(WORD_BITS + 1, "of a pixel's channels; later channels have no shortcut")]
+    short_words: Annotated[int, Bits(WORD_BITS + 1, "words of a pixel's channels; later channels have no shortcut")]
     write_state: Annotated[bool, Bits(1)]
-    state_base: Annotated[int, Bits(ADDRESS_BITS, "of the state written")]
-    state_relu: Annotated[bool, Bits(1, "after the shortcut")]
-    state_narrow: Annotated[bool, Bits(1, "saturate the sum to the bits of a map")]
-    drop: Annotated[int, Bits(5, "bits from state to map")]
-    sum: Annotated[bool, Bits(1, "add up over the map")]
-    from_sum: Annotated[bool, Bits(1, "requantise the sums instead of accumulators")]
+    state_base: Annotated[int, Bits(ADDRESS_BITS, "first address of the state written")]
+    state_relu: Annotated[bool, Bits(1, "ReLU after the shortcut")]
+    state_narrow: Annotated[bool, Bits(1, "saturates the sum to the bits of a map")]
+    drop: Annotated[int, Bits(5, "bits dropped from state to map")]
+    sum: Annotated[bool, Bits(1, "adds up over the map")]
+    from_sum: Annotated[bool, Bits(1, "requantises the sums instead of accumulators")]
     score: Annotated[bool, Bits(1, "the result is the scores")]
 
 
@@ -233,9 +233,9 @@ REGISTERS = (
     Row(Register.LATENCY, "r", "cycles of the last image, from its first read to its last score"),
     Row(Register.WAIT_PIXELS, "r", "idle cycles without an image"),
     Row(Register.WAIT_SCORES, "r", "idle cycles with an image but without room for its scores"),
-    Row(Register.IDENTITY, "r", "of the engine: designs with the same take each other's memories"),
+    Row(Register.IDENTITY, "r", "identifies the engine: designs with the same value take each other's memories"),
     Row(Register.LAST_OP, "rw", "number of the last micro-op"),
     Row(Register.MEMORY, "rw", "bits 7:0 the number of a memory, bits 15:8 pieces of 32 bits in its word"),
-    Row(Register.ADDRESS, "rw", "of the next word"),
+    Row(Register.ADDRESS, "rw", "address of the next word"),
     Row(Register.DATA, "w", "a piece, low bits first; after a word's last piece it is written and ADDRESS counts on"),
 )

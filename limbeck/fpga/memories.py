@@ -169,7 +169,7 @@ def kinds(classes: Sequence[int], path: str, early: int = 1) -> Ints:
     inner = classes[early:last] if last > early else classes[min(early, last) :][:1]
     if len(np.unique(inner)) != 1:
         raise InputError(
-            f"{path}: its border has {len(np.unique(classes))} classes; the accelerator knows {early + 2} a side"
+            f"{path}: its border has {len(np.unique(classes))} classes; the accelerator has {early + 2} per side"
         )
     return np.array([*(classes[min(place, last)] for place in range(early)), inner[0], classes[last]])
 

@@ -175,10 +175,10 @@ class Simulator:
         last = np.arange(1, len(beats) + 1) % frame == 0
         data, ends = self.exchange(beats, last, answers)
         if len(data) < answers:
-            raise VerificationError(f"the accelerator gave {len(data)} of {answers} answers and stopped")
+            raise VerificationError(f"the accelerator sent {len(data)} of {answers} output words and stopped")
         per_image = np.flatnonzero(ends) + 1
         if len(per_image) and (per_image != np.arange(1, len(per_image) + 1) * per_image[0]).any():
-            raise VerificationError("TLAST does not come with every image's last answer")
+            raise VerificationError("TLAST does not come with every image's last output word")
         return data
 
     def exchange(self, beats: Words, last: NDArray[np.bool_], answers: int) -> tuple[Words, NDArray[np.bool_]]:

@@ -146,9 +146,9 @@ def works_of(program: Program) -> tuple[Work, ...]:
     for node in program.nodes:
         _node(chain, node)
     if len(chain.works) < 2:
-        raise InputError("a program of one layer needs no accelerator; the engine wants at least two")
+        raise InputError("a program of one layer needs no accelerator; the engine needs at least two")
     if not isinstance(program.nodes[-1].op, Conv) or chain.depthwise is not None:
-        raise InputError(f"{program.nodes[-1].name}: it gives the scores; the accelerator wants a dense layer there")
+        raise InputError(f"{program.nodes[-1].name}: its map is the scores; the accelerator needs a dense layer there")
     chain.last(score=True)
     return tuple(chain.works)
 
@@ -156,7 +156,7 @@ def works_of(program: Program) -> tuple[Work, ...]:
 def _node(chain: _Chain, node: Node) -> None:
     if isinstance(node.op, Shortcut):
         if node.op.stride > 2:
-            raise InputError(f"{node.name}: a stride of {node.op.stride} is too much; the accelerator has 1 and 2")
+            raise InputError(f"{node.name}: a stride of {node.op.stride} is too large; the accelerator has 1 and 2")
         chain.short[node.name] = node.inputs[0], node.op
         return
     if chain.depthwise is not None and chain.depthwise.name not in node.inputs:
@@ -241,7 +241,7 @@ def _sum(chain: _Chain, node: Node, op: Add) -> None:
         raise InputError(f"{node.name}: the accelerator adds a map to the result of the convolution just made")
     name, how = chain.short.get(given[0], (given[0], Shortcut(1, chain.shapes[given[0]][0])))
     if name == IMAGE:
-        raise InputError(f"{node.name}: it adds the image itself; the accelerator wants a convolution before it")
+        raise InputError(f"{node.name}: it adds the image itself; the accelerator needs a convolution before it")
     source = next((number for number, work in enumerate(chain.works) if work.result == name), None)
     if source is None:
         raise InputError(f"{node.name}: it adds {name}, which the accelerator does not keep")
@@ -291,7 +291,7 @@ def _pool(chain: _Chain, node: Node, op: MaxPool) -> None:
         )
     last = chain.works[-1] if chain.works and node.inputs[0] == chain.result else None
     if last is None or _is_used(last) or not last.requant.relu:
-        raise InputError(f"{node.name}: the accelerator pools what a convolution with a ReLU gives")
+        raise InputError(f"{node.name}: the accelerator pools the output of a convolution with a ReLU")
     chain.last(pool=node.name)
 
 
@@ -324,7 +324,7 @@ def _read(chain: _Chain, node: Node) -> None:
 def _check_free(chain: _Chain, node: Node) -> None:
     if chain.depthwise is not None:
         raise InputError(
-            f"{node.name}: it follows a depthwise layer; the accelerator wants a pointwise layer between them"
+            f"{node.name}: it follows a depthwise layer; the accelerator needs a pointwise layer between them"
         )
 
 

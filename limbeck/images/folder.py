@@ -80,7 +80,7 @@ def list_folder(root: Path, split: Split, labelled: bool, on_broken: Literal["fa
     keys = [path.relative_to(root).as_posix() for path in images]
     if strange := [key for key in keys if any("\ud800" <= letter <= "\udfff" for letter in key)]:
         raise InputError(
-            f"{len(strange)} names in {place.folder} are no Unicode text ({strange[0]!a}, ...); rename these files"
+            f"{len(strange)} names in {place.folder} are not Unicode text ({strange[0]!a}, ...); rename these files"
         )
     classes, labels = _labels(place, keys) if labelled else ((), None)
     notes = [left_out(root, skipped), *_notes(place, classes)]
@@ -155,7 +155,7 @@ def left_out(root: Path, skipped: Sequence[Path]) -> str:
     first = ascii(skipped[0].relative_to(root).as_posix())[1:-1]
     heic = next((kind for kind in kinds if kind in FORMATS["HEIF"]), "")
     remedy = f", {heic} needs pillow-heif: pip install 'limbeck[heic]'" if heic else ""
-    return f"files left out, as they are no images of a kind that is read: {counted}{more} (first: {first}){remedy}"
+    return f"files left out, as their format is not read: {counted}{more} (first: {first}){remedy}"
 
 
 # ---- splits -----------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def _by_list(place: _Place, keys: Sequence[str], listed: dict[str, str]) -> tupl
     path = _list_of(place.folder)
     named = set((_listed(place.train) or listed).values())
     if strange := sorted(set(listed.values()) - named):
-        raise InputError(f"{path} names classes that train has not: {', '.join(strange[:5])}")
+        raise InputError(f"{path} names classes that train does not have: {', '.join(strange[:5])}")
     if len(named) < 2:
         raise InputError(f"{path} names one class only ({min(named)}); a classifier needs two")
     files = [Path(key).name for key in keys]
@@ -328,7 +328,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 def _notes(place: _Place, classes: tuple[str, ...]) -> Iterator[str]:
     if place.beside:
-        yield f"folders left out, as they are no splits: {', '.join(place.beside[:5])}"
+        yield f"folders left out, as they are not splits: {', '.join(place.beside[:5])}"
     folded = Counter(name.casefold() for name in classes)
     if twins := [name for name in classes if folded[name.casefold()] > 1]:
         yield f"classes differ by case alone ({', '.join(twins[:4])}); if they are one, merge their folders"

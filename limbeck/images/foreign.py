@@ -34,7 +34,7 @@ TORCHVISION = (
     "INaturalist", "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM", "Places365", "QMNIST",
     "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS",
 )  # fmt: skip
-_HELD_OUT_NOTE = "train and val are 90% and 10% of each class, by a hash of their places"
+_HELD_OUT_NOTE = "train and val are 90% and 10% of each class, by a hash of their positions"
 MATERIALISE_BYTES = 8 * 10**9  # what an iterable set may take in memory, decoded
 
 
@@ -78,7 +78,7 @@ def _look_at(items: MapStyle, spec: str) -> tuple[list[Header], NDArray[np.int64
     try:
         return looks, np.array([operator.index(label) for label in labels], dtype=np.int64)
     except TypeError as error:
-        raise InputError(f"{spec} gives labels that aren't class numbers; it is no classification set") from error
+        raise InputError(f"{spec} has labels that aren't class numbers; it is not a classification set") from error
 
 
 def from_items(
@@ -122,7 +122,7 @@ def torchvision(spec: str, name: str, split: Split, channels: int | None, downlo
         if hasattr(datasets, name):
             raise InputError(
                 f"torchvision:{name} is none of the sets that are known to read images and labels alone; bring them "
-                "into folders, one a class"
+                "into folders, one per class"
             )
         near = difflib.get_close_matches(name, TORCHVISION, 1, 0.0)
         raise InputError(f"torchvision has no image set {name}; did you mean torchvision:{near[0]}?")
@@ -213,6 +213,6 @@ def _materialised(reader: Iterable[tuple[Any, Any]], spec: str) -> list[tuple[Im
         copy.load()
         size += copy.width * copy.height * len(copy.getbands())
         if size > MATERIALISE_BYTES:
-            raise InputError(f"{spec} takes over {MATERIALISE_BYTES} bytes in memory; use hfds/ or a folder instead")
+            raise InputError(f"{spec} takes more than {MATERIALISE_BYTES} bytes; use hfds/ or a folder instead")
         items.append((copy, label))
     return items

@@ -35,10 +35,10 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             shape = tuple(int(v) for v in np.frombuffer(head, ">u4", axes, 4))
             length = math.prod(shape)
             if length > MAX_BYTES:
-                raise InputError(f"{path} says that it holds {length} bytes; the limit is {MAX_BYTES}")
+                raise InputError(f"{path} claims to hold {length} bytes; the limit is {MAX_BYTES}")
             packed = path.stat().st_size
             if length > max(_FREE, _MOST_RATIO * packed):
-                raise InputError(f"{path} says that it holds {length} bytes in {packed}; no images pack so well")
+                raise InputError(f"{path} claims to hold {length} bytes in {packed}; no images compress that well")
             values = bytearray(length)
             taken = _fill(file, memoryview(values))
             more = bool(file.read(1))

@@ -204,7 +204,7 @@ def merged_manifest(
         _check_fits(store, stores[0], average, alone=alone)
     least = min(store.manifest.views for store in stores)
     if views is not None and not 0 < views <= least:
-        raise InputError(f"--views is {views}, but the stores have {least} views an image")
+        raise InputError(f"--views is {views}, but the stores have {least} views per image")
     return replace(
         one,
         views=views or least,

@@ -154,7 +154,9 @@ class LabelStore:
         missing = unfinished(folder, manifest)
         for shard in missing:
             if (path := shard_path(folder, shard)).exists():
-                raise InputError(f"{path} is damaged or of another store; run limbeck label again to write it anew")
+                raise InputError(
+                    f"{path} is damaged or belongs to another store; run limbeck label again to rewrite it"
+                )
         if missing:
             raise InputError(
                 f"{folder} is not finished: {len(missing)} of {manifest.shards} shards are missing; "

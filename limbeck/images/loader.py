@@ -106,7 +106,7 @@ def batches(
     from it instead of drawn, and batches have its targets. `repeats` views of an image come together (see `repeated`).
     """
     if batch < 1 or not 0 <= rank < ranks:
-        raise InputError(f"a batch of {batch} for rank {rank} of {ranks} makes no sense; give --batch 1 or more")
+        raise InputError(f"a batch of {batch} for rank {rank} of {ranks} is impossible; give --batch 1 or more")
     steps = steps_per_epoch(len(source), batch=batch, ranks=ranks, drop_last=drop_last)
     if not steps:
         raise InputError(

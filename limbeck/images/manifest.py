@@ -97,7 +97,7 @@ def record_kind(classes: int, top: int | None, sampled: int) -> tuple[Kind, int]
     """Return kind and ids a view: `sampled` ids if any, else top-`top`; 0 or all classes: whole; None: whole up to 64
     classes (it is small), above that top-5 (FKD found k = 5 best)."""
     if classes > MAX_CLASSES:
-        raise InputError(f"a label store knows up to {MAX_CLASSES} classes, not {classes}")
+        raise InputError(f"a label store has up to {MAX_CLASSES} classes, not {classes}")
     if not 0 <= sampled <= MAX_CLASSES or (top is not None and top < 0):
         raise InputError(f"--top and --sampled count classes; give 0 or more, and at most {MAX_CLASSES}")
     if sampled and top is not None:

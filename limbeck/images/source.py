@@ -23,7 +23,7 @@ OnBroken = Literal["fatal", "skip"]
 MEMORY_SIDE = WHOLE_SIDE  # images of one size up to this side are kept in memory ...
 _PIECE = 2**20  # pixels summed at once
 MEMORY_BYTES = 2 * 10**9  # ... where they take no more than this
-VAL_IS_TEST = "val is the test set: choose nothing by it"
+VAL_IS_TEST = "val is the test set: choose no settings by it"
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def _idx_classes(spec: str, labels: NDArray[np.uint8], root: Path) -> tuple[str,
     seen = len(np.unique(np.concatenate([labels, own.get("train", labels)])))
     if number - seen > seen:
         raise InputError(
-            f"{spec} has labels up to {number - 1}, of which {seen} occur; mend them (255 often stands for none)"
+            f"{spec} has labels up to {number - 1}, of which {seen} occur; correct them (255 often stands for none)"
         )
     if number <= len(_FASHION) and any(zlib.crc32(values.tobytes()) in _FASHION_LABELS for values in own.values()):
         return _FASHION

@@ -977,7 +977,7 @@ def _ordered(nodes: list[FloatNode], last: str) -> Graph:
             wanted.add(name)
             left += by_name[name].inputs
     if not wanted:
-        raise LowerError("the net computes nothing of its image; it can't be lowered")
+        raise LowerError("the net's output does not depend on the image; it can't be lowered")
     return tuple(node for node in nodes if node.name in wanted)
 
 

@@ -78,7 +78,7 @@ def trace(net: nn.Module, shape: tuple[int, int, int]) -> Trace:
             module.training = mode
     found = recorder.numbers.get(id(output)) if isinstance(output, Tensor) else None
     if found is None:
-        raise LowerError("the net gives something else than one tensor; only classifiers can be lowered")
+        raise LowerError("the net's output is not one tensor; only classifiers can be lowered")
     return _needed(recorder, found)
 
 

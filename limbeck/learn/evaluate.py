@@ -120,9 +120,9 @@ class Evaluation:
         classes return a line per pair that occurs."""
         if len(self.classes) > MOST_COLUMNS:
             named = ((self.classes[true], self.classes[said], images) for true, said, images in self.pairs.tolist())
-            return csv_text([["true", "said", "images"], *named])
+            return csv_text([["true", "predicted", "images"], *named])
         rows = zip(self.classes, self.confusion.tolist(), strict=True)
-        return csv_text([["true \\ said", *self.classes], *([name, *counts] for name, counts in rows)])
+        return csv_text([["true \\ predicted", *self.classes], *([name, *counts] for name, counts in rows)])
 
     def counts(self) -> Tensor:
         """Return int64 [classes]: the images of each class."""
@@ -259,7 +259,7 @@ def predictions_csv(said: Answers, classes: Sequence[str], keys: Sequence[str]) 
     assert said.labels is not None
     sure, place = said.logits.double().softmax(1).max(dim=1)
     named = ([classes[i] for i in places.tolist()] for places in (said.labels, place))
-    return csv_text([["key", "true", "said", "probability"], *zip(keys, *named, sure.tolist(), strict=True)])
+    return csv_text([["key", "true", "predicted", "probability"], *zip(keys, *named, sure.tolist(), strict=True)])
 
 
 def speed(model: nn.Module, images: Tensor, *, seconds: float = 0.5) -> float:

@@ -219,7 +219,7 @@ def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
                 if "more than 1 value per channel" not in str(error):
                     raise
                 raise InputError(
-                    "BatchNorm can't learn from a single value a channel; raise --batch or --size"
+                    "BatchNorm can't learn from a single value per channel; raise --batch or --size"
                 ) from error
             # accelerate's own looks for packages first, at every call
             (loss / loop.accumulate).backward()  # type: ignore[no-untyped-call]

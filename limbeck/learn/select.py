@@ -86,7 +86,7 @@ def best(criterion: Criterion, candidates: Sequence[Signs]) -> int:
 def says_fewer(after: Signs, before: Signs) -> str:
     """Return a sentence where under 60% of the classes that were said before are still said; empty otherwise."""
     if after.said < LEAST_SAID * before.said:
-        return f"it says {after.said:.1f} classes where it said {before.said:.1f} before"
+        return f"it predicts {after.said:.1f} classes where it predicted {before.said:.1f} before"
     return ""
 
 
@@ -99,9 +99,7 @@ def collapsed(after: Signs, before: Signs) -> str:
     if fewer := says_fewer(after, before):
         return fewer
     if after.infomax < LEAST_INFORMATION * before.infomax:
-        return (
-            f"its answers tell less of the images than before (InfoMax {after.infomax:.3f}, was {before.infomax:.3f})"
-        )
+        return f"its predictions carry less information (InfoMax {after.infomax:.3f}, was {before.infomax:.3f})"
     return ""
 
 
@@ -110,7 +108,7 @@ def strayed(after: Tensor, before: Tensor) -> str:
     where they agree beyond chance. It is for a net whose own answers were all that taught it."""
     agreement = kappa(after, before)
     if agreement < LEAST_KAPPA:
-        return f"what it says has hardly to do with what it said before (Cohen's kappa {agreement:.2f})"
+        return f"its predictions hardly agree with those before (Cohen's kappa {agreement:.2f})"
     return ""
 
 

@@ -191,7 +191,7 @@ def check_classes(
         return ""
     remedy = f"fine-tune it on this data (limbeck teach --model) or choose another than {tag}"
     if len(own) != len(classes):
-        raise InputError(f"{tag} knows {len(own)} classes and the data has {len(classes)}; {remedy}")
+        raise InputError(f"{tag} has {len(own)} classes and the data has {len(classes)}; {remedy}")
     unnamed = own == numbered(len(own))
     if unnamed and (counted := natural(classes)) != classes:
         if order == "ask":
@@ -209,14 +209,14 @@ def check_classes(
         places_ = torch.tensor([places[name] for name in classes], device=classifier.scale.device)
         classifier.order = places_ if classifier.order is None else classifier.order[places_]
         classifier.classes = classes
-        return f"{tag} has the data's classes in another order; its outputs are put in order"
+        return f"{tag} has the data's classes in another order; its outputs are reordered"
     synsets = own == imagenet_1k() and not set(own) & set(classes)  # the data's names may be in English
     if synsets or unnamed or numbered(len(own)) == classes:
         if unnamed:
             classifier.classes = classes  # what is trained on from here keeps these names
         return f"the {len(own)} classes of {tag} can't be compared by name; the data's order is assumed"
     strange = next(name for name in classes if name not in own)
-    raise InputError(f"{tag} does not know the data's class {strange!r}; {remedy}")
+    raise InputError(f"{tag} does not have the data's class {strange!r}; {remedy}")
 
 
 def check_finite(logits: Tensor, name: str) -> None:

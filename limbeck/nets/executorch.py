@@ -26,7 +26,7 @@ def needed(path: str | Path) -> Any:  # noqa: ANN401 - a module without types
     except ImportError as error:
         raise InputError(
             f"{path} needs the package executorch: pip install 'limbeck[executorch]', best in a virtual environment "
-            "of its own, for it brings many packages"
+            "of its own, as it brings many packages"
         ) from error
 
 

@@ -57,7 +57,7 @@ def check_repository(repository: str) -> None:
     except HFValidationError as error:
         raise InputError(f"{repository[:80]!r} can't be a name on the hub: {first_line(error)}") from error
     if "/" not in repository:
-        raise InputError(f"{repository} does not say whose it is; give hf-hub:USER/{repository}")
+        raise InputError(f"{repository} names no owner; give hf-hub:USER/{repository}")
 
 
 def upload(folder: Path, repository: str, *, private: bool, message: str) -> str:

@@ -231,7 +231,7 @@ def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[flo
     example = ",".join("123"[i % 3] for i in range(blocks))
     if len(each) != blocks or not all(0 < one < math.inf for one in each):
         raise InputError(
-            f"{name} is {value}; give one number above 0, or {blocks} of them, one an ODE block ({name}={example})"
+            f"{name} is {value}; give one number above 0, or {blocks} of them, one per ODE block ({name}={example})"
         )
     return each
 

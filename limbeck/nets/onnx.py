@@ -185,7 +185,7 @@ def load(path: str | Path) -> Classifier:
     given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in opened.get_inputs()]
     got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in opened.get_outputs()]
     if not given or not got:
-        raise InputError(f"{path} takes or gives something else than its metadata says")
+        raise InputError(f"{path} has other inputs or outputs than its metadata says")
     return made
 
 

@@ -28,7 +28,7 @@ def base_of(name: str) -> str:
     if base not in names:
         near = " or ".join(difflib.get_close_matches(base, names, 3))
         hint = f"; did you mean {near}?" if near else ""
-        raise InputError(f"{base[:80]!r} is no net that timm, torchvision (tv/NAME) or limbeck knows{hint}")
+        raise InputError(f"{base[:80]!r} is not a net that timm, torchvision (tv/NAME) or limbeck knows{hint}")
     return base
 
 

@@ -143,7 +143,7 @@ def _check_sees(made: Classifier) -> None:
         with torch.no_grad():
             made.eval()(torch.zeros(1, seen.channels, seen.size, seen.size))
     except Exception as error:  # architectures fail in their own ways
-        raise InputError(f"{made.name} can't see {seen.size} px ({first_line(error)}); give another size") from error
+        raise InputError(f"{made.name} can't take {seen.size} px ({first_line(error)}); give another size") from error
     made.train(training)
 
 

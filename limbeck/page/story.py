@@ -184,5 +184,5 @@ def _adapted(found: Adaptation) -> Tile | None:
     if found.difference is None:
         return None
     turned = found.difference.turned / found.difference.images
-    what = f"of {found.target} classified otherwise since the adaptation without labels"
+    what = f"of {found.target} classified differently since the adaptation without labels"
     return Tile(name, share(turned), what, "accuracy is not known: these images have no labels")

@@ -198,7 +198,7 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         welcome = _is_own(host, self.host) and origin in (None, f"http://{host}")
-        sentence = "this page only answers at its own address; open the one that limbeck serve printed"
+        sentence = "this page is served at its own address only; open the one that limbeck serve printed"
         inner = self.app if welcome else JSONResponse({"error": sentence}, 403)
 
         async def guarded(message: Message) -> None:

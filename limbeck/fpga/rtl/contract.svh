@@ -64,9 +64,9 @@ localparam logic [7:0] SelectWeight = 8'd16;
 
 // A micro-op as `front` reads it: what is read, and what becomes of it.
 typedef struct packed {
-  logic        final_op;      // of the program
+  logic        final_op;      // the last micro-op of the program
   logic        image;         // reads the image, else a map
-  logic        taps;          // hands on window taps, else depthwise results
+  logic        taps;          // passes on window taps, else depthwise results
   logic        stem;          // the 7x7 of the image: walks by three rows, a row of output further on
   logic        stride_2;
   logic        bottom;        // the last row's window has a row below the map
@@ -74,15 +74,15 @@ typedef struct packed {
   logic  [4:0] tap_first;     // 0 to 8: a place of the window; from 9: packed taps of the image
   logic  [4:0] tap_last;
   logic  [9:0] groups;        // channel groups of the map read, less one
-  logic [11:0] rows;          // of the output, less one
+  logic [11:0] rows;          // rows of the output, less one
   logic [11:0] slots;         // words in a row of the output, less one
-  logic [15:0] base;          // of the map read
-  logic [15:0] pitch;         // words from a row to the next in the same bank
-  logic [15:0] kernel;        // depthwise weights
-  logic [15:0] table_base;    // depthwise offsets and multipliers
+  logic [15:0] base;          // first address of the map read
+  logic [15:0] pitch;         // words from one row to the next in the same bank
+  logic [15:0] kernel;        // first address of the depthwise weights
+  logic [15:0] table_base;    // first address of depthwise offsets and multipliers
   logic  [5:0] shift_less_1;
   logic        relu;
-  logic [15:0] gap;           // cycles to wait for what the op before has yet to write
+  logic [15:0] gap;           // cycles to wait for what the previous micro-op has yet to write
 } front_op_t;
 
 // A micro-op as `back` reads it: what is multiplied.
@@ -90,7 +90,7 @@ typedef struct packed {
   logic [11:0] groups;      // words of an accumulation, less one
   logic [11:0] period;      // cycles of an output group, less one: at least groups, and what the last one drains in
   logic  [9:0] out_groups;  // less one
-  logic [23:0] slots;       // in all rows, less one
+  logic [23:0] slots;       // slots in all rows, less one
   logic [15:0] weight;
 } back_op_t;
 
@@ -99,31 +99,31 @@ typedef struct packed {
   logic  [9:0] out_groups;    // less one
   logic [11:0] rows;          // less one
   logic [11:0] slots;         // less one
-  logic [10:0] words;         // of a pixel's channels
+  logic [10:0] words;         // words of a pixel's channels
   logic  [3:0] last_pixel;    // pixels of a row's last slot, less one
   logic        pool;          // keeps the largest of each 3x3, of every other row and column
-  logic [15:0] map_base;      // of the map written
+  logic [15:0] map_base;      // first address of the map written
   logic [15:0] map_pitch;
   logic        write_map;
   logic [15:0] offset;
-  logic [15:0] offset_pitch;  // from a row class to the next
+  logic [15:0] offset_pitch;  // words from one row class to the next
   logic        stem;          // one more row class, and the first columns' offsets before the others'
   logic [15:0] mult;
   logic  [5:0] shift_less_1;
   logic        relu;
-  logic        narrow;        // requantise to the bits of a map
-  logic        add;           // the shortcut
+  logic        narrow;        // requantises to the bits of a map
+  logic        add;           // adds the shortcut
   logic        strided;       // the shortcut takes every other pixel: two words for one
-  logic [15:0] short_base;    // of the shortcut's state
-  logic [15:0] short_slot;    // words from a slot to the next
+  logic [15:0] short_base;    // first address of the shortcut's state
+  logic [15:0] short_slot;    // words from one slot to the next
   logic [15:0] short_row;
-  logic [10:0] short_words;   // of a pixel's channels; later channels have no shortcut
+  logic [10:0] short_words;   // words of a pixel's channels; later channels have no shortcut
   logic        write_state;
-  logic [15:0] state_base;    // of the state written
-  logic        state_relu;    // after the shortcut
-  logic        state_narrow;  // saturate the sum to the bits of a map
-  logic  [4:0] drop;          // bits from state to map
-  logic        sum;           // add up over the map
-  logic        from_sum;      // requantise the sums instead of accumulators
+  logic [15:0] state_base;    // first address of the state written
+  logic        state_relu;    // ReLU after the shortcut
+  logic        state_narrow;  // saturates the sum to the bits of a map
+  logic  [4:0] drop;          // bits dropped from state to map
+  logic        sum;           // adds up over the map
+  logic        from_sum;      // requantises the sums instead of accumulators
   logic        score;         // the result is the scores
 } result_op_t;

@@ -86,7 +86,7 @@ class Adapted(Result):
             ("adapted to", f"{self.images:,} unlabelled images of {self.target}, method {self.method}"),
             ("chosen", f"{spelt(self.chosen)}, by {self.criterion}"),
             ("InfoMax", f"{before.infomax:.3f} -> {after.infomax:.3f} nats"),
-            ("classes said", f"{before.said:.1f} -> {after.said:.1f}"),
+            ("classes predicted", f"{before.said:.1f} -> {after.said:.1f}"),
         ]
         if self.collapse:
             rows.append(("collapsed", f"{self.collapse}; {spelt(self.chosen)} was kept instead"))

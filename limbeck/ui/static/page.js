@@ -1,10 +1,10 @@
 // The page of `limbeck serve`: an image and a shift go to the server, each model's answer comes back as a line.
 
-const PAUSE = 120; // ms without a change before the models are asked
+const PAUSE = 120; // ms without a change before the models are evaluated
 const SMALL = 128; // px: smaller pictures are shown pixel by pixel
 const DRAWN = 96; // px: pictures of up to this side are seen whole
 const FILMED = 480; // px: the height of the camera's pictures
-const REST = 150; // ms from the models' answers to the camera's next picture
+const REST = 150; // ms from the models' predictions to the camera's next picture
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
@@ -73,8 +73,8 @@ async function* lines(stream) {
 function failed(error) {
   if (error.name === "AbortError") return;
   wait(false);
-  const gone = error instanceof TypeError; // what fetch says when nobody answers
-  say(gone ? "the server does not answer; is limbeck serve still running?" : error.message, true);
+  const gone = error instanceof TypeError; // what fetch throws where no server responds
+  say(gone ? "the server does not respond; is limbeck serve still running?" : error.message, true);
 }
 
 function say(text, bad = false) {
