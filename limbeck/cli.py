@@ -1,4 +1,5 @@
-"""limbeck VERB ...: argv becomes a verb's keywords, what it returns is printed. Alone prints, exits, handles Ctrl-C."""
+"""limbeck VERB ...: argv becomes a verb's keywords, what it returns is printed. Alone prints, exits and handles
+Ctrl-C."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""The two ways in which Limbeck says no; `cli` turns them into exit codes 2 and 3. And how it quotes others."""
+"""The two ways in which Limbeck refuses; `cli` turns them into exit codes 2 and 3. And how it quotes others."""
 
 from typing import NoReturn
 
@@ -17,7 +17,7 @@ def shown(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line, up to 200 characters, of what another library says; the error's kind if it is silent."""
+    """Return the first line, up to 200 characters, of another library's message; the error's kind if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

@@ -179,7 +179,7 @@ def _flags(function: Callable[..., Any]) -> list[_Flag]:
 
 
 def refuse_unknown(function: Callable[..., Any], arguments: Sequence[str]) -> None:
-    """Raise InputError for a flag that the verb has not, with ours for another tool's."""
+    """Raise InputError for a flag that the verb does not have, with ours for another tool's."""
     known = {flag.name for flag in _flags(function)}
     for argument in arguments:
         name = argument.partition("=")[0]

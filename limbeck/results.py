@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 
 class Result(Protocol):
-    """A value to print. Who subclasses it gets what most verbs want."""
+    """A value to print. Subclasses inherit what most verbs need."""
 
     def rows(self) -> Sequence[tuple[str, ...]]:
-        """Return what a person wants to know, a line each, often as (name, value)."""
+        """Return what a person wants to know, line by line, often as (name, value)."""
         ...
 
     def to_json(self) -> dict[str, Any]:

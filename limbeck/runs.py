@@ -265,7 +265,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
 
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""How a verb tells its progress: an event's name ("step", "epoch", "note", ...) and its values."""
+"""How a verb reports its progress: an event's name ("step", "epoch", "note", ...) and its values."""
 
 
 def silent(event: str, values: dict[str, Any]) -> None:
@@ -401,7 +401,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_history(out: Path, history: list[dict[str, float]]) -> None:
-    """Write one row an epoch to metrics.csv and metrics.jsonl, whole files, atomically."""
+    """Write one row per epoch to metrics.csv and metrics.jsonl, whole files, atomically."""
     names = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")

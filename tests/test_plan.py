@@ -137,7 +137,7 @@ def test_an_unknown_part_is_named_with_the_known_ones():
         ((MaxPool(3, 2, ONE),), "odd: the accelerator pools the output of a convolution with a ReLU"),
         ((MaxPool(2, 2, NONE),), "odd: a pool of 2x2 with stride 2 and padding 0; the accelerator pools 3x3"),
         ((AveragePool(2, 2, NONE, False, requant()),), "odd: the accelerator has no AveragePool yet"),
-        ((Shortcut(3, 8),), "odd: a stride of 3 is too much"),
+        ((Shortcut(3, 8),), "odd: a stride of 3 is too large"),
         (dense(7, stride=2), "odd: a 7x7 kernel"),
         (dense(weight_bits=16), "stem: a map of 8 bits beside maps or weights of 16; lower all maps with 16"),
         (dense(5), "odd: a 5x5 kernel"),

@@ -20,7 +20,7 @@ def card(
     licence: str = "",
 ) -> str:
     """Return README.md of the model that `to` loads. `recipe`, `results` and `environment` are what the run's files
-    hold, empty where there are none; what is not known is not said, or said to be unknown."""
+    hold, empty where there are none; what is not known is left out, or called unknown."""
     parts = [
         _metadata(net, licence),
         f"# {_plain(to.rstrip('/').rpartition('/')[2].rpartition(':')[2])}",
@@ -183,7 +183,7 @@ def _lineage(
 
 
 def _family(lineage: "Lineage") -> list[str]:
-    """Return a line a teacher, its own teachers in it."""
+    """Return one line per teacher, its own teachers in it."""
     lines = []
     for teacher in lineage.teachers:
         own = f" Taught by: {' '.join(_family(teacher))}" if teacher.teachers else ""

@@ -31,8 +31,8 @@ _FEW = 500  # entries that are looked at to tell a folder of images
 def kind_of(path: str | Path) -> Kind:
     """Return what lies at `path`, links followed: an artefact of Limbeck, broken or whole, or what else it is.
 
-    Files are told by their endings, as users name them; folders by the files that only Limbeck writes. InputError
-    where the path can't be looked at.
+    Files are recognised by their endings, as users name them; folders by the files that only Limbeck writes. InputError
+    where the path can't be opened.
     """
     path = Path(path)
     try:
@@ -132,8 +132,9 @@ def may_write(
     """Refuse, in a sentence, to write a `kind` at `out` where anything of the user's would be lost or changed.
 
     A verb may write where there is nothing, into an empty folder, and over what is of the same kind: a run and a label
-    store check themselves whether they go on, a Design must be as it was written. `inputs` name what the verb reads,
-    `data` the sets that it reads: these are kept, and no folder of images gets another file. None: it writes nothing.
+    store check themselves whether they are continued, a Design must be as it was written. `inputs` name what the verb
+    reads, `data` the sets that it reads: these are kept, and no folder of images gets another file. None: it writes
+    nothing.
     """
     if out is None:
         return

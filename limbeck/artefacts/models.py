@@ -103,7 +103,7 @@ def _integers(
     engine: str,
     name: str,
 ) -> "Classifier":
-    """Return what says a Program's integer scores as a Classifier."""
+    """Return what computes a Program's integer scores as a Classifier."""
     import numpy as np
 
     from limbeck.nets.outside import outside

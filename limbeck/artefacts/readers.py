@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. What it holds is as its files say: ask it with `get` and `number`."""
+    """A run folder. What it holds is as its files say: read it with `get` and `number`."""
 
     path: Path
     verb: str

@@ -191,8 +191,8 @@ def _call(net: "Classifier", images: "Tensor") -> Call:
 
 
 def _accuracies(made: list[Made], source: "Source | None", batch: int, shop: Workshop) -> dict[Made, float | None]:
-    """Return the share of the source's images that each names right, nothing without labels. A simulated Program's is
-    the Program's, as every score was equal."""
+    """Return the share of the source's images that each classifies correctly, nothing without labels. A simulated
+    Program's is the Program's, as every score was equal."""
     if source is None or source.labels is None:
         return {}
     known: dict[tuple[str, str], float | None] = {}

@@ -1,4 +1,5 @@
-"""A net beside the float net that it was made from: calibration images, both answers on the same images, the limit."""
+"""A net beside the float net that it was made from: calibration images, both nets' predictions on the same images, the
+limit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ def export(
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Exported:
-    """Write `model` to `out` once the file has answered as the model does on held-out images of `data`, or on digits
+    """Write `model` to `out` once the file has agreed with the model on held-out images of `data`, or on digits
     and noise. 8 bits get their scales from training images of `data`, and VerificationError where they lose more than
     `max_drop` points of top-1."""
     from limbeck.nets import executorch, onnx
@@ -202,7 +202,7 @@ def _lowered(job: _Job) -> Exported:
 
 
 def _qonnx(job: _Job) -> Exported:
-    """Write a Program as QONNX, once it has answered nearly as the Program does."""
+    """Write a Program as QONNX, once its logits are nearly the Program's."""
     from limbeck.integer import file, qonnx
 
     program, images = file.load(job.model), job.images(load_model(job.model))

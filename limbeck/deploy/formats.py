@@ -25,7 +25,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A classifier in a format, ready to be asked; hardware answers as its Program does, and was simulated."""
+    """A classifier in a format, ready to be evaluated; hardware outputs what its Program does, and was simulated."""
 
     model: str
     format: Format
@@ -87,7 +87,7 @@ def make(model: str, format: Format, shop: Workshop) -> Made:
 
 
 def _in_torch(model: str, format: Format, shop: Workshop) -> Made:
-    """Return the net as evaluate asks it, or compiled; its size is that of its weights as a run keeps them."""
+    """Return the net as evaluate runs it, or compiled; its size is that of its weights as a run keeps them."""
     from limbeck.nets import zoo
 
     net = load_model(model)

@@ -123,9 +123,9 @@ def quantise(
 ) -> Quantised:
     """Write the Program of `model` to `out`, beside which the float net is measured on the held-out images of `data`.
 
-    Scales are chosen from training images, without labels. With `train` the integers learn, as `training` says, to
-    answer as the float net does. VerificationError where more than `max_drop` points of top-1 are lost: then nothing
-    is written.
+    Scales are chosen from training images, without labels. With `train` the integer net learns, as `training` says, to
+    reproduce the float net's outputs. VerificationError where more than `max_drop` points of top-1 are lost: then
+    nothing is written.
     """
     import torch
 
@@ -198,7 +198,7 @@ def widths(bits: str) -> tuple[int, int]:
 
 
 def fit_to(net: "Classifier", student: "Classifier", source: "Source", training: Training, tell: Tell) -> None:
-    """Train `student`, made of `net` by prepare_qat, to answer as `net` does on training views; write nothing."""
+    """Train `student`, made of `net` by prepare_qat, to reproduce `net`'s outputs on training views; write nothing."""
     from limbeck.learn import objectives
     from limbeck.learn.fit import fit
     from limbeck.training.run import accelerator_for, prepared, steps_of

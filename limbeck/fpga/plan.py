@@ -1,4 +1,4 @@
-"""How wide the engine is on a part: the widest that fits; what it takes, and how many cycles an image."""
+"""How wide the engine is on a part: the widest that fits; what it takes, and how many cycles per image."""
 
 import contextlib
 import math
@@ -58,7 +58,7 @@ class Plan:
 
 
 def plan(program: Program, part: str, *, lanes: Lanes | None = None, max_dsp: int | None = None) -> Plan:
-    """Return the plan with the fewest cycles an image on the part, or that for `lanes`.
+    """Return the plan with the fewest cycles per image on the part, or that for `lanes`.
 
     InputError where the engine cannot do a layer, or where what it takes does not fit: which resource, by how much.
     """
@@ -143,7 +143,7 @@ def macs(program: Program) -> int:
 
 
 def multipliers(lanes: Lanes) -> tuple[int, int]:
-    """Return the multiplications a cycle, pointwise and depthwise."""
+    """Return the multiplications per cycle, pointwise and depthwise."""
     return lanes.pixels * lanes.inputs * lanes.outputs, lanes.pixels * lanes.inputs * 9
 
 

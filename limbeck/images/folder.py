@@ -305,7 +305,7 @@ def _by_list(place: _Place, keys: Sequence[str], listed: dict[str, str]) -> tupl
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """Return the class of each file name in the list beside the folder, a line each; empty without such a list."""
+    """Return the class of each file name in the list beside the folder, one per line; empty without such a list."""
     path = _list_of(folder)
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Writing a label store: shard by shard, from the teachers' answers or from other stores."""
+"""Writing a label store: shard by shard, from the teachers' outputs or from other stores."""
 
 import contextlib
 import math
@@ -67,7 +67,7 @@ def write_shard(
     device: torch.device | str = "cpu",
     heard: Callable[[int], None] = lambda views: None,
 ) -> None:
-    """Ask about all views of a shard's images and write it. `heard` is told the number of views after each batch."""
+    """Label all views of a shard's images and write it. `heard` gets the number of views after each batch."""
     first = manifest.range(shard).start
     drawn = draw_shard(manifest, source, shard)
     with writing(folder, manifest, shard) as records:
@@ -84,7 +84,7 @@ def write_shard(
 
 
 def _full(answer: Answer, images: Tensor, batch: int) -> Tensor:
-    """Ask about a whole batch always: compiled teachers would be compiled again for another size."""
+    """Evaluate a whole batch always: compiled teachers would be compiled again for another size."""
     missing = batch - len(images)
     padded = images if missing <= 0 else torch.cat([images, images[:1].expand(missing, -1, -1, -1)])
     return answer(padded)[: len(images)]

@@ -1,4 +1,4 @@
-"""The label store: what the teachers say of V views of every image, in fixed-size records, to be replayed.
+"""The label store: what the teachers predict for V views of every image, in fixed-size records, to be replayed.
 
 A store is a folder: labels.json and shard-NNNNN.bin, each with the records [views, images] of a range
 of images and, as its last 32 bytes, a SHA-256 of the manifest's digest, the shard's number and the records. So a
@@ -48,7 +48,7 @@ def pack(manifest: Manifest, target: Tensor, indices: NDArray[np.int64], view: N
 def _sample(
     manifest: Manifest, target: Tensor, indices: NDArray[np.int64], view: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Draw `count` ids a row from the row itself, with replacement. Their mean one-hot is an unbiased answer, which a
+    """Draw `count` ids per row from the row itself, with replacement. Their mean one-hot is unbiased, which a
     top-k is not (random sampling KD with temperature 1, arXiv 2503.16870)."""
     u = np.empty((len(target), manifest.count))
     for v in np.unique(view):
@@ -89,8 +89,9 @@ def recover(manifest: Manifest, records: Records) -> Tensor:
 
 
 def difference(manifest: Manifest, records: Records, again: Records, target: Tensor) -> float:
-    """Return how far records [N] are from a second answer: the largest difference of a stored probability to that of
-    the same class in `target` [N, classes]; or the share of sampled ids that `again`, packed of it, has otherwise."""
+    """Return how far records [N] are from a second evaluation: the largest difference of a stored probability to that
+    of the same class in `target` [N, classes]; or the share of sampled ids that `again`, packed of it, has
+    otherwise."""
     if manifest.kind == "sampled":
         return float((records["id"] != again["id"]).mean())
     stored = torch.from_numpy(records["value"].astype(np.float32))
@@ -195,7 +196,7 @@ class LabelStore:
         return views_of(self.records(epochs, indices))
 
     def targets(self, epochs: Tensor, indices: Tensor) -> Tensor:
-        """Return what the teachers said of these views, float32 [N, classes]."""
+        """Return what the teachers predicted for these views, float32 [N, classes]."""
         return recover(self.manifest, self.records(epochs, indices))
 
 

@@ -42,7 +42,7 @@ class Batch:
 
 
 class Stored(Protocol):
-    """A label store: it says which views an epoch shows, and what the teachers said of them."""
+    """A label store: it says which views an epoch shows, and what the teachers predicted for them."""
 
     def views(self, epochs: Tensor, indices: Tensor) -> Views:
         """Return the views that epochs `epochs` [N] show of images `indices` [N]."""
@@ -73,7 +73,7 @@ def repeated(n: int, *, seed: int, epoch: int, repeats: int) -> tuple[Tensor, Te
 
 
 def steps_per_epoch(n: int, *, batch: int, ranks: int = 1, drop_last: bool = True) -> int:
-    """Return the steps in an epoch of n images, `batch` a rank; the last may be short unless dropped."""
+    """Return the steps in an epoch of n images, `batch` per rank; the last may be short unless dropped."""
     together = batch * ranks
     return n // together if drop_last else -(-n // together)
 
@@ -102,7 +102,7 @@ def batches(
     Step s takes places [(s ranks + rank) batch, + batch) of the order, so ranks together see what one rank
     with the whole batch would. With shuffle=False, drop_last=False each image comes exactly once over all
     ranks, and a rank may get fewer batches than another. A source in memory is rendered on `device`, without
-    workers; keep its `pixels` there (dataclasses.replace) to save a copy an epoch. With `stored`, views are replayed
+    workers; keep its `pixels` there (dataclasses.replace) to save a copy per epoch. With `stored`, views are replayed
     from it instead of drawn, and batches have its targets. `repeats` views of an image come together (see `repeated`).
     """
     if batch < 1 or not 0 <= rank < ranks:

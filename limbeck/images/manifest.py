@@ -48,15 +48,15 @@ class Manifest:
     seed: int  # view v of image i is drawn from (seed, epoch v, index i)
     augment: Augment
     kind: Kind
-    count: int  # ids a view; all classes where kind is "whole"
+    count: int  # ids per view; all classes where kind is "whole"
     dtype: Dtype  # of the values
     tail: Tail  # how the rest of a top-k is recovered
     average: Average  # of the teachers
-    weights: tuple[float, ...]  # one a teacher, they sum to 1
+    weights: tuple[float, ...]  # one per teacher, they sum to 1
     temperature: float  # of the softmax, applied before storing
     teacher_dtype: str  # what the teachers computed in
     teachers: tuple[Teacher, ...]
-    shard_images: int  # images a shard; the last may have fewer
+    shard_images: int  # images per shard; the last may have fewer
     merged: tuple[str, ...] = ()  # digests of the stores that this was made from, without the teachers
 
     @cached_property
@@ -94,7 +94,7 @@ class Manifest:
 
 
 def record_kind(classes: int, top: int | None, sampled: int) -> tuple[Kind, int]:
-    """Return kind and ids a view: `sampled` ids if any, else top-`top`; 0 or all classes: whole; None: whole up to 64
+    """Return kind and ids per view: `sampled` ids if any, else top-`top`; 0 or all classes: whole; None: whole up to 64
     classes (it is small), above that top-5 (FKD found k = 5 best)."""
     if classes > MAX_CLASSES:
         raise InputError(f"a label store has up to {MAX_CLASSES} classes, not {classes}")
@@ -110,8 +110,8 @@ def record_kind(classes: int, top: int | None, sampled: int) -> tuple[Kind, int]
 
 
 def images_a_shard(images: int, views: int, rate: float, ranks: int = 1) -> int:
-    """Return a number of images: five minutes' work of a rank at `rate` views a second, for at least 4 shards a rank
-    and at most 1,024 shards."""
+    """Return a number of images: five minutes' work of a rank at `rate` views per second, for at least 4 shards per
+    rank and at most 1,024 shards."""
     wanted = min(round(rate * SHARD_SECONDS / views), images // (4 * ranks))
     return max(wanted, 1, -(-images // MAX_SHARDS))
 

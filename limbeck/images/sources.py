@@ -1,4 +1,4 @@
-"""Sources: where images come from. `open_source` takes what the user wrote after --data and gives a `Source`."""
+"""Sources: where images come from. `open_source` takes what the user wrote after --data and returns a `Source`."""
 
 import contextlib
 import difflib
@@ -47,7 +47,7 @@ def open_source(
 ) -> Source:
     """Return one split of what `spec` names.
 
-    DIR                      train/, val/, test/ with a directory a class, or class directories alone (train and
+    DIR                      train/, val/, test/ with one directory per class, or class directories alone (train and
                              val are then split 80/20), or images alone (train only, no labels), or IDX files;
                              test is val too where there is no val
     torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)

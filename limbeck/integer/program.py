@@ -145,7 +145,7 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     op: Operation
-    scale: tuple[float, ...]  # what one unit of its map stands for, one or one a channel: no part of the arithmetic
+    scale: tuple[float, ...]  # what one unit of its map stands for, one or one per channel: no part of the arithmetic
 
     @property
     def path(self) -> str:

@@ -79,7 +79,7 @@ def _named(path: str, names: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """By path, the bits of a node's map and what one unit of it stands for: one scale, or one a channel."""
+    """By path, the bits of a node's map and what one unit of it stands for: one scale, or one per channel."""
 
     formats: Formats
     bits: dict[str, int]
@@ -285,7 +285,7 @@ def _scales(
 
 
 def _by_channel(node: FloatNode, takers: dict[str, list[FloatNode]], formats: Formats) -> bool:
-    """Whether a map may have a scale a channel: convolutions, and what treats channels apart, take it alone.
+    """Whether a map may have a scale per channel: convolutions, and what treats channels apart, take it alone.
 
     Few-level weights can't afford it: they would round channels that differ in range by one unit.
     """

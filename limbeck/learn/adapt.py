@@ -156,7 +156,7 @@ def has_norms(classifier: Classifier) -> bool:
 
 def bytes_changed(before: Mapping[str, Tensor], net: Classifier) -> tuple[int, int, int]:
     """Return the bytes of `net` that differ from its state `before`, of weights and of folded BatchNorm, and those of
-    the whole net. A weight takes 4, in float32; a BatchNorm folds into a scale and a shift a channel and evaluation,
+    the whole net. A weight takes 4, in float32; a BatchNorm folds into a scale and a shift per channel and evaluation,
     which take 8."""
     weights = folded = whole = 0
     for name, module in net.named_modules():

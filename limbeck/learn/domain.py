@@ -1,4 +1,4 @@
-"""Domain losses: what makes two domains alike, or unlabelled answers sure. Tensors in, scalar out.
+"""Domain losses: what makes two domains alike, or predictions without labels confident. Tensors in, scalar out.
 
 Features are [N, F], logits [N, classes]; the two domains may have different N. Every loss is a mean, so that its size
 does not grow with the batch.
@@ -52,25 +52,25 @@ def entropies(logits: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the mean entropy of the answers, nats (Grandvalet & Bengio 2004; TENT, Wang et al. 2021)."""
+    """Return the mean entropy of the predictions, nats (Grandvalet & Bengio 2004; TENT, Wang et al. 2021)."""
     return entropies(logits).mean()
 
 
 def diversity(logits: Tensor) -> Tensor:
-    """Return the entropy of the mean answer, nats: log(classes) where all classes are said as often."""
+    """Return the entropy of the mean prediction, nats: log(classes) where all classes are predicted as often."""
     mean = logits.softmax(dim=1).mean(dim=0)
     return -(mean * mean.clamp_min(1e-12).log()).sum()
 
 
 def information(logits: Tensor) -> Tensor:
-    """Return the mutual information of image and answer, diversity - entropy, to be maximised (Krause et al. 2010;
+    """Return the mutual information of image and prediction, diversity - entropy, to be maximised (Krause et al. 2010;
     SHOT, Liang et al. 2020, equation 3)."""
     return diversity(logits) - entropy(logits)
 
 
 def mcc(logits: Tensor, temperature: float = MCC_TEMPERATURE) -> Tensor:
     """Return the minimum class confusion loss (Jin et al. 2020, equations 3 to 7): the off-diagonal part of the
-    row-normalised class correlation of the answers at `temperature`, images weighted by 1 + exp(-entropy)."""
+    row-normalised class correlation of the predictions at `temperature`, images weighted by 1 + exp(-entropy)."""
     said = (logits / temperature).softmax(dim=1)
     sure = 1 + torch.exp(-entropies(logits / temperature)).detach()
     sure = sure / sure.mean()
@@ -131,8 +131,8 @@ class DomainCritic(nn.Module):
         return 2 / (1 + math.exp(-10 * min(int(self.calls) / self.ramp, 1.0))) - 1
 
     def judged(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Return what is judged [N, ...]: features, or features x answers, through which no gradient flows to the
-        answers."""
+        """Return what is judged [N, ...]: features, or features x predictions, through which no gradient flows to
+        the predictions."""
         if not self.classes:
             return features
         said = logits.softmax(dim=1).detach()

@@ -1,4 +1,4 @@
-"""Evaluation: what a classifier says of a whole split, and the figures that follow from it."""
+"""Evaluation: what a classifier predicts for a whole split, and the figures that follow from it."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ class Evaluation:
 
     @property
     def recall(self) -> list[float]:
-        """Share of each class's images that were named right; nan where a class has no image."""
+        """Share of each class's images that were classified correctly; nan where a class has no image."""
         return _shares(self._right(), self.counts())
 
     @property
@@ -79,11 +79,11 @@ class Evaluation:
 
     @property
     def precision(self) -> list[float]:
-        """Share of the images called a class that are of it; nan where none was called so."""
+        """Share of the images predicted as a class that are of it; nan where there are none."""
         return _shares(self._right(), self._counted(self.pairs, 1))
 
     def mistakes(self, count: int) -> list[tuple[str, str, int]]:
-        """Return the `count` most frequent mistakes, as (true class, said class, images)."""
+        """Return the `count` most frequent mistakes, as (true class, predicted class, images)."""
         wrong = self._wrong()
         worst = wrong[wrong[:, 2].argsort(descending=True, stable=True)[:count]].tolist()
         return [(self.classes[true], self.classes[said], images) for true, said, images in worst]
@@ -103,7 +103,7 @@ class Evaluation:
         }
 
     def to_csv(self) -> str:
-        """Return one line a class: name, images, recall, precision, and the class it is most often mistaken for."""
+        """Return one line per class: name, images, recall, precision, and the class it is most often mistaken for."""
         most: dict[int, tuple[str, int]] = {}
         for true, said, images in self._wrong().tolist():
             if images > most.get(true, ("", 0))[1]:
@@ -170,7 +170,7 @@ def answers(
     tell: Tell = silent,
 ) -> Answers:
     """Return what `model` says of every image once, over all ranks, in the source's order. The model is put into
-    evaluation mode and back. `total` images of this rank are only for telling."""
+    evaluation mode and back. `total` images of this rank are only for progress."""
     was_training = model.training
     model.eval()
     logits, labels, indices, done = [], [], [], 0
@@ -250,12 +250,12 @@ def _reliability(confidence: Tensor, right: Tensor) -> tuple[Bin, ...]:
 
 
 def agreement(one: Answers, other: Answers) -> float:
-    """Return the share of images that both call the same."""
+    """Return the share of images for which both predict the same class."""
     return float((one.logits.argmax(1) == other.logits.argmax(1)).double().mean())
 
 
 def predictions_csv(said: Answers, classes: Sequence[str], keys: Sequence[str]) -> str:
-    """Return one line an image: its key, its true class, what it was called, and with which probability."""
+    """Return one line per image: its key, its true class, the predicted one, and its probability."""
     assert said.labels is not None
     sure, place = said.logits.double().softmax(1).max(dim=1)
     named = ([classes[i] for i in places.tolist()] for places in (said.labels, place))

@@ -36,7 +36,7 @@ class Progress:
 
     step: int = 0  # optimiser steps done
     sums: dict[str, float] = field(default_factory=dict)  # metrics of this epoch, summed over its steps
-    history: list[dict[str, float]] = field(default_factory=list)  # one row an epoch
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
     earlier: float = field(default=0.0, compare=False)  # seconds that interrupted calls of `fit` spent
 
 
@@ -87,7 +87,7 @@ class Loop:
     modules: Mapping[str, nn.Module]  # "student" and what else is trained, as `accelerator` prepared them
     optimizer: Optimizer
     batches: Callable[[int, int], Iterator[Batch]]  # (epoch, start): the epoch's batches from number `start` on
-    steps: int  # optimiser steps an epoch
+    steps: int  # optimiser steps per epoch
     epochs: int
     factor: Callable[[float], float]  # of the learning rate of scheduled groups, by fractional epoch
     accelerator: Accelerator
@@ -107,7 +107,7 @@ def fit(
     limit: int | None = None,
     tell: Tell = silent,
 ) -> Progress:
-    """Train to the end of the last epoch, or for `limit` steps; return the progress, with a row of means an epoch.
+    """Train to the end of the last epoch, or for `limit` steps; return the progress, with a row of means per epoch.
 
     `state` is a file that is replaced atomically at every epoch's end, every minute, and when `tell` raises (that is
     how a caller interrupts: between two steps). Where it exists, training goes on from it and ends, on a CPU, in the
@@ -180,7 +180,7 @@ def _seed_generators(seed: int, device: torch.device) -> None:
 
 
 def _report(meter: "_Meter", save: "_Saver") -> None:
-    """Tell now and then, save now and then, and save when told to stop."""
+    """Reports now and then, saves now and then, and saves when it is to stop."""
     try:
         meter.maybe_tell()
     except InputError:  # diverged: the last state saved is better
@@ -231,7 +231,7 @@ def _step(loop: Loop, stream: Iterator[Batch]) -> tuple[dict[str, Tensor], int]:
 
 
 class _Meter:
-    """Sums metrics without waiting for the device at every step, and tells of them twice a second."""
+    """Sums metrics without waiting for the device at every step, and reports them twice per second."""
 
     def __init__(self, progress: Progress, tell: Tell, loop: Loop) -> None:
         self.progress, self.tell, self.loop = progress, tell, loop
@@ -271,7 +271,7 @@ class _Meter:
         return means
 
     def warn(self, loss: float) -> None:
-        """Tell once of a loss that no rate which suits the net gives."""
+        """Warn once of a loss that no suitable learning rate gives."""
         if loss > LARGE_LOSS and not self.warned:
             self.warned = True
             text = f"the loss is {loss:.0f} at step {self.progress.step}: a tenth of --lr {self.rate:g} may do better"

@@ -26,7 +26,7 @@ def ensemble_target(
     weights: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Return the teachers' joint answer [N, classes]: the weighted mean of softmax(z_k / T) (MEAL V2), or the
+    """Return the teachers' joint prediction [N, classes]: the weighted mean of softmax(z_k / T) (MEAL V2), or the
     softmax of the weighted mean of z_k / T (FunMatch). Weights default to 1 / K; they are normalised to sum to 1."""
     stacked = torch.stack(list(logits)) / temperature
     share = torch.tensor(weights or [1.0] * len(logits), dtype=stacked.dtype, device=stacked.device)

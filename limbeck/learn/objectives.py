@@ -16,7 +16,7 @@ Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the teachers say of a batch."""
+    """What the teachers predict for a batch."""
 
     target: Tensor  # float32 [N, classes], sums to 1: what the student should say
     scores: Tensor  # float32 [N, classes]: logits over T, up to a constant an image, for the discriminator
@@ -40,7 +40,7 @@ def ask(
     weights: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> Callable[[Batch], Answer]:
-    """Return the live ensemble: frozen teachers answer on the very pixels of the batch, mixed or not."""
+    """Return the live ensemble: frozen teachers see the very pixels of the batch, mixed or not."""
     answer = ensemble(teachers, average=average, weights=weights, temperature=temperature)
     return lambda batch: answer(batch.images)
 
@@ -52,7 +52,7 @@ def ensemble(
     weights: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> Callable[[Tensor], Answer]:
-    """Return what frozen teachers say together of uint8 images [N, C, H, W].
+    """Return what frozen teachers predict together for uint8 images [N, C, H, W].
 
     As in MEAL V2 the discriminator compares with the mean of the teachers' logits, whatever `average` is.
     """
@@ -68,7 +68,7 @@ def ensemble(
 
 def recall(batch: Batch) -> Answer:
     """Return the stored soft labels of the batch's views. Mixed images get the mix of their labels, which is not what
-    the teachers would say of the mixed image (FKD does the same; asking live teachers does not)."""
+    the teachers would predict for the mixed image (FKD does the same; live teachers do not)."""
     assert batch.targets is not None, "a batch without stored labels"
     target = batch.targets
     if batch.mix is not None:
@@ -88,9 +88,9 @@ def distill(
     discriminator: nn.Module | None = None,
     mode: Mode = "off",
 ) -> Objective:
-    """Return MEAL V2's objective: soft cross-entropy with the teachers' answer, plus the discriminator's loss.
+    """Return MEAL V2's objective: soft cross-entropy with the teachers' prediction, plus the discriminator's loss.
 
-    `hard_weight` adds so much one-hot cross-entropy; 0, the default, needs no label at all.
+    `hard_weight` adds this much one-hot cross-entropy; 0, the default, needs no label at all.
     """
 
     def objective(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,7 +111,7 @@ def distill(
 
 
 def _centred(scores: Tensor) -> Tensor:
-    """Return scores of mean 0 an image. A constant says nothing of the classes, stored answers don't know it, and
+    """Return scores of mean 0 per image. A constant says nothing of the classes, stored labels lack it, and
     log-probabilities, which are all negative, would leave the discriminator's ReLUs dead five times as often."""
     return scores - scores.mean(dim=1, keepdim=True)
 

@@ -1,4 +1,4 @@
-"""Model selection without target labels: figures of a classifier's answers on unlabelled target images."""
+"""Model selection without target labels: figures of a classifier's predictions on unlabelled target images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ Criterion = Literal["infomax", "snd", "entropy", "source", "last"]
 CRITERIA: tuple[Criterion, ...] = ("infomax", "snd", "entropy", "source", "last")
 SND_TEMPERATURE = 0.05  # Saito et al. 2021
 SND_IMAGES = 2048  # neighbourhoods are looked for among so many images, spaced evenly
-LEAST_SAID = 0.6  # a net that says less than this share of the classes that it said before has collapsed ...
+LEAST_SAID = 0.6  # a net that predicts less than this share of the classes that it predicted before has collapsed
 LEAST_INFORMATION = 0.8  # ... and so has one whose InfoMax is less than this share of that before
 LEAST_KAPPA = 0.2  # up to which agreement is "slight" (Landis and Koch 1977)
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What can be seen of answers without labels. Entropies are in nats."""
+    """What can be seen of predictions without labels. Entropies are in nats."""
 
     infomax: float  # entropy of the mean answer less the mean entropy; higher is better
     snd: float  # soft neighbourhood density; higher is better
@@ -51,7 +51,7 @@ def signs(logits: Tensor, source: float | None = None) -> Signs:
 
 def soft_neighbourhood_density(logits: Tensor) -> float:
     """Return the mean entropy, in nats, of softmax(cosine / 0.05) over the other images, the cosines being those of the
-    softmax answers (Saito et al. 2021, "Tune it the right way", equations 1 to 3). 0 for a single image."""
+    softmax outputs (Saito et al. 2021, "Tune it the right way", equations 1 to 3). 0 for a single image."""
     if len(logits) < 2:
         return 0.0
     said = torch.nn.functional.normalize(logits[spaced(len(logits), SND_IMAGES)].softmax(dim=1))
@@ -84,7 +84,7 @@ def best(criterion: Criterion, candidates: Sequence[Signs]) -> int:
 
 
 def says_fewer(after: Signs, before: Signs) -> str:
-    """Return a sentence where under 60% of the classes that were said before are still said; empty otherwise."""
+    """Return a sentence where under 60% of the classes predicted before are still predicted; empty otherwise."""
     if after.said < LEAST_SAID * before.said:
         return f"it predicts {after.said:.1f} classes where it predicted {before.said:.1f} before"
     return ""
@@ -93,8 +93,8 @@ def says_fewer(after: Signs, before: Signs) -> str:
 def collapsed(after: Signs, before: Signs) -> str:
     """Return why a trained net is worse than the net before, by what can be seen without labels; empty if it is not.
 
-    It says fewer classes, or its answers have under 80% of the information. Of nets with other BatchNorm statistics
-    the second says nothing: with the source's, a net is often wrong and sure.
+    It predicts fewer classes, or its predictions have under 80% of the information. Of nets with other BatchNorm
+    statistics the second says nothing: with the source's, a net is often wrong and confident.
     """
     if fewer := says_fewer(after, before):
         return fewer
@@ -104,8 +104,8 @@ def collapsed(after: Signs, before: Signs) -> str:
 
 
 def strayed(after: Tensor, before: Tensor) -> str:
-    """Return why the classes said of the same images [N], after and before, are no longer about the same thing; empty
-    where they agree beyond chance. It is for a net whose own answers were all that taught it."""
+    """Return why the classes predicted for the same images [N], after and before, hardly agree; empty where they agree
+    beyond chance. It is for a net that only its own predictions taught."""
     agreement = kappa(after, before)
     if agreement < LEAST_KAPPA:
         return f"its predictions hardly agree with those before (Cohen's kappa {agreement:.2f})"

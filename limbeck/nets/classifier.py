@@ -60,7 +60,7 @@ def check_input(found: Input, where: str) -> None:
 
 
 class Classifier(nn.Module):
-    """A net with its eyes: uint8 images [N, C, H, W] of any size in, logits float32 [N, classes] out.
+    """A net with its preprocessing: uint8 images [N, C, H, W] of any size in, logits float32 [N, classes] out.
 
     `prepare` resizes to `input.size` where the size differs, turns grey into RGB or RGB into grey where the
     channels differ, and normalises; so teachers and student take the same view, each in its own way.
@@ -179,8 +179,8 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
 def check_classes(
     classifier: Classifier, classes: tuple[str, ...], name: str = "", *, order: ClassOrder = "ask"
 ) -> str:
-    """Make `classifier` answer in the order of `classes`, or refuse; return a note, empty where all is plain. `name`
-    is what it is called in them, as the user spelt it; by default its lineage's tag.
+    """Put the outputs of `classifier` into the order of `classes`, or refuse; return a note, empty where all is plain.
+    `name` is what it is called in them, as the user spelt it; by default its lineage's tag.
 
     The same names in another order are put in order. Names that are unknown ("0", "1", ...) can only be counted: the
     classes are then taken in the data's order, which is lexical, and the note says so; where a natural order would be

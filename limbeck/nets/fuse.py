@@ -34,7 +34,7 @@ def can_fuse(dtype: torch.dtype = torch.float32) -> bool:
 
 
 def fuse(net: nn.Module, example: Tensor) -> nn.Module:
-    """Return a net that answers as `net` does, for inference on a CPU alone, in fewer passes through memory.
+    """Return a net with `net`'s outputs, for inference on a CPU alone, in fewer passes through memory.
 
     `net` is in evaluation mode and float32. The result is made of its parts, for use in its place, and may be moved to
     bfloat16. `net` itself is returned where it can't be traced (its path depends on its input) or where the two differ

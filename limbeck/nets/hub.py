@@ -63,7 +63,7 @@ def check_repository(repository: str) -> None:
 def upload(folder: Path, repository: str, *, private: bool, message: str) -> str:
     """Put the folder's files into the repository USER/NAME, made if need be, in one commit; return its address.
 
-    InputError where there is no token, the hub can't be reached, or it says no: then nothing was committed.
+    InputError where there is no token, the hub can't be reached, or it refuses: then nothing was committed.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 

@@ -33,7 +33,7 @@ def _all_reduce(x: Tensor) -> Tensor:
 
 
 def _global_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean [C], biased variance [C] and values a channel [] over all ranks' x [N, C, ...]."""
+    """Return mean [C], biased variance [C] and values per channel [] over all ranks' x [N, C, ...]."""
     axes = [axis for axis in range(x.dim()) if axis != 1]
     shape = [1, -1] + [1] * (x.dim() - 2)
     here = torch.cat([x.sum(axes), x.new_full((1,), x.numel() // x.shape[1])])

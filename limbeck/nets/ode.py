@@ -16,14 +16,14 @@ Solver = Literal["euler", "midpoint", "heun", "rk4"]
 
 
 def euler(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
-    """Return z after `steps` steps of order 1, one evaluation a step."""
+    """Return z after `steps` steps of order 1, one evaluation per step."""
     for k in range(steps):
         z = z.add(f(z, k / steps, k), alpha=h)
     return z
 
 
 def midpoint(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
-    """Return z after `steps` steps of order 2: f in the middle of an Euler step, two evaluations a step."""
+    """Return z after `steps` steps of order 2: f in the middle of an Euler step, two evaluations per step."""
     for k in range(steps):
         first = f(z, k / steps, 2 * k)
         z = z.add(f(z.add(first, alpha=h / 2), (k + 0.5) / steps, 2 * k + 1), alpha=h)
@@ -31,7 +31,7 @@ def midpoint(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
 
 
 def heun(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
-    """Return z after `steps` steps of order 2: the mean of f at a step's two ends, two evaluations a step."""
+    """Return z after `steps` steps of order 2: the mean of f at a step's two ends, two evaluations per step."""
     for k in range(steps):
         first = f(z, k / steps, 2 * k)
         second = f(z.add(first, alpha=h), (k + 1) / steps, 2 * k + 1)
@@ -40,7 +40,7 @@ def heun(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
 
 
 def rk4(f: Field, z: Tensor, steps: int, h: float) -> Tensor:
-    """Return z after `steps` steps of order 4, the classical Runge-Kutta method, four evaluations a step."""
+    """Return z after `steps` steps of order 4, the classical Runge-Kutta method, four evaluations per step."""
     for k in range(steps):
         first = f(z, k / steps, 4 * k)
         second = f(z.add(first, alpha=h / 2), (k + 0.5) / steps, 4 * k + 1)

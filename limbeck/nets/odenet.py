@@ -1,7 +1,7 @@
 """ResNet-N, ODENet-N, rODENet-N and dsODENet-N, registered with timm when this module is imported.
 
 "dsODENet", arXiv 2107.12824, and "ODENet/rODENet", arXiv 2012.15465: the stacked residual blocks of a CIFAR
-ResNet (N = 6n + 2, widths w, 2w, 4w) become one ODE block a stage, whose weights are used in every step. What
+ResNet (N = 6n + 2, widths w, 2w, 4w) become one ODE block per stage, whose weights are used in every step. What
 is published of dsODENet does not fix its layers: here it is ODENet with depthwise separable convolutions.
 """
 
@@ -125,7 +125,7 @@ class Block(nn.Module):
 
 
 def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
-    """Return the pre-processing layer: 3x3 for about 32 pixels a side, 7x7/2 and a pool (1/4) for 96 and more.
+    """Return the pre-processing layer: 3x3 for about 32 pixels per side, 7x7/2 and a pool (1/4) for 96 and more.
 
     3x3/2 is for sizes between, or for a quarter of the work.
     """
@@ -141,7 +141,7 @@ def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
 class OdeNet(nn.Module):
     """A classifier of the family: images [N, in_chans, H, W] in, logits [N, num_classes] out.
 
-    `steps` replaces the executions of the ODE blocks, one number for all or one a block; `h` is a step's size, alike
+    `steps` replaces the executions of the ODE blocks, one number for all or one per block; `h` is a step's size, alike
     (1 makes it a residual block, 1 / steps integrates over one unit of time); `dsc` says where convolutions
     are depthwise separable (the stem's never is); `width` is the first stage's, doubled by each down-sampling
     block. InputError for a bad value.
@@ -266,7 +266,7 @@ def ode_blocks(model: nn.Module) -> dict[str, OdeBlock]:
 
 
 def with_steps(model: nn.Module, steps: int | tuple[int, ...]) -> nn.Module:
-    """Return a copy of model whose ODE blocks take `steps` steps (one number or one a block).
+    """Return a copy of model whose ODE blocks take `steps` steps (one number or one per block).
 
     The span h·steps stays, so h changes inversely. BatchNorm statistics are the nearest old evaluation's:
     call norm.reestimate before use. InputError for a bad number, or a model without ODE blocks.

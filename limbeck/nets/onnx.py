@@ -102,7 +102,7 @@ def _describe(path: Path, description: dict[str, str]) -> None:
 
 
 def quantise(source: Path, path: Path, images: Tensor) -> None:
-    """Write the file `source` of `export` in 8 bits to `path`: int8 weights, a scale a channel, and int8 inputs of
+    """Write the file `source` of `export` in 8 bits to `path`: int8 weights, one scale per channel, and int8 inputs of
     convolutions and dense layers, their ranges all of what uint8 `images` [N, channels, size, size] showed.
 
     Weights are in [-64, 64]: x86 processors without VNNI add two products of 8 bits in 16, which saturates beyond

@@ -48,7 +48,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Asked:
-    """A net with its answers, ready for more questions."""
+    """A net with its predictions, ready for more measurements."""
 
     net: "Net"
     artefact: "Run | Integers | Onnx"
@@ -171,7 +171,7 @@ def _asked(
 
 
 def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> "tuple[Seen | None, Answers | None]":
-    """Return the images, None where they can't be had, and the net's answers, None where it has none for them."""
+    """Return the images, None where they can't be had, and the net's predictions, None where it has none for them."""
     seen = sight.of(data, flag) if data else None
     if seen is None:
         return None, None
@@ -210,7 +210,7 @@ def _recorded(one: "Run | Integers | Onnx", net: "Classifier") -> float | None:
 
 def adaptation(after: Asked, asked: Sequence[Asked], sight: Sight, mistakes: int, turns: int) -> "Adaptation":
     """Return an adapted run beside the net that it came from, both evaluated on the same images, with so many pictures
-    of mistakes, and of images that are classified otherwise since, at most."""
+    of mistakes, and of images that are classified differently since, at most."""
     from limbeck.artefacts.readers import Run, get
 
     assert isinstance(after.artefact, Run)

@@ -67,7 +67,7 @@ def held_out(spec: str, images: int, flag: str = "data", *, given: bool = False)
 
 
 def ask(net: "Classifier", source: "Source", spec: str) -> "Answers":
-    """Return what the net says of all images; InputError where its classes are not theirs, or it says nonsense."""
+    """Return what the net predicts for all images; InputError where its classes are not theirs, or it outputs NaN."""
     from limbeck.learn.evaluate import answers
     from limbeck.nets import zoo
     from limbeck.nets.classifier import check_finite
@@ -134,7 +134,7 @@ def pixels(net: "Classifier", source: "Source", count: int) -> "NDArray[np.uint8
 
 
 def picture(source: "Source", i: int) -> str:
-    """Return image i as data:image/png;base64, at most LARGEST pixels a side."""
+    """Return image i as data:image/png;base64, at most LARGEST pixels per side."""
     image = source.read(i)
     image.thumbnail((LARGEST, LARGEST))
     written = io.BytesIO()
@@ -204,8 +204,8 @@ def _right(
 
 
 def difference(names: Sequence[str], before: "Answers", after: "Answers", seen: Seen, count: int) -> "Difference":
-    """Return what changed from one net's answers to the other's, and `count` images that are classified otherwise; the
-    classes are called `names`."""
+    """Return what changed from one net's predictions to the other's, and `count` images that are classified
+    differently; the classes are called `names`."""
     import torch
 
     from limbeck.page.values import SURE, Change, Difference, Turn

@@ -68,7 +68,7 @@ def report(
 
 
 def _page(found: "tuple[Artefact, ...]", notes: tuple[str, ...], sight: Sight, timed: bool, tell: Tell) -> "Page":
-    """Ask all nets and return what the page says."""
+    """Evaluate all nets and return what the page shows."""
     from limbeck.artefacts.readers import Design, Run, named
     from limbeck.page import accelerator, lineage, story
     from limbeck.page.page import Chip, Curves, Page

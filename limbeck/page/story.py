@@ -1,4 +1,4 @@
-"""The story in figures: which net a report is about, and what to say of it first."""
+"""The story in figures: which net a report is about, and what to state first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

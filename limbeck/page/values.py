@@ -121,7 +121,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Turn:
-    """An image that is classified otherwise since the adaptation."""
+    """An image that is classified differently since the adaptation."""
 
     picture: str
     key: str
@@ -180,7 +180,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Adaptations that are alike but for their seeds."""
+    """Adaptations that differ in their seeds only."""
 
     what: str
     count: int

@@ -1,4 +1,4 @@
-"""A student learns the averaged answer of its teachers (MEAL V2)."""
+"""A student learns the averaged prediction of its teachers (MEAL V2)."""
 
 import math
 from dataclasses import replace
@@ -39,8 +39,8 @@ def distill(
     dry_run: bool = False,
     tell: Tell = runs.silent,
 ) -> Trained | Estimate:
-    """Train `student` by the averaged answers of its teachers, live or stored, in the run folder `out`; a dry run makes
-    two steps and writes nothing."""
+    """Train `student` by the averaged predictions of its teachers, live or stored, in the run folder `out`; a dry run
+    makes two steps and writes nothing."""
     settings = flat(
         data=data, student=student, teachers=teachers, labels=labels, out=out, pretrained=pretrained,
         arguments=arguments, ensemble=ensemble, hard_weight=hard_weight, discriminator=discriminator,

@@ -1,4 +1,4 @@
-"""How the process asks the system for memory."""
+"""How the process gets memory from the system."""
 
 import ctypes
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from limbeck.learn.objectives import Objective
     from limbeck.nets.zoo import Classifier
 
-FEW_STEPS, SMALL_BATCH = 4, 16  # with fewer steps an epoch BatchNorm's statistics lag behind
+FEW_STEPS, SMALL_BATCH = 4, 16  # with fewer steps per epoch BatchNorm's statistics lag behind
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 """Takes the student and the discriminator, or None, as the accelerator prepared them."""
@@ -148,7 +148,7 @@ def prepared(
     discriminator: "nn.Module | None",
     discriminator_lr: float,
 ) -> "Loop":
-    """Return what a training of `steps` steps an epoch is made of: nets, optimiser and average, as the accelerator
+    """Return what a training of `steps` steps per epoch is made of: nets, optimiser and average, as the accelerator
     prepared them."""
     import torch
     from timm.utils.model_ema import ModelEmaV3
@@ -180,7 +180,7 @@ def prepared(
 
 
 def _draw_steps(student: "nn.Module", seed: int, step: int) -> None:
-    """Have the student's ODE blocks take a number of steps that hangs on nothing but `seed` and `step`."""
+    """Have the student's ODE blocks take a number of steps that depends on `seed` and `step` alone."""
     from limbeck.learn.fit import step_seed
     from limbeck.nets.odenet import draw_steps
 
@@ -188,7 +188,7 @@ def _draw_steps(student: "nn.Module", seed: int, step: int) -> None:
 
 
 def steps_of(train: "Source", training: Training, ranks: int) -> int:
-    """Return the optimiser steps an epoch; InputError where the images don't make one."""
+    """Return the optimiser steps per epoch; InputError where the images don't make one."""
     from limbeck.images.loader import steps_per_epoch
 
     steps = steps_per_epoch(len(train), batch=training.batch, ranks=ranks) // training.accumulate

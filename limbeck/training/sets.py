@@ -55,7 +55,7 @@ def open_sets(
         opened = partial(opened, labelled=False)
     train = opened("train") if labelled else _any_images(opened)
     if labelled and train.labels is None:
-        raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
+        raise InputError(f"{data} has training images without labels; put them into class folders, one per class")
     try:
         held_out = None if training.unlabelled else opened("val")
     except MissingSplitError:
@@ -95,7 +95,7 @@ def to_compare(data: str, loading: Loading, split: "Split" = "val", *, channels:
 
 
 def _tell_notes(sources: "tuple[Source | None, ...]", tell: Tell) -> None:
-    """Tell each note of the sources once."""
+    """Report each note of the sources once."""
     for note in dict.fromkeys(note for source in sources if source for note in source.note.split("; ") if note):
         tell("note", {"text": note})
 
@@ -144,14 +144,14 @@ def balanced(source: "Source", count: int, seed: int) -> "Source":
 
 
 def net_size(source: "Source", training: Training) -> int | None:
-    """Return the side in pixels that a new net gets: as told, else that of small images; None: the net's own."""
+    """Return the side in pixels that a new net gets: as given, else that of small images; None: the net's own."""
     if training.size is not None:
         return training.size
     return None if source.pixels is None else int(source.pixels.shape[-1])
 
 
 def augment_of(source: "Source", training: Training, size: int, interpolation: str = "bilinear") -> "Augment":
-    """Return how training views are drawn, `size` pixels a side."""
+    """Return how training views are drawn, `size` pixels per side."""
     from limbeck.images.views import Augment, Interpolation
 
     kind = training.augment
@@ -216,7 +216,7 @@ def training_batches(
 
 
 def workers_of(source: "Source", workers: int | None) -> int:
-    """Return the number of decoding processes: as told, else none for small images, else one a core, 8 at most."""
+    """Return the number of decoding processes: as given, else none for small images, else one per core, 8 at most."""
     if workers is not None:
         return workers
     return 0 if source.pixels is not None else min(os.cpu_count() or 1, 8)

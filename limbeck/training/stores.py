@@ -1,4 +1,4 @@
-"""Label stores: what teachers say of many views of every image, written, merged, verified."""
+"""Label stores: what teachers predict for many views of every image, written, merged, verified."""
 
 import contextlib
 import shlex
@@ -93,10 +93,10 @@ class Labels(Result):
 
 @dataclass(frozen=True)
 class Verified(Result):
-    """What a second answer of the teachers says of a store."""
+    """How far a second evaluation of the teachers is from a store."""
 
     store: str
-    views: int  # that were asked again
+    views: int  # that were evaluated again
     difference: float  # largest, of a stored probability; of sampled ids: the share that changed
     limit: float
 
@@ -118,7 +118,7 @@ def write(
     training: Training,
     tell: Tell,
 ) -> "Manifest":
-    """Write the store, this rank's share of the shards; go on where it was killed."""
+    """Write the store, this rank's share of the shards; continue where it was interrupted."""
     from limbeck.images import labelling, manifest
     from limbeck.images.labels import unfinished
 
@@ -184,7 +184,7 @@ def _spent(cost: Path) -> float:
 
 
 class _Progress:
-    """Tells of views done, at most twice a second."""
+    """Reports views done, at most twice per second."""
 
     def __init__(self, total: int, tell: Tell) -> None:
         self.total, self.tell = total, tell
@@ -203,7 +203,7 @@ class _Progress:
 
 
 def _ensemble(teachers: "list[Classifier]", how: Ensemble) -> "Callable[[Tensor], Tensor]":
-    """Return what gives the teachers' common answer [N, classes] to images."""
+    """Return what gives the teachers' joint prediction [N, classes] for images."""
     from limbeck.learn.objectives import ensemble
 
     answer = ensemble(teachers, average=how.average, weights=how.weights, temperature=how.temperature)
@@ -213,7 +213,7 @@ def _ensemble(teachers: "list[Classifier]", how: Ensemble) -> "Callable[[Tensor]
 def _rate(
     channels: int, size: int, answer: "Callable[[Tensor], Tensor]", batch: int, accelerator: "Accelerator"
 ) -> float:
-    """Return views a second that the ensemble answers, from a second batch; the first warms up."""
+    """Return the views per second that the ensemble evaluates, from a second batch; the first warms up."""
     import torch
 
     images = torch.zeros(batch, channels, size, size, dtype=torch.uint8, device=accelerator.device)
@@ -224,7 +224,7 @@ def _rate(
 
 
 def _say(manifest: "Manifest", todo: list[int], rate: float, tell: Tell) -> None:
-    """Tell of the teachers, the store's size and the time to come."""
+    """Report the teachers, the store's size and the time to come."""
     for teacher in manifest.teachers:
         tell("note", {"text": f"teacher {teacher.spec}: {measured(teacher.top1)}"})
     views = sum(len(manifest.range(shard)) for shard in todo) * manifest.views
@@ -254,7 +254,7 @@ def open_store(folder: str) -> "LabelStore":
 def merge(
     folders: tuple[str, ...], out: str, average: Literal["probabilities", "logits"], records: Records, tell: Tell
 ) -> "Manifest":
-    """Write the merged store, shard by shard; go on where it was killed."""
+    """Write the merged store, shard by shard; continue where it was interrupted."""
     from limbeck.images import labelling, manifest
     from limbeck.images.labels import unfinished
 
@@ -274,7 +274,7 @@ def merge(
 
 
 def verify(folder: str, data: str, teachers: tuple[str, ...], training: Training, *, compiled: bool) -> Verified:
-    """Ask the teachers again about a random sample of a store's views; VerificationError where they differ."""
+    """Evaluate the teachers again on a random sample of a store's views; VerificationError where they differ."""
     import numpy as np
 
     from limbeck.images.labelling import samples

@@ -1,4 +1,4 @@
-"""The teachers of a student: asked about every view, or as a label store remembers them."""
+"""The teachers of a student: evaluated on every view, or as a label store recorded them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Live:
-    """Teachers that are asked about every view."""
+    """Teachers that are evaluated on every view."""
 
     specs: tuple[str, ...]  # as the user calls them
     nets: "tuple[Classifier, ...]"
@@ -69,7 +69,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Stored:
-    """Teachers whose answers lie in a label store."""
+    """Teachers whose predictions lie in a label store."""
 
     store: "LabelStore"
 

@@ -135,7 +135,7 @@ async def _body(request: Request) -> bytes:
 
 
 async def _lines(page: Page, picture: Picture, views: Views) -> AsyncIterator[str]:
-    """Yield a line of JSON about the picture and one per answer, as they come. Where nobody listens any more, models
+    """Yield a line of JSON about the picture and one per answer, as they come. Where the connection is closed, models
     that have not begun don't run."""
     page.pictures += 1
     sharpest = max(page.voices, key=lambda voice: voice.net.input.size)

@@ -47,7 +47,7 @@ class Views:
 def answer(voice: Voice, view: Pixels) -> dict[str, Any]:
     """Return the likeliest classes with their probabilities, and the milliseconds of the net alone.
 
-    A net that fails, whatever it raises, returns a sentence as "error", so that the others still answer.
+    A net that fails, whatever it raises, returns a sentence as "error", so that the others go on.
     """
     try:
         start = time.perf_counter()

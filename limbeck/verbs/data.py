@@ -23,11 +23,11 @@ class SplitReport:
 
     split: str
     images: int
-    classes: dict[str, int]  # images a class; empty where there are no labels
+    classes: dict[str, int]  # images per class; empty where there are no labels
     smallest: tuple[int, int]  # least height and least width, pixels
     largest: tuple[int, int]
     modes: dict[str, int]  # Pillow's modes as stored -> images
-    mean: tuple[float, ...]  # a channel, pixels in [0, 1]
+    mean: tuple[float, ...]  # per channel, pixels in [0, 1]
     std: tuple[float, ...]
     broken: tuple[str, ...]  # "name (reason)"
     in_memory: bool

@@ -50,7 +50,7 @@ class Story(Result):
     seconds: float
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a line a net, then the report's path."""
+        """Return one line per net, then the report's path."""
         shown = [
             (Path(s.out).name, f"{_share(s)}  {s.parameters:>9,} parameters  {s.model}, {s.seconds:.0f} s")
             for s in self.stages

@@ -60,7 +60,7 @@ class Diagnosis(Result):
         return f"{', '.join(f'{one.name}: {one.found}' for one in broken)}; {broken[0].remedy}"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a line a finding; a group is named once."""
+        """Return one line per finding; a group is named once."""
         groups = [one.group for one in self.findings]
         shown = [group if i == 0 or group != groups[i - 1] else "" for i, group in enumerate(groups)]
         return [(group, one.name, one.found, one.remedy) for group, one in zip(shown, self.findings, strict=True)]

@@ -51,7 +51,7 @@ class Info(Result):
     note: str = ""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the layer table: a heading, a line a layer, the totals."""
+        """Return the layer table: a heading, one line per layer, the totals."""
         from limbeck.nets.count import bytes_of
 
         def line(name: str, output: str, runs: str, counts: tuple[int, int, int]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Predictions(Result):
         return f"{len(self.broken)} of {len(self.broken) + len(self.named)} images can't be used: {first}{more}"
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a line an image: its name, and its labels or what is wrong with it."""
+        """Return one line per image: its name, and its labels or what is wrong with it."""
         shown = [(image, ", ".join(map(_shown, labels))) for image, labels in self.named]
         return shown + [(image, f"can't be used: {reason}") for image, reason in self.broken]
 
@@ -72,7 +72,7 @@ class Predictions(Result):
         }
 
     def to_csv(self) -> str:
-        """Return a line an image that could be used: its name, then class and probability, likeliest first."""
+        """Return one line per image that could be used: its name, then class and probability, likeliest first."""
         from limbeck.learn.evaluate import csv_text
 
         most = len(self.named[0][1])

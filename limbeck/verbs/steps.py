@@ -26,13 +26,13 @@ _BATCH = 64  # images whose latency is shared: a block's cost, not an operator's
 
 @dataclass(frozen=True)
 class Speed:
-    """The net with so many steps. Shares are in [0, 1]."""
+    """The net with these numbers of steps. Shares are in [0, 1]."""
 
     steps: tuple[int, ...]  # of each ODE block
     out: str  # its run folder
     top1: float | None  # None where the held-out images have no labels
     macs: int
-    seconds: float  # an image, PyTorch, in batches of 64
+    seconds: float  # per image, PyTorch, in batches of 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Speeds(Result):
     plot: str  # the file; empty where the images have no labels
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a table: a heading, a line a number of steps."""
+        """Return a table: a heading, then one line per number of steps."""
         table: list[tuple[str, ...]] = [("steps", "top-1", "MACs", "ms per image", "run")]
         for speed in self.speeds:
             top1 = "-" if speed.top1 is None else f"{speed.top1:.2%}"

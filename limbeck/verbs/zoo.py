@@ -26,7 +26,7 @@ class Net:
     """A net of Limbeck's own, for colour images of its size and ten classes."""
 
     name: str
-    size: int  # pixels a side
+    size: int  # pixels per side
     parameters: int
     macs: int
 
@@ -36,13 +36,13 @@ class Teacher:
     """A net with weights that timm can fetch, by its pinned tag."""
 
     tag: str
-    size: int  # pixels a side
+    size: int  # pixels per side
     licence: str  # of the weights; empty where timm does not say
 
 
 @dataclass(frozen=True)
 class Zoo(Result):
-    """What there is to begin with; `text` is that of the recipe that was asked for."""
+    """What there is to start from; `text` is that of the recipe that was named."""
 
     recipes: tuple[Recipe, ...] = ()
     nets: tuple[Net, ...] = ()
@@ -51,7 +51,7 @@ class Zoo(Result):
     copied: str | None = None  # the file that the recipe was copied to
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a table of what was asked for, or the recipe's lines."""
+        """Return a table of what was listed, or the recipe's lines."""
         if self.copied:
             return [("written", self.copied), ("next", f"limbeck {self.recipes[0].verb} -c {self.copied}")]
         if self.text:

@@ -1,4 +1,4 @@
-"""A classifier becomes good on unlabelled images from elsewhere."""
+"""A classifier is adapted to unlabelled images from elsewhere."""
 
 import time
 from collections.abc import Callable

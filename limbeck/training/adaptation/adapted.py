@@ -27,7 +27,7 @@ def left(tag: str, data: str) -> str:
 
 @dataclass(frozen=True)
 class Changed:
-    """What of a net is other than before, in bytes: what must be loaded into an accelerator anew."""
+    """What of a net has changed, in bytes: what must be loaded into an accelerator anew."""
 
     weights: int  # convolutions and linear layers, float32
     folded: int  # BatchNorm as a scale and a shift a channel and evaluation, float32 each
@@ -36,7 +36,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Report:
-    """Shares of held-out target images that were named right, in [0, 1]: labels served for this alone."""
+    """Shares of held-out target images that were classified correctly, in [0, 1]: labels are used for this alone."""
 
     images: int
     source_only: float

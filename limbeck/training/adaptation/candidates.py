@@ -1,4 +1,4 @@
-"""The nets that an adaptation chooses from: what each says of held-out target images, and which one is kept."""
+"""The nets that an adaptation chooses from: what each predicts for held-out target images, and which one is kept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Judge:
             self.keep(net)
 
     def choose(self) -> tuple[str, str]:
-        """Return the candidate to keep, and why others were given up, if they were.
+        """Return the candidate to keep, and why others were discarded, if they were.
 
         That is the criterion's epoch, unless it collapsed or, without a source, strayed; then the model with the
         target's statistics, unless these made it collapse; then the model as it came.
@@ -113,7 +113,7 @@ class Judge:
         return {path.stem: from_json(runs.read_json(path)) for path in self._files(".json")}
 
     def beside(self, oracle: str, classes: tuple[str, ...]) -> None:
-        """Judge a net that was trained on target labels, to show beside."""
+        """Judge a net that was trained on target labels, for comparison."""
         from limbeck.nets import zoo
 
         net = zoo.load(oracle).to(self.accelerator.device)
@@ -121,7 +121,7 @@ class Judge:
         self._note(ORACLE, net)
 
     def report(self, chosen: str, target: str, classes: tuple[str, ...]) -> Report | None:
-        """Compare what the candidates said with the target's labels, where it has any. Nothing is decided here."""
+        """Compare what the candidates predicted with the target's labels, where it has any. Nothing is decided here."""
         truth = self._truth(target, classes)
         if truth is None:
             return None
@@ -151,7 +151,7 @@ class Judge:
         )
 
     def _note(self, name: str, net: "Classifier") -> "Signs":
-        """Write down what the net says of held-out target images, and return its signs."""
+        """Store what the net predicts for held-out target images, and return its signs."""
         from limbeck.learn.evaluate import answers
         from limbeck.learn.select import signs
 
@@ -169,7 +169,7 @@ class Judge:
         return found
 
     def _said(self, name: str) -> "Tensor":
-        """Return the classes [N] that a candidate said of the held-out target images."""
+        """Return the classes [N] that a candidate predicted for the held-out target images."""
         import numpy as np
         import torch
 

@@ -37,7 +37,7 @@ class Domains:
         return min(len(self.target), len(self.source.train) if self.source else len(self.target))
 
     def steps(self, training: Training, ranks: int) -> int:
-        """Return the optimiser steps an epoch: a pass over the larger domain. InputError where one is too small."""
+        """Return the optimiser steps per epoch: a pass over the larger domain. InputError where one is too small."""
         from limbeck.training.run import steps_of
 
         both = [self.target] if self.source is None else [self.target, self.source.train]
@@ -47,7 +47,7 @@ class Domains:
 def open_domains(
     net: "Classifier", model: str, target: str, source: str | None, training: Training, tell: Tell
 ) -> Domains:
-    """Open both domains, and put the answers of the net, which the user calls `model`, into the order of the source's
+    """Open both domains, and put the outputs of the net, which the user calls `model`, into the order of the source's
     classes; InputError where the classes of net, source and target differ, or the target is too small."""
     from limbeck.images.folder import MissingSplitError
     from limbeck.nets import zoo
@@ -181,7 +181,7 @@ def _randomised(batch: "Batch", target: "Tensor", kind: "Randomise", channels: i
 
 
 def randomisation_of(asked: "Literal['auto'] | Randomise", domains: Domains) -> "Randomise":
-    """Return what is drawn anew of the source: as told, else backgrounds where grey meets coloured."""
+    """Return what is randomised in the source: as given, else backgrounds where grey meets coloured."""
     if asked != "auto":
         return asked
     coloured = domains.source is not None and domains.source.train.channels < domains.target.channels
