@@ -9,11 +9,11 @@ from limbeck import runs
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "CONTRIBUTING.md"
 ORDER = (
-    "ground", "images", "nets", "learn", "training", "integer", "fpga", "artefacts", "page", "deploy", "ui", "verbs",
-    "cli",
+    "ground", "images", "nets", "learn", "training", "integer", "c", "fpga", "artefacts", "page", "deploy", "ui",
+    "verbs", "cli",
 )  # fmt: skip
 FILES = {
-    "ground": ("errors", "results", "runs", "version"),
+    "ground": ("cache", "errors", "results", "runs", "version"),
     "cli": ("cli", "flags", "progress", "recipe", "__init__", "__main__"),
 }
 FENCE = re.compile(

@@ -13,7 +13,7 @@ from limbeck.training.settings import Training
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
-FLOORS = ("images", "nets", "learn", "training", "integer", "fpga", "artefacts", "page", "deploy", "ui")
+FLOORS = ("images", "nets", "learn", "training", "integer", "c", "fpga", "artefacts", "page", "deploy", "ui")
 BEGINNING = """# Reference
 
 Made of the docstrings by `make reference`; a test compares. `limbeck VERB --help` says the same of what is installed.

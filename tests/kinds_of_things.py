@@ -12,6 +12,8 @@ from fpga_programs import random_program
 from PIL import Image
 
 from limbeck import runs
+from limbeck.c import artefact
+from limbeck.c.write import write
 from limbeck.fpga.emit import emit
 from limbeck.fpga.op import Lanes
 from limbeck.fpga.plan import plan
@@ -71,6 +73,8 @@ def everything(folder: Path) -> dict[str, Path]:
     emit(plan(program, "xczu7ev", lanes=Lanes(2, 4, 8)), program, there["design"])
     there["onnx"] = folder / "net.onnx"
     onnx.export(net.eval(), there["onnx"])
+    there["c"], there["c header"] = folder / "net.c", folder / "net.h"
+    artefact.save(program, write(program, "net"), there["c"])
     there["report"] = folder / "report.html"
     there["report"].write_text("<!doctype html>\n<title>runs – Limbeck report</title>\n")
     there["evaluation"] = folder / "evaluation"
@@ -92,14 +96,24 @@ def everything(folder: Path) -> dict[str, Path]:
 
 def users_own(folder: Path) -> dict[str, Path]:
     """Write what Limbeck did not make; return it by what it is."""
-    names = ("folder", "empty", "letter.txt", "fake.program", "fake.onnx", "fake.pte", "page.html", "read-only")
+    names = (
+        "folder",
+        "empty",
+        "letter.txt",
+        "fake.program",
+        "fake.onnx",
+        "fake.pte",
+        "fake.c",
+        "page.html",
+        "read-only",
+    )
     there = {name: folder / name for name in names}
     (there["folder"] / "deep").mkdir(parents=True)
     (there["folder"] / "deep" / "letter").write_text("dear")
     for name in ("recipe.toml", "model.json", "manifest.json", "labels.json", "design.json"):
         (there["folder"] / name).write_text('verb = "teach"\n' if name == "recipe.toml" else '{"mine": true}\n')
     there["empty"].mkdir()
-    for name in names[2:7]:
+    for name in names[2:8]:
         there[name].write_text("dear reader")
     there["read-only"].mkdir()
     there["read-only"].chmod(0o555)

@@ -18,6 +18,7 @@ KINDS = {
     "onnx": "ONNX file", "report": "report", "evaluation": "evaluation", "data": "data folder",
     "old labels": "label store", "old design": "Design", "folder": "folder", "empty": "empty folder",
     "letter.txt": "file", "fake.program": "Program", "fake.onnx": "ONNX file", "fake.pte": "ExecuTorch file",
+    "c": "C file", "c header": "C header", "fake.c": "C file",
     "page.html": "file", "read-only": "empty folder", "link to a file": "file", "link to a folder": "folder",
     "link to nothing": "dead link", "loop": "dead link", "device": "special file", "pipe": "special file",
     "nothing": "nothing",
@@ -57,6 +58,7 @@ WRITES = {
     "merge": "merge-labels {labels} --out",
     "quantize": "quantize {run} --data {data} --out",
     "export": "export {run} --data {data} --out",
+    "c": "export {program} --format c --out",
     "executorch": "export {run} --format executorch --out",
     "compile": "compile {program} --out",
     "steps": "steps {run} --data {data} --out",
@@ -69,7 +71,7 @@ WRITES = {
 }
 OF_ITS_OWN_KIND = {
     ("report", "report"), ("evaluate", "evaluation"), ("quantize", "program"), ("export", "onnx"),
-    ("compile", "design"),
+    ("compile", "design"), ("c", "c"),
 }  # fmt: skip
 FOLDERS = {"teach", "distill", "adapt", "label", "merge", "compile", "steps", "evaluate", "push"}
 FREE = {"nothing", "empty"}
@@ -104,7 +106,7 @@ def test_no_verb_writes_over_what_is_not_of_its_own_kind(there, capsys, monkeypa
     for name, path in {**there, **inside}.items():
         if (verb, name) in OF_ITS_OWN_KIND or name == "nothing" or (name == "empty" and verb in FOLDERS):
             continue
-        if name == "among images" and verb in ("compile", "merge", "push", "zoo", "bench", "executorch", "report"):
+        if name == "among images" and verb in ("compile", "merge", "push", "zoo", "bench", "executorch", "c", "report"):
             continue  # they read no images
         start, last = words(verb, there)
         joined = [f"{last}{path}"] if last.endswith(":") else [last, str(path)]
@@ -142,9 +144,10 @@ def test_what_is_read_is_not_written(there):
         may_write(str(there["design"]), "Design", inputs=(str(there["design"] / "net.program"),))
 
 
-@pytest.mark.parametrize("kind", ["Program", "ONNX file", "ExecuTorch file", "report"])
+@pytest.mark.parametrize("kind", ["Program", "ONNX file", "ExecuTorch file", "C file", "report"])
 def test_a_file_that_only_ends_alike_stays(there, kind):
-    name = {"Program": "fake.program", "ONNX file": "fake.onnx", "ExecuTorch file": "fake.pte", "report": "page.html"}
+    name = {"Program": "fake.program", "ONNX file": "fake.onnx", "ExecuTorch file": "fake.pte", "C file": "fake.c"}
+    name["report"] = "page.html"
     with pytest.raises(InputError, match="stays as it is"):
         may_write(str(there[name[kind]]), kind)
 

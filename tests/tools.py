@@ -5,7 +5,7 @@ from shutil import which
 
 import pytest
 
-COMMANDS = ("verilator", "g++", "make", "iverilog", "yosys", "chromium", "bash", "zsh", "fish")
+COMMANDS = ("verilator", "gcc", "g++", "make", "iverilog", "yosys", "chromium", "bash", "zsh", "fish")
 
 
 def need(*names: str) -> None:

@@ -10,21 +10,38 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import InputError
-from limbeck.runs import DESIGN, ENVIRONMENT, EVALUATION, LABELS, LOCK, MODEL, OLD_MANIFEST, RECIPE, STATE, changed
+from limbeck.runs import (
+    DESIGN,
+    ENVIRONMENT,
+    EVALUATION,
+    LABELS,
+    LOCK,
+    MODEL,
+    OLD_MANIFEST,
+    OPEN_SEAL,
+    RECIPE,
+    STATE,
+    changed,
+    read_sealed,
+)
 
 Kind = Literal[
     "nothing", "dead link", "special file", "empty folder", "folder", "data folder", "file",
-    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "report", "evaluation",
+    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "report",
+    "evaluation",
 ]  # fmt: skip
 Written = Literal[
-    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "report", "evaluation",
-    "speeds", "repository", "table", "recipe",
+    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "report",
+    "evaluation", "speeds", "repository", "table", "recipe",
 ]  # fmt: skip
 
-_SUFFIXES: dict[str, Kind] = {".program": "Program", ".onnx": "ONNX file", ".pte": "ExecuTorch file"}
-_ENDINGS: dict[str, Kind] = {**_SUFFIXES, ".html": "report"}
+_SUFFIXES: dict[str, Kind] = {".program": "Program", ".onnx": "ONNX file", ".pte": "ExecuTorch file", ".c": "C file"}
+_TOLD: dict[str, Kind] = {".html": "report", ".h": "C header"}
+_ENDINGS: dict[str, Kind] = {**_SUFFIXES, **_TOLD}
 _FOLDERS = {"run", "label store", "Design", "evaluation", "speeds", "repository"}
 _HEAD = 4096  # bytes in which a file says what it is
+_MARKS: dict[Kind, bytes] = {"report": b"Limbeck report</title>", "C header": b"classes, by Limbeck "}
+_SEAL = OPEN_SEAL.rstrip("0").encode()
 _FEW = 500  # entries that are looked at to tell a folder of images
 
 
@@ -47,8 +64,9 @@ def kind_of(path: str | Path) -> Kind:
         return _kind_of_folder(path)
     if not stat.S_ISREG(mode):
         return "special file"
-    if path.suffix == ".html":
-        return "report" if _is_report(path) else "file"
+    told = _TOLD.get(path.suffix)  # by their first lines: others have these endings
+    if told is not None:
+        return told if _starts(path, _MARKS[told]) else "file"
     return _SUFFIXES.get(path.suffix, "file")
 
 
@@ -97,10 +115,6 @@ def _head(path: Path) -> bytes:
 def _starts(path: Path, *words: bytes) -> bool:
     head = _head(path)
     return bool(head) and all(word in head for word in words)
-
-
-def _is_report(path: Path) -> bool:
-    return b"Limbeck report</title>" in _head(path)
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -246,6 +260,9 @@ def _check_own(place: Path, known: str, kind: Kind) -> None:
             own = b"limbeck" in _head(place)[:64]
         case "ExecuTorch file":
             own = _head(place)[4:6] == b"ET" and b"limbeck" in place.read_bytes()
+        case "C file" | "C header":
+            own = _starts(place, b" Limbeck ", _SEAL)
+            _check_unchanged(place, known)
         case "Design":
             from limbeck.fpga.bitstream import MADE
 
@@ -261,6 +278,13 @@ def _check_own(place: Path, known: str, kind: Kind) -> None:
             return
     if not own:
         raise InputError(f"{known} is not a {kind} of Limbeck's and stays as it is; choose another, or remove it")
+
+
+def _check_unchanged(place: Path, known: str) -> None:
+    try:
+        read_sealed(place)
+    except InputError as error:
+        raise InputError(f"{known} has changes of yours, which stay; choose another") from error
 
 
 _PLOTS = ("confusion", "reliability", "curves")

@@ -1,6 +1,7 @@
-"""A trained classifier as an ONNX, QONNX or ExecuTorch file, verified before it has its name."""
+"""A trained classifier as an ONNX, QONNX, ExecuTorch or C file, verified before it has its name."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,31 @@ from limbeck.training.settings import Loading, Training
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limbeck.c.running import Scores
+    from limbeck.c.write import Written
     from limbeck.images.source import Source
     from limbeck.integer.program import Program
     from limbeck.nets.zoo import Classifier
 
-Format = Literal["onnx", "onnx-int8", "qonnx", "executorch"]
+Format = Literal["onnx", "onnx-int8", "qonnx", "executorch", "c"]
+ENDINGS: dict[Format, str] = {"executorch": ".pte", "c": ".c"}  # others: .onnx
 VERIFIED = 256  # images
 TOLERANCE = 1e-3  # of the largest logit: float32 sums in another order, through a deep net
 ROUNDINGS = 0.05  # of the largest logit: where float32 can't tell which way to round, later layers feel it
 DIGITS = "digits:mnist"
 _BATCH = 32
 _REMEDY = "try --format onnx, or limbeck quantize --train"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a C file needs of a device, in bytes: code and stack come on top."""
+
+    tables: int  # constants, in flash
+    arena: int  # RAM
+    bound: int  # inputs and output of the node that has most, `node`, if no map overlapped another
+    node: str
+    compiled: bool  # and compared with the Program on this machine
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ class Exported(Result):
     difference: float  # the largest of a logit
     largest: float  # the largest logit
     compared: Compared | None  # 8 bits beside the float net; None for the float file, and where the Program was given
+    needs: Needs | None = None  # of a device, for C
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
@@ -54,6 +70,8 @@ class Exported(Result):
         taken, against = "uint8 [batch, channels, size, size]", "float, onnxruntime against PyTorch"
         if self.format == "qonnx":
             taken, against = "float32 [1, channels, size, size], whole numbers to 255", "QONNX against the Program"
+        if self.needs is not None:
+            return self._c_rows(self.needs)
         if self.format == "executorch":
             taken, against = "uint8 [1, channels, size, size]", "float, ExecuTorch against PyTorch"
         opset = "" if self.opset is None else f", opset {self.opset}"
@@ -61,6 +79,17 @@ class Exported(Result):
             ("file", f"{self.out}, {self.size:,} bytes{opset}"),
             ("takes", f"images: {taken}, not normalised"),
             ("largest difference", f"{whole} ({against})"),
+        ]
+        return [*found, *rows(self.compared, "8-bit")] if self.compared else found
+
+    def _c_rows(self, needs: Needs) -> list[tuple[str, str]]:
+        equal = f"every score, on {self.images:,} images (compiled here, against the Program)"
+        found = [
+            ("file", f"{self.out}, {self.size:,} bytes, and its header"),
+            ("takes", "images: uint8 [height][width][channels], not normalised"),
+            ("equal", equal if needs.compiled else "not compiled here: no C compiler; apt-get install gcc"),
+            ("flash", f"{needs.tables:,} bytes of tables, and code"),
+            ("RAM", f"{needs.arena:,} bytes and the stack; {needs.node} alone takes and gives {needs.bound:,}"),
         ]
         return [*found, *rows(self.compared, "8-bit")] if self.compared else found
 
@@ -78,6 +107,8 @@ def export(
     *,
     calibration: int = 512,
     max_drop: float | None = None,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
     batch: int = 128,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
@@ -88,22 +119,27 @@ def export(
     from limbeck.nets import executorch, onnx
 
     is_program = model.endswith(".program")
-    eight = format == "onnx-int8" or (format == "qonnx" and not is_program)
-    kind, ending = (executorch, ".pte") if format == "executorch" else (onnx, ".onnx")
+    integers = format in ("qonnx", "c")
+    eight = format == "onnx-int8" or (integers and not is_program)
+    kind, ending = executorch if format == "executorch" else onnx, ENDINGS.get(format, ".onnx")
     if not out.endswith(ending):
         raise InputError(f"--out {out} must end in {ending}, by which limbeck evaluate recognises it")
     check_calibration(calibration)
     if eight and data is None:
         raise InputError(f"--format {format} needs --data: its scales are chosen from training images")
-    if is_program and format != "qonnx":
-        raise InputError(f"{model} is a Program, which can be exported with --format qonnx alone")
-    kind.needed(out)
+    if is_program and not integers:
+        raise InputError(f"{model} is a Program, which can be exported with --format qonnx and --format c alone")
+    if format != "c":
+        kind.needed(out)
+    if format != "c" and (max_ram is not None or max_flash is not None):
+        raise InputError("--max-ram and --max-flash are for --format c; leave them out")
     held_out = to_compare(data or DIGITS, loading)
     if max_drop is not None and (not eight or held_out.labels is None):
         raise InputError("--max-drop is for 8 bits made of a run, and data with labels; leave it out")
     job = _Job(model, out, data, held_out, calibration, max_drop, batch, loading, tell)
-    if format == "qonnx":
-        return _qonnx(job) if is_program else _lowered(job)
+    if integers:
+        write = _qonnx if format == "qonnx" else partial(_c, max_ram=max_ram, max_flash=max_flash)
+        return write(job) if is_program else _lowered(job, write)
     return _onnx_int8(job) if format == "onnx-int8" else _float(job, format, kind)
 
 
@@ -190,15 +226,15 @@ def _onnx_int8(job: _Job) -> Exported:
     return job.done("onnx-int8", onnx.OPSET, images, differs, found)
 
 
-def _lowered(job: _Job) -> Exported:
-    """Write the QONNX of the 8-bit Program that limbeck quantize would make."""
+def _lowered(job: _Job, write: Callable[[_Job], Exported]) -> Exported:
+    """Write the file of the 8-bit Program that limbeck quantize would make."""
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "net.program")
         training = Training(batch=job.batch, **vars(job.loading))
         how = Quantising(calibration=job.calibration)
         done = quantise(job.model, str(job.data), program, how, training, max_drop=job.max_drop, tell=job.tell)
         found = Compared(done.images, done.float_top1, done.top1, done.agreement)
-        return replace(_qonnx(replace(job, model=program)), model=job.model, compared=found)
+        return replace(write(replace(job, model=program)), model=job.model, compared=found)
 
 
 def _qonnx(job: _Job) -> Exported:
@@ -210,6 +246,48 @@ def _qonnx(job: _Job) -> Exported:
         qonnx.save(program, path)
         differs = verify_qonnx(program, path, images)
     return job.done("qonnx", qonnx.OPSET, images, differs)
+
+
+def _c(job: _Job, *, max_ram: int | None, max_flash: int | None) -> Exported:
+    """Write a Program as C, once its scores, compiled here, are those of the Program; InputError where it needs more
+    of a device than there is."""
+    from limbeck.c import artefact, running
+    from limbeck.c.write import write
+    from limbeck.integer import file
+
+    program = file.load(job.model)
+    written = write(program, Path(job.out).stem)
+    _check_fits(written, max_ram, max_flash)
+    compiled = running.compiler() is not None
+    images = job.images(load_model(job.model))
+    if compiled:
+        verify_c(program, running.opened(program, written), images)
+    artefact.save(program, written, Path(job.out))
+    memory = written.memory
+    needs = Needs(written.tables, written.arena, memory.bound, memory.node, compiled)
+    return replace(job.done("c", None, images, (0.0, 0.0)), needs=needs)
+
+
+def _check_fits(written: "Written", max_ram: int | None, max_flash: int | None) -> None:
+    memory = written.memory
+    if max_ram is not None and written.arena > max_ram:
+        raise InputError(
+            f"the net needs {written.arena:,} bytes of RAM, --max-ram is {max_ram:,}; {memory.node} alone takes and "
+            f"gives {memory.bound:,}: give the net smaller images or fewer channels"
+        )
+    if max_flash is not None and written.tables > max_flash:
+        raise InputError(
+            f"the net needs {written.tables:,} bytes of tables, --max-flash is {max_flash:,}; {written.largest} is the "
+            "largest: give the net fewer channels"
+        )
+
+
+def verify_c(program: "Program", scores: "Scores", images: "Tensor") -> None:
+    """Raise VerificationError where a score of the compiled net is not the Program's, on uint8 images."""
+    from limbeck.integer.program import run
+
+    if wrong := int((scores(images.numpy()) != run(program, images.numpy())).sum()):
+        raise VerificationError(f"{wrong:,} scores of the compiled C file are not the Program's; nothing was written")
 
 
 def verify_qonnx(program: "Program", path: Path, images: "Tensor") -> tuple[float, float]:

@@ -1,13 +1,10 @@
 """A Design in Verilator: built once, of the package's RTL, then driven through its own ports by the boards' driver."""
 
-import contextlib
 import hashlib
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck import runs
+from limbeck import cache, runs
 from limbeck.errors import InputError, VerificationError
 from limbeck.fpga.design import read
 from limbeck.fpga.driver import Accelerator, Counters, Words
@@ -28,8 +25,6 @@ from limbeck.integer import program
 _WRITE, _READ, _TRANSFER, _STALL, _LIMIT, _RESET = range(1, 7)
 _WRITES_AT_ONCE = 4096
 _COMPILERS = 8  # at once, at most: each takes some 0.5 GB
-_BUILD, _DAY = ".build-", 86400.0  # seconds
-_KEPT = 32  # simulators in the cache, of some megabytes
 _OPTIONS = (
     "verilator", "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal",
     "-Wno-lint", "--top-module", "limbeck", "-MAKEFLAGS", "OPT_FAST=-O1 OPT_SLOW=-O0",
@@ -62,9 +57,8 @@ def build(design: Path, *, trust: bool = False, tell: runs.Tell = runs.silent) -
     if missing := available():
         raise InputError(f"the simulator cannot be built: {missing}")
     ours, there = sources(read(design)), _rtl_of(design)
-    place = _cache()
-    simulator = place / _digest(there)
-    if not _is_own(simulator):
+    simulator = cache.folder("simulators") / _digest(there)
+    if not cache.is_own(simulator):
         if there != ours and not trust:
             odd = next(name for name in sorted(ours.keys() | there.keys()) if ours.get(name) != there.get(name))
             raise InputError(
@@ -73,8 +67,7 @@ def build(design: Path, *, trust: bool = False, tell: runs.Tell = runs.silent) -
             )
         tell("note", {"text": "building the simulator"})
         _verilate(design, there, simulator)
-    os.utime(simulator)
-    _forget(place)
+    cache.used(simulator)
     return simulator
 
 
@@ -93,46 +86,9 @@ def _digest(rtl: dict[str, bytes]) -> str:
     return whole.hexdigest()
 
 
-def _cache() -> Path:
-    """Return a folder that only this user can write; InputError where there is none."""
-    for place in (Path.home() / ".cache" / "limbeck" / "simulators", _shared() / "simulators"):
-        with contextlib.suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            place.chmod(0o700)
-            if _is_own(place) and os.access(place, os.W_OK):
-                return place
-    raise InputError("no folder for simulators: neither the home's .cache/limbeck nor the temporary folder is yours")
-
-
-def _shared() -> Path:
-    place = Path(tempfile.gettempdir()) / f"limbeck-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    return place if _is_own(place) else Path(os.devnull)
-
-
-def _is_own(path: Path) -> bool:
-    """Return whether the path is there, is no link, and nobody but this user can write it."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode) and not found.st_mode & 0o022
-
-
-def _forget(place: Path) -> None:
-    """Remove the simulators that were used least lately."""
-    with contextlib.suppress(OSError):
-        known = sorted((path for path in place.iterdir() if path.is_file()), key=lambda path: path.stat().st_mtime)
-        for old in known[:-_KEPT]:
-            old.unlink()
-        for left in place.glob(f"{_BUILD}*"):  # of a process that was killed
-            if time.time() - left.stat().st_mtime > _DAY:
-                shutil.rmtree(left)
-
-
 def _verilate(design: Path, rtl: dict[str, bytes], simulator: Path) -> None:
     """Build the simulator of this RTL, and of this Limbeck's harness; it appears whole."""
-    with tempfile.TemporaryDirectory(prefix=_BUILD, dir=simulator.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=cache.BUILDING, dir=simulator.parent) as temporary:
         folder = Path(temporary)
         for name, text in rtl.items():
             runs.write_bytes(folder / name, text)

@@ -1,7 +1,9 @@
 """limbeck export."""
 
+from pathlib import Path
+
 from limbeck import runs
-from limbeck.artefacts.kinds import may_write
+from limbeck.artefacts.kinds import Written, may_write
 from limbeck.deploy.export import Exported, Format
 from limbeck.deploy.export import export as write
 from limbeck.runs import Tell
@@ -17,11 +19,13 @@ def export(
     data: str | None = None,
     calibration: int = 512,
     max_drop: float | None = None,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
     batch: int = 128,
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Exported:
-    """Write a trained classifier as ONNX, QONNX or ExecuTorch, verified.
+    """Write a trained classifier as ONNX, QONNX, ExecuTorch or C, verified.
 
     Pixels in, logits out; classes and preprocessing are in the file. The file gets its name once onnxruntime's
     logits agree with PyTorch's on real images. onnx-int8 is then quantised by onnxruntime (QDQ: convolutions and dense
@@ -35,19 +39,26 @@ def export(
         limbeck export runs/s --data photos/ --format onnx-int8 --max-drop 0.5 --out s8.onnx
         limbeck export s.program --data photos/ --format qonnx --out sq.onnx
         limbeck export runs/s --format executorch --out s.pte
+        limbeck export s.program --format c --max-ram 64000 --out net.c
 
     Args:
-        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH; for qonnx also
-            a Program, x.program.
-        out: The file to write, x.onnx; x.pte for executorch.
-        format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx does where a run is given.
+        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH; for qonnx and c
+            also a Program, x.program.
+        out: The file to write, x.onnx; x.pte for executorch; x.c for c, and x.h beside it.
+        format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx and c do where a run is given.
         data: As for teach: images to verify with; by default the built-in digits and noise.
         calibration: Training images to choose scales from, for 8 bits.
         max_drop: Points of top-1 that 8 bits may lose; if more are lost, nothing is written and the exit code is 3.
+        max_ram: Bytes of RAM that a C file's maps may take; with more, nothing is written.
+        max_flash: Bytes that a C file's tables may take; with more, nothing is written.
         batch: Images per batch, where the 8-bit net is measured.
         loading: How images are read.
     """
-    may_write(out, "ExecuTorch file" if format == "executorch" else "ONNX file", inputs=(model,), data=(data,))
+    kind: Written = "ExecuTorch file" if format == "executorch" else "C file" if format == "c" else "ONNX file"
+    may_write(out, kind, inputs=(model,), data=(data,))
+    if format == "c":
+        may_write(str(Path(out).with_suffix(".h")), "C header", inputs=(model,), data=(data,))
     return write(
-        model, out, format, data, calibration=calibration, max_drop=max_drop, batch=batch, loading=loading, tell=tell
-    )
+        model, out, format, data, calibration=calibration, max_drop=max_drop, max_ram=max_ram, max_flash=max_flash,
+        batch=batch, loading=loading, tell=tell,
+    )  # fmt: skip

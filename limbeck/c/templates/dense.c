@@ -1,0 +1,28 @@
+static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
+{
+    const struct frame *f = &c->frame;
+    const int share = f->channels / c->groups, outs = c->outs / c->groups;
+    const int length = (f->rows * f->columns * share + 3) / 4 * 4, pixels = f->out_height * f->out_width;
+    const int direct = f->rows * f->columns * f->stride == 1 && length == f->channels;
+    int pixel, group, o, t;
+    for (pixel = 0; pixel < pixels; pixel += TILE, y += TILE * c->outs) {
+        const int count = smaller(TILE, pixels - pixel);
+        const @w@ *weight = (const @w@ *)c->weight;
+        for (group = 0; group < c->groups; group++) {
+            const @x@ *window = x + pixel * f->channels;
+            if (!direct) {
+                gather_@xs@(f, x, pixel, count, group * share, share, length, WINDOW_@xs@);
+                window = WINDOW_@xs@;
+            }
+            for (o = 0; o < outs; o += BLOCK) {
+                const int n = smaller(BLOCK, outs - o), padded = (n + 3) / 4 * 4, first = group * outs + o;
+                int@a@_t sums[TILE][BLOCK];
+                dot_@dot@(window, length, count, weight, padded, sums);
+                weight += length * padded;
+                for (t = 0; t < count; t++) {
+@border@                    finish_@finish@(&c->requant, first, n, sums[t], y + t * c->outs + first);
+                }
+            }
+        }
+    }
+}
