@@ -206,7 +206,10 @@ class Kernels:
             dot = f"{_SHORT[taken.bits]}_w{by}_{bits}"
             self.parts.piece("gather", tag=_SHORT[taken.bits], x=_TYPES[taken.bits])
             kinds = {"x": _TYPES[taken.bits], "w": _TYPES[by]}
-            self.parts.piece("dot", tag=dot, a=str(bits), **kinds)
+            if dot == "s8_w8_32":
+                self.parts.piece("dot_8")
+            else:
+                self.parts.piece("dot", tag=dot, a=str(bits), **kinds)
             self.parts.piece("dense", **words, finish=finish, border=line, dot=dot, xs=_SHORT[taken.bits])
             table = blocked(weight, op.groups)
             length = -(-prod(weight.shape[1:]) // 4) * 4

@@ -48,7 +48,7 @@ def write(program: Program, name: str) -> Written:
     words = {"name": name, "NAME": name.upper()}
     parts.piece("scores", tag=_short(last.out.bits), x=_type(last.out.bits), NAME=name.upper())
     functions = [_filled(piece.template, dict(piece.words)) for piece in parts.pieces]
-    prelude = _filled("prelude", {**words, "simd": "#define TILE 1\n"})
+    prelude = _filled("prelude", {**words, "simd": _filled("simd", {})})
     source = "\n".join(
         [
             _top(program, name, memory, arena, parts.bytes),
@@ -82,12 +82,13 @@ def _type(bits: int) -> str:
 
 def _windows(parts: Parts, size: int) -> tuple[list[str], int]:
     """Return the definitions of where windows are gathered, behind the maps, and the size of the arena."""
-    lines = []
-    longest = 0
+    lines, many, longest = [], [], 0
     for short, length in parts.windows.items():
         lines.append(f"#define WINDOW_{short} {short.upper()}({size})")
+        many.append(f"static int{short[1:]}_t window_{short}[TILE * {length}];\n#define WINDOW_{short} window_{short}")
         longest = max(longest, length * int(short[1:]) // 8)
-    return [*lines, ""] if lines else [], size + -(-longest // 8) * 8
+    found = ["#if TILE == 1 /* windows are gathered behind the maps */", *lines, "#else", *many, "#endif", ""]
+    return found if lines else [], size + -(-longest // 8) * 8
 
 
 def _comment(text: str) -> str:
