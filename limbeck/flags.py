@@ -156,31 +156,37 @@ class _Flag:
     text: str
 
 
+_OF_EVERY_VERB = [
+    _Flag("config", (), False, "Begin with the settings in a recipe."),
+    _Flag("print-config", (), True, "Print the settings as a recipe, and stop."),
+    _Flag("json", (), True, "Print the result as JSON, which a pipe or a file gets anyway."),
+    _Flag("quiet", (), True, "Print neither progress nor tables."),
+    _Flag("help", (), True, "Show help."),
+]
+
+
+def _own(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a verb's own flags, by name without dashes."""
+    left_out = {"return", *(p.name for p in words(function))}
+    return {name.replace("_", "-"): kind for name, kind in kinds(function).items() if name not in left_out}
+
+
 def _flags(function: Callable[..., Any]) -> list[_Flag]:
     """Return the flags of a verb, those of every verb last."""
     texts = described(function)
     for kind in get_type_hints(function).values():
         texts |= described(kind) if dataclasses.is_dataclass(kind) else {}
-    words_ = {p.name for p in words(function)}
     found: list[_Flag] = []
-    for name, kind in kinds(function).items():
-        flag = name.replace("_", "-")
-        if name not in words_ and name != "return":
-            found.append(_Flag(flag, _choices(kind), kind is bool, texts.get(name, "")))
-            found += [_Flag(f"no-{flag}", (), True, f"The opposite of --{flag}.")] if kind is bool else []
-    return [
-        *found,
-        _Flag("config", (), False, "Begin with the settings in a recipe."),
-        _Flag("print-config", (), True, "Print the settings as a recipe, and stop."),
-        _Flag("json", (), True, "Print the result as JSON, which a pipe or a file gets anyway."),
-        _Flag("quiet", (), True, "Print neither progress nor tables."),
-        _Flag("help", (), True, "Show help."),
-    ]
+    for flag, kind in _own(function).items():
+        found.append(_Flag(flag, _choices(kind), kind is bool, texts.get(flag.replace("-", "_"), "")))
+        found += [_Flag(f"no-{flag}", (), True, f"The opposite of --{flag}.")] if kind is bool else []
+    return found + _OF_EVERY_VERB
 
 
 def refuse_unknown(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """Raise InputError for a flag that the verb does not have, with ours for another tool's."""
-    known = {flag.name for flag in _flags(function)}
+    own = _own(function)  # without their texts, which take long to read
+    known = {*own, *(f"no-{flag}" for flag, kind in own.items() if kind is bool), *(one.name for one in _OF_EVERY_VERB)}
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--") and len(name) > 2 and name[2:].replace("_", "-") not in known:
