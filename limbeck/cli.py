@@ -3,7 +3,6 @@ Ctrl-C."""
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import os
 import re
@@ -18,14 +17,15 @@ from typing import Any
 import limbeck
 from limbeck import flags, recipe
 from limbeck.errors import InputError, VerificationError, shown
-from limbeck.flags import SHELLS, parse
+from limbeck.flags import SHELLS, function_of, parse
 from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
 from limbeck.terminal import after, table
 
 VERBS = (
     "data", "teach", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps", "predict",
-    "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "demo", "zoo", "doctor", "info",
+    "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "auto", "demo", "zoo", "doctor",
+    "info",
 )  # fmt: skip
 # Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
 # make training on a busy machine many times slower (benchmarks/busy.py).
@@ -34,6 +34,7 @@ HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into smal
 
 Examples:
   limbeck demo
+  limbeck auto photos/ --for pi
   limbeck data photos/
   limbeck teach --data photos/ --model resnet20 --size 64 --out runs/t1
   limbeck distill --data photos/ --student dsodenet20 --teachers runs/t1 runs/t2 --out runs/s
@@ -109,13 +110,6 @@ def _complete(shells: list[str]) -> int:
     return 0
 
 
-def function_of(verb: str) -> Callable[..., Result]:
-    """Return the function that a verb is."""
-    name = verb.replace("-", "_")
-    function: Callable[..., Result] = getattr(importlib.import_module(f"limbeck.verbs.{name}"), name)
-    return function
-
-
 def described(verb: str) -> str:
     """Return what a verb does: the first line of its docstring."""
     return (function_of(verb).__doc__ or "").partition("\n")[0]
@@ -149,7 +143,15 @@ MOVED = {
 """Flags of Limbeck 0.1, and what does the same now."""
 _AGAIN = "; the same command with --resume continues the training"
 _SAME = "; the same command continues"
-_GOES_ON = {"teach": _AGAIN, "distill": _AGAIN, "adapt": _AGAIN, "label": _SAME, "merge-labels": _SAME, "demo": _SAME}
+_GOES_ON = {
+    "teach": _AGAIN,
+    "distill": _AGAIN,
+    "adapt": _AGAIN,
+    "label": _SAME,
+    "merge-labels": _SAME,
+    "auto": _SAME,
+    "demo": _SAME,
+}
 
 
 def _fail(verb: str, sentence: str, code: int) -> int:
@@ -182,7 +184,8 @@ def _run(verb: str, arguments: list[str]) -> None:
         result = function(**values, tell=heard)
     if _rank() == 0:
         worked = not result.problem and not result.failure
-        _print(result, after(verb, values) if worked else "", json_too=json_too, quiet=quiet)
+        following = result.following or after(verb, values)
+        _print(result, following if worked else "", json_too=json_too, quiet=quiet)
     if result.problem:  # the rest was done, and shown
         raise InputError(result.problem)
     if result.failure:
@@ -298,5 +301,6 @@ def _tupled(value: Any) -> Any:  # noqa: ANN401 - whatever the recipe has
 def _flattened(values: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {name: value}  # type: ignore[arg-type]
+        own = {name.removesuffix("_"): value}
+        flat |= dataclasses.asdict(value) if dataclasses.is_dataclass(value) else own  # type: ignore[arg-type]
     return {name: value for name, value in flat.items() if value != ()}

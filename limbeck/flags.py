@@ -1,14 +1,35 @@
 """A verb's signature is its command line: what tyro makes of it, how --help groups it, what shells complete."""
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from limbeck.errors import InputError
 from limbeck.recipe import nearest
+from limbeck.results import Result
+from limbeck.runs import Tell
 
 SHELLS = ("bash", "zsh", "fish")
+
+
+def function_of(verb: str) -> Callable[..., Result]:
+    """Return the function that a verb is."""
+    name = verb.replace("-", "_")
+    function: Callable[..., Result] = getattr(importlib.import_module(f"limbeck.verbs.{name}"), name)
+    return function
+
+
+def perform(verb: str, arguments: list[str], tell: Tell) -> Result:
+    """Do what `limbeck VERB ARGUMENTS` does, and return its result: how a verb is made of others."""
+    function = function_of(verb)
+    return function(**parse(function, arguments), tell=tell)
+
+
+def word(name: str) -> str:
+    """Return a parameter's name as it is typed: `for_`, which Python does not allow without its line, is for."""
+    return name.removesuffix("_").replace("_", "-")
 
 
 def kinds(function: Callable[..., Any]) -> dict[str, Any]:
@@ -22,7 +43,7 @@ def kinds(function: Callable[..., Any]) -> dict[str, Any]:
         else:
             found[name] = kind
     found.pop("tell", None)
-    return found
+    return {name.removesuffix("_"): kind for name, kind in found.items()}
 
 
 def words(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -47,6 +68,8 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
             asked += groups
         elif p.name != "tell":
             shown = _as_word(p.name, kind, default) if p.name in positional else _silent_where_empty(kind, default)
+            if p.name.endswith("_"):
+                shown = Annotated[shown, tyro.conf.arg(name=word(p.name))]
             asked.append((p.name, shown, default))
 
     def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
@@ -177,8 +200,9 @@ def _flags(function: Callable[..., Any]) -> list[_Flag]:
     for kind in get_type_hints(function).values():
         texts |= described(kind) if dataclasses.is_dataclass(kind) else {}
     found: list[_Flag] = []
+    texts = {word(name): text for name, text in texts.items()}
     for flag, kind in _own(function).items():
-        found.append(_Flag(flag, _choices(kind), kind is bool, texts.get(flag.replace("-", "_"), "")))
+        found.append(_Flag(flag, _choices(kind), kind is bool, texts.get(flag, "")))
         found += [_Flag(f"no-{flag}", (), True, f"The opposite of --{flag}.")] if kind is bool else []
     return found + _OF_EVERY_VERB
 

@@ -85,9 +85,12 @@ class _Bars:
         if event in {"note", "epoch"}:
             self.progress.console.print(_sentence(event, values), highlight=False, markup=False)
             return
+        done, total = _place(event, values)
+        for task in self.progress.tasks:  # what is finished goes, and what begins anew has a speed of its own
+            if task.finished if task.description != event else (done or 0) < task.completed:
+                self.progress.remove_task(self.bars.pop(task.description))
         if event not in self.bars:
             self.bars[event] = self.progress.add_task(event, total=None, text="")
-        done, total = _place(event, values)
         self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
 
 
@@ -101,9 +104,10 @@ def _sentence(event: str, values: dict[str, Any]) -> str:
     if event == "note":
         return shown(str(values["text"]))
     place = f"epoch {values['epoch']}/{values['epochs']}  " if "epoch" in values else ""
-    if event == "step":
-        place += f"step {values['step']}/{values['steps']}  "
-    return f"{event if not place else ''}{place}{_figures(values)}"
+    if event != "epoch":
+        done, total = _place(event, values)
+        place += f"{event} {done}/{total}  " if total else f"{event}  "
+    return f"{place}{_figures(values)}".rstrip()
 
 
 def _figures(values: dict[str, Any]) -> str:

@@ -25,3 +25,8 @@ class Result(Protocol):
     def failure(self) -> str:
         """What was checked and is wrong, in a sentence. The command ends with 3."""
         return ""
+
+    @property
+    def following(self) -> str:
+        """The command worth typing next, where it hangs on what was found; by default that of every such verb."""
+        return ""

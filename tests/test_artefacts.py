@@ -217,6 +217,7 @@ READS = {
     "serve": "serve {} --port 99999",
     "merge": "merge-labels {} --out {out}/merged",
     "label": "label --data {data} --teachers {} --weak-teachers --views 1 --out {out}/labels",
+    "auto": "auto {} --dry-run --out {out}/auto",
     "zoo": "zoo {}",
     "recipe": "teach -c {} --dry-run",
 }  # fmt: skip

@@ -480,7 +480,7 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("batch", ["80", "40", "10"])  # one, two and eight steps an epoch
-def test_a_dry_run_takes_two_steps_of_any_epoch(capsys, tmp_path, batch):
+def test_a_dry_run_takes_steps_of_any_epoch(capsys, tmp_path, batch):
     arguments = ["--data", "digits:optdigits", "--limit", "80", "--batch", batch, "--epochs", "1", *TINY]
     code, _, err = answered(capsys, "teach", *arguments, "--out", tmp_path / "run", "--dry-run")
     assert code == 0

@@ -104,6 +104,20 @@ def test_a_bar_says_step_and_time_left_whatever_the_width(width):
     assert re.search(r"\d+:\d\d left" if width > 20 else r"\d+:\d\d", line)
 
 
+def test_a_bar_that_is_finished_goes_and_one_that_begins_anew_is_a_new_one():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with progress.Progress(progress._Line(), console=console) as shown:
+        bars = progress._Bars(shown)
+        for step in (1, 2):
+            bars("step", {"step": step, "steps": 2})
+        bars("read", {"image": 1, "images": 9})
+        assert [task.description for task in shown.tasks] == ["read"]
+        bars("read", {"image": 5, "images": 9})
+        (first,) = shown.task_ids
+        bars("read", {"image": 1, "images": 9})
+        assert shown.task_ids != [first]
+
+
 def test_where_there_is_no_terminal_lines_say_the_time_left(monkeypatch):
     out = io.StringIO()
     seconds = iter([0.0, 0.0, 100.0, 200.0])

@@ -206,13 +206,13 @@ def _load(spec: str, classes: tuple[str, ...] | None = None, channels: int | Non
     if file and name == base_of(name):
         return _from_file(name, Path(file), classes, channels)
     check_pinned(name)
-    state, sha256 = read_weights(Path(file) if file else _published(name))
+    state, sha256 = read_weights(Path(file) if file else published(name))
     if name.startswith(TORCHVISION):
         return _from_torchvision(name, state, sha256)
     return _from_timm(name, state, sha256)
 
 
-def _published(tag: str) -> Path:
+def published(tag: str) -> Path:
     """Return the file of a pinned tag's weights, fetched if need be."""
     remedy = f"bring its weight file here by other means and give {tag}@FILE"
     if tag.startswith(TORCHVISION):

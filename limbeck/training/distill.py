@@ -40,7 +40,7 @@ def distill(
     tell: Tell = runs.silent,
 ) -> Trained | Estimate:
     """Train `student` by the averaged predictions of its teachers, live or stored, in the run folder `out`; a dry run
-    makes two steps and writes nothing."""
+    makes a few steps and writes nothing."""
     settings = flat(
         data=data, student=student, teachers=teachers, labels=labels, out=out, pretrained=pretrained,
         arguments=arguments, ensemble=ensemble, hard_weight=hard_weight, discriminator=discriminator,

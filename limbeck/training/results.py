@@ -46,23 +46,27 @@ class Trained(Result):
 
 @dataclass(frozen=True)
 class Estimate(Result):
-    """What a dry run found: everything was built and two real steps were made."""
+    """What a dry run found: everything was built and some real steps were made."""
 
     model: str
     parameters: int
     steps: int  # of the whole run
-    seconds: float  # that the whole run will take, from the second step
+    seconds: float  # that the whole run will take, evaluation included
     gibibytes: float  # largest resident memory so far
     disk: int  # bytes that the run folder will take
-    loss: float | None  # after two steps; None where nothing is trained
+    loss: float | None  # after those steps; None where nothing is trained
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
         return [
             ("model", f"{self.model}, {self.parameters:,} parameters"),
             ("steps", f"{self.steps:,}"),
-            ("estimated time", f"{self.seconds / 60:,.1f} minutes, evaluation left out"),
+            ("estimated time", _spelt(self.seconds)),
             ("memory", f"{self.gibibytes:.2f} GiB"),
             ("disk", f"{self.disk / 1e6:,.1f} MB"),
-            ("loss after two steps", "-" if self.loss is None else f"{self.loss:.4f}"),
+            ("loss so far", "-" if self.loss is None else f"{self.loss:.4f}"),
         ]
+
+
+def _spelt(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:,.1f} minutes"

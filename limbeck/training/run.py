@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from limbeck.nets.zoo import Classifier
 
 FEW_STEPS, SMALL_BATCH = 4, 16  # with fewer steps per epoch BatchNorm's statistics lag behind
+FORECAST_SECONDS, MOST_STEPS = 3.0, 200  # of a dry run
 
 MakeObjective: TypeAlias = "Callable[[nn.Module, nn.Module | None], Objective]"
 """Takes the student and the discriminator, or None, as the accelerator prepared them."""
@@ -88,7 +89,7 @@ def train(
     tell: Tell = runs.silent,
 ) -> Trained | Estimate:
     """Train `student` by `objective(student, discriminator)`, each as the accelerator prepared it, in the begun run
-    folder `out`; evaluate it on the held-out split; save it. A dry run makes two steps and writes nothing. Views are
+    folder `out`; evaluate it on the held-out split; save it. A dry run makes a few steps and writes nothing. Views are
     drawn as `view` says, or are those of `labels` where it is given, whose batches have targets."""
     from limbeck.nets import zoo
 
@@ -107,7 +108,7 @@ def train(
             few = f"steps per epoch: {steps}; held-out figures will lag, --batch {SMALL_BATCH} makes more of them"
             tell("note", {"text": few})
         if dry_run:
-            return estimate(loop, student, training)
+            return estimate(loop, student, training, lambda: evaluation_seconds(sets, student, training, accelerator))
 
         def validate(final: "nn.Module", epoch: int) -> dict[str, float]:
             found = judge(cast("Classifier", final))
@@ -200,26 +201,49 @@ def steps_of(train: "Source", training: Training, ranks: int) -> int:
     return steps
 
 
-def estimate(loop: "Loop", student: "Classifier", training: Training) -> Estimate:
-    """Make two steps and return what the whole would take."""
+def estimate(loop: "Loop", student: "Classifier", training: Training, after_epoch: Callable[[], float]) -> Estimate:
+    """Make a few seconds of steps and return what the whole would take; `after_epoch` says for how many seconds a net
+    is evaluated."""
     from limbeck.learn.fit import fit
 
     losses: list[Tensor] = []
+    first = 0.0  # when the first batch had come
 
     def watched(batch: "Batch") -> "tuple[Tensor, dict[str, Tensor]]":
+        nonlocal first
+        first = first or time.monotonic()
         loss, metrics = loop.objective(batch)
         losses.append(loss.detach())
         return loss, metrics
 
-    once = replace(loop, objective=watched)
-    fit(once, limit=1)  # the first step also allocates
-    begun = time.monotonic()
-    fit(once, limit=1)
+    def timed(steps: int) -> tuple[float, float]:
+        """Make so many steps; return the seconds until the first began, and those of a step."""
+        nonlocal first
+        begun, first = time.monotonic(), 0.0
+        done = fit(replace(loop, objective=watched), limit=steps).step
+        float(losses[-1])  # a GPU has done it by now
+        return first - begun, (time.monotonic() - first) / done
+
+    _, rough = timed(2)  # the first step also allocates
+    wait, step = timed(min(max(math.ceil(FORECAST_SECONDS / rough), 3), MOST_STEPS))
+    evaluations = math.ceil(training.epochs / training.validate_every) + 1  # the trained net's is the last
     steps = loop.steps * loop.epochs
+    seconds = loop.epochs * wait + steps * step + evaluations * after_epoch()
     moments = 2 if training.optimizer == "adamw" else 1
-    return estimated(
-        student, steps=steps, seconds=steps * (time.monotonic() - begun), moments=moments, loss=float(losses[-1])
-    )
+    return estimated(student, steps=steps, seconds=seconds, moments=moments, loss=float(losses[-1]))
+
+
+def evaluation_seconds(sets: Sets, model: "Classifier", training: Training, accelerator: "Accelerator") -> float:
+    """Return how long an evaluation on the held-out split takes, from some batches of it."""
+    from limbeck.images.source import subset
+
+    source = sets.held_out
+    if source is None or source.labels is None:
+        return 0.0
+    few = min(4 * training.batch, len(source))
+    begun = time.monotonic()
+    evaluate_on(replace(sets, held_out=subset(source, range(few))), model, training, accelerator)
+    return (time.monotonic() - begun) * len(source) / few
 
 
 def estimated(net: "Classifier", *, steps: int, seconds: float, moments: int, loss: float | None) -> Estimate:

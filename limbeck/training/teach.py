@@ -26,7 +26,7 @@ def teach(
     dry_run: bool = False,
     tell: Tell = runs.silent,
 ) -> Trained | Estimate:
-    """Train `model` on labelled images in the run folder `out`; a dry run makes two steps and writes nothing."""
+    """Train `model` on labelled images in the run folder `out`; a dry run makes a few steps and writes nothing."""
     settings = flat(data=data, model=model, out=out, pretrained=pretrained, arguments=arguments, training=training)
     accelerator = accelerator_for(training, out)
     sets = open_sets(data, training, tell=tell)

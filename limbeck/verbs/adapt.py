@@ -50,7 +50,7 @@ def adapt(
         how: Settings of the adaptation.
         oracle: A classifier trained on the target's labels, for comparison.
         training: How to train. An epoch is one pass over the larger of source and target.
-        dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
+        dry_run: Build everything, make a few steps, estimate time, memory and disk; write nothing.
     """
     may_write(None if dry_run else out, "run", inputs=(model, *teachers, oracle), data=(target, source))
     return run(

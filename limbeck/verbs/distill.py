@@ -50,7 +50,7 @@ def distill(
         discriminator: cooperative is that of MEAL V2's code; adversarial reverses its gradient to the student.
         discriminator_lr: Learning rate of the discriminator, which no schedule changes.
         training: How to train.
-        dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
+        dry_run: Build everything, make a few steps, estimate time, memory and disk; write nothing.
     """
     may_write(None if dry_run else out, "run", inputs=(student, *teachers, labels), data=(data,))
     return run(

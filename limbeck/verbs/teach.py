@@ -33,7 +33,7 @@ def teach(
         pretrained: Start from the weights of the tag that --model names; the head is new where the classes differ.
         arguments: Further arguments of the architecture, such as width=8 steps=3,2,2.
         training: How to train.
-        dry_run: Build everything, make two steps, estimate time, memory and disk; write nothing.
+        dry_run: Build everything, make a few steps, estimate time, memory and disk; write nothing.
     """
     may_write(None if dry_run else out, "run", inputs=(model,), data=(data,))
     return run(data, model, out, training, pretrained=pretrained, arguments=arguments, dry_run=dry_run, tell=tell)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def adapt(
     dry_run: bool = False,
     tell: Tell = runs.silent,
 ) -> Adapted | Estimate:
-    """Adapt `model` to unlabelled images in the run folder `out`; a dry run makes two steps and writes nothing."""
+    """Adapt `model` to unlabelled images in the run folder `out`; a dry run makes a few steps and writes nothing."""
     begun = time.monotonic()
     if method == "auto":
         method = "shot" if source_free else "combined"
@@ -86,7 +87,10 @@ def adapt(
     if seconds is None:
         planned = course(net, frozen, method, chosen, how, domains, training, accelerator) if trains else None
         if dry_run:
-            return estimate(planned[1](), net, training) if planned else _estimate_untrained(judge, net)
+            settling = partial(_seconds_to_settle, judge, net)
+            if planned is None:
+                return estimated(net, steps=0, seconds=settling(), moments=0, loss=None)
+            return estimate(planned[1](), net, training, settling)
         judge.begin(net)
         earlier = _train(*planned, judge, training, tell) if planned else 0.0
         judge.finish(net, before)
@@ -109,11 +113,11 @@ def adapt(
     return done
 
 
-def _estimate_untrained(judge: Judge, net: "Classifier") -> Estimate:
-    """Return what it takes to give the net the target's BatchNorm statistics, which is all that is to be done."""
+def _seconds_to_settle(judge: Judge, net: "Classifier") -> float:
+    """Return how long it takes to give the net the target's BatchNorm statistics, as after every epoch."""
     begun = time.monotonic()
     judge.settle(net)
-    return estimated(net, steps=0, seconds=time.monotonic() - begun, moments=0, loss=None)
+    return time.monotonic() - begun
 
 
 def _check_classes(
