@@ -21,8 +21,9 @@ from torch import Tensor
 
 from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
+from limbeck.integer.extract import extract
 from limbeck.integer.fixed import Format, Rounding, encode
-from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, centred, evaluate, extract, pixels
+from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, centred, evaluate, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.program import predict
 from limbeck.nets import zoo

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
-from limbeck.integer.graph import FloatLayer, centred, evaluate, extract, pixels
+from limbeck.integer.extract import extract
+from limbeck.integer.graph import FloatLayer, centred, evaluate, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.program import Program, predict, trace
 from limbeck.integer.qat import QuantisedNet, prepare_qat

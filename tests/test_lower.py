@@ -13,8 +13,9 @@ from torch import nn
 import limbeck.nets.odenet  # noqa: F401 - registers the family
 from limbeck.errors import InputError, VerificationError
 from limbeck.images.sources import open_source
+from limbeck.integer.extract import extract
 from limbeck.integer.file import load
-from limbeck.integer.graph import FloatNarrow, FloatNode, apply, convolve, evaluate, extract, pixels
+from limbeck.integer.graph import FloatNarrow, FloatNode, apply, convolve, evaluate, pixels
 from limbeck.integer.lower import lower
 from limbeck.integer.noise import noise
 from limbeck.integer.program import (
@@ -31,8 +32,8 @@ from limbeck.integer.program import (
     run,
     trace,
 )
-from limbeck.integer.scales import _weight_clips
 from limbeck.integer.survey import survey
+from limbeck.integer.tables import _weight_clips
 from limbeck.integer.trace import LowerError
 from limbeck.nets import zoo
 from limbeck.nets.norm import StepBatchNorm, reestimate
@@ -319,6 +320,23 @@ def test_sixteen_bits_are_30_db_better_than_eight(ranges):
         net, lower(net, images, weight_bits=16, activation_bits=16, state_bits=24, ranges=ranges), images
     )
     assert wide > narrow + 30
+
+
+@pytest.mark.parametrize("ranges", ["percentile", "mse"])
+def test_the_channels_of_a_map_keep_one_share_of_their_largest_values(ranges):
+    """Chosen from few values of its own, a channel's clip is below what it is seen to reach."""
+    net = mobile(act=nn.ReLU)
+    images, floats, found = images_for(net, 12), {}, 0
+    with torch.no_grad():
+        evaluate(extract(net), pixels(net, images).float() - 128, floats.__setitem__)
+    for node in lower(net, images, ranges=ranges).nodes:
+        if isinstance(node.op, Conv) and len(node.scale) > 1:
+            largest = floats[node.name].abs().amax((0, 2, 3)).numpy()
+            shares = (127 * np.array(node.scale) / largest)[largest > largest.max() / 64]
+            np.testing.assert_allclose(shares, shares[0], rtol=1e-4)
+            assert 0.1 < shares[0] < 1.0001
+            found += 1
+    assert found >= 2
 
 
 # --- structure -------------------------------------------------------------------------------------------------------

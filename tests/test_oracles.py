@@ -19,11 +19,12 @@ from tools import need
 from torch import nn
 
 from limbeck.artefacts.models import load_model
-from limbeck.integer.graph import FloatConv, extract
+from limbeck.integer.extract import extract
+from limbeck.integer.graph import FloatConv
 from limbeck.integer.lower import lower
 from limbeck.integer.program import run, trace
 from limbeck.integer.qat import whole
-from limbeck.integer.scales import tables
+from limbeck.integer.tables import tables
 from limbeck.nets import onnx as files
 from limbeck.nets import zoo
 
@@ -160,6 +161,39 @@ def eight(tmp_path_factory):
     files.export(net, folder / "x.onnx")
     files.quantise(folder / "x.onnx", folder / "x8.onnx", images)
     return net, folder / "x8.onnx", images
+
+
+def test_convolutions_and_relus_of_the_8_bit_onnx_file_are_one_operation_on_integers(eight, tmp_path):
+    """After a ReLU there are no negatives: all 8 bits are used, and onnxruntime's rounding is the ReLU."""
+    _, path, _ = eight
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "x.onnx")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "x.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 7
+    assert not {"Conv", "FusedConv"} & {*kinds}
+    assert kinds.count("Relu") <= 3  # behind sums
+    graph = onnx.load(path).graph
+    tables_of = {table.name: onnx.numpy_helper.to_array(table) for table in graph.initializer}
+    takers = {name: node for node in graph.node for name in node.input}
+    for node in graph.node:
+        if node.op_type == "Relu" and takers[node.output[0]].op_type == "QuantizeLinear":
+            zero = tables_of[takers[node.output[0]].input[2]]
+            assert (zero.dtype, int(zero)) == (np.uint8, 0)
+
+
+def test_constant_maps_are_stored_by_the_lines_that_differ(tmp_path):
+    net = family("odenet20", size=17, width=16)
+    images = images_for(net, 32)
+    files.export(net, tmp_path / "x.onnx")
+    files.quantise(tmp_path / "x.onnx", tmp_path / "x8.onnx", images)
+    for path in (tmp_path / "x.onnx", tmp_path / "x8.onnx"):
+        floats = [table for table in onnx.load(path).graph.initializer if table.data_type == onnx.TensorProto.FLOAT]
+        assert all(max(table.dims[2:]) <= 7 for table in floats if len(table.dims) == 4)
+        assert sum(table.name.endswith(".small") for table in floats) >= 4
+    with torch.no_grad():
+        np.testing.assert_allclose(load_model(str(tmp_path / "x.onnx"))(images), net(images), atol=1e-4)
 
 
 @pytest.mark.slow

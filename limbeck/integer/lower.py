@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import InputError
+from limbeck.integer.extract import extract
 from limbeck.integer.fixed import Ints
+from limbeck.integer.formats import Formats, formatted
 from limbeck.integer.graph import (
     FloatAdd,
     FloatAveragePool,
@@ -25,7 +27,6 @@ from limbeck.integer.graph import (
     Graph,
     centred,
     evaluate,
-    extract,
     pixels,
 )
 from limbeck.integer.program import (
@@ -49,8 +50,9 @@ from limbeck.integer.program import (
     windows,
 )
 from limbeck.integer.qat import QuantisedNet, whole
-from limbeck.integer.scales import Formats, Plan, Ranges, formatted, narrowing, plan, ratios, table_of, tables, together
+from limbeck.integer.scales import Plan, Ranges, plan
 from limbeck.integer.survey import survey
+from limbeck.integer.tables import narrowing, ratios, table_of, tables, together
 from limbeck.integer.trace import LowerError
 from limbeck.nets.classifier import Classifier
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.integer.graph import FloatNarrow, FloatNode, Graph, apply, centred, evaluate, extract, pixels
+from limbeck.integer.extract import extract
+from limbeck.integer.graph import FloatNarrow, FloatNode, Graph, apply, centred, evaluate, pixels
 from limbeck.integer.program import IMAGE, Add, Node, Program, trace
 from limbeck.integer.qat import QuantisedNet
 from limbeck.integer.survey import Site, survey

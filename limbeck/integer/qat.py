@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limbeck.integer.extract import extract, record
+from limbeck.integer.formats import Formats, formatted
 from limbeck.integer.graph import (
     FloatAdd,
     FloatAveragePool,
@@ -20,25 +22,12 @@ from limbeck.integer.graph import (
     apply,
     convolve,
     evaluate,
-    extract,
     pixels,
-    record,
     window_sums,
 )
 from limbeck.integer.program import ZERO_POINT, AveragePool, windows
-from limbeck.integer.scales import (
-    Formats,
-    Plan,
-    Ranges,
-    Tables,
-    formatted,
-    narrowing,
-    plan,
-    ratios,
-    table_of,
-    tables,
-    together,
-)
+from limbeck.integer.scales import Plan, Ranges, plan
+from limbeck.integer.tables import Tables, narrowing, ratios, table_of, tables, together
 from limbeck.nets.classifier import Classifier
 
 

@@ -27,6 +27,7 @@ EIGHT_BITS = ["Conv", "Gemm", "MatMul"]  # sums stay float32: an ODE's state is 
 _BATCH = 32
 _LIMIT = 1 << 24  # bytes of metadata
 _CONTROL = {"Loop", "Scan", "If"}
+_LARGE_MAP = 1 << 10  # values
 _MOST_VALUES = 1 << 28  # of a map, for one image: a gibibyte
 
 
@@ -61,7 +62,7 @@ def export(classifier: Classifier, path: Path) -> None:
         raise InputError(f"{classifier.name} can't be written as ONNX: {first_line(error)}") from error
     assert made is not None
     made.save(str(path), external_data=False)
-    _describe(path, description(classifier))
+    _finish(path, description(classifier))
 
 
 def description(classifier: Classifier) -> dict[str, str]:
@@ -83,11 +84,12 @@ def description(classifier: Classifier) -> dict[str, str]:
     return {"limbeck": FORMAT, **{key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}}
 
 
-def _describe(path: Path, description: dict[str, str]) -> None:
-    """Put the description into the file, and out of it where on whose machine it was traced."""
+def _finish(path: Path, description: dict[str, str]) -> None:
+    """Put the description into the file, and out of it where on whose machine it was traced; make it small."""
     import onnx
 
     model = onnx.load(path)
+    _compact(model)
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
@@ -101,9 +103,38 @@ def _describe(path: Path, description: dict[str, str]) -> None:
     path.write_bytes(sealed(model.SerializeToString()))
 
 
+def _compact(model: Any) -> None:  # noqa: ANN401 - a ModelProto
+    """Keep each constant map, of time above all, as the rows and columns in it that differ, and where they belong:
+    runtimes put them there once, when they load the file."""
+    from onnx import helper, numpy_helper
+
+    graph, kept, gathers = model.graph, [], []
+    for tensor in graph.initializer:
+        small = table = numpy_helper.to_array(tensor)
+        places: list[NDArray[np.int64]] = []
+        if table.ndim == 4 and table.size >= _LARGE_MAP:
+            for axis in (2, 3):
+                lines = np.moveaxis(small, axis, 0).reshape(small.shape[axis], -1)
+                _, firsts, line_of = np.unique(lines, axis=0, return_index=True, return_inverse=True)
+                small, places = np.take(small, firsts, axis), [*places, line_of.reshape(-1)]
+        if 2 * small.size > table.size:
+            kept.append(tensor)
+            continue
+        rows, columns = (f"{tensor.name}.{axis}" for axis in ("rows", "columns"))
+        kept.append(numpy_helper.from_array(np.ascontiguousarray(small), f"{tensor.name}.small"))
+        kept += [numpy_helper.from_array(p, name) for p, name in zip(places, (rows, columns), strict=True)]
+        gathers.append(helper.make_node("Gather", [f"{tensor.name}.small", rows], [f"{tensor.name}.tall"], axis=2))
+        gathers.append(helper.make_node("Gather", [f"{tensor.name}.tall", columns], [tensor.name], axis=3))
+    nodes = [*gathers, *graph.node]
+    for field, values in (("initializer", kept), ("node", nodes)):
+        graph.ClearField(field)
+        getattr(graph, field).extend(values)
+
+
 def quantise(source: Path, path: Path, images: Tensor) -> None:
-    """Write the file `source` of `export` in 8 bits to `path`: int8 weights, one scale per channel, and int8 inputs of
-    convolutions and dense layers, their ranges all of what uint8 `images` [N, channels, size, size] showed.
+    """Write the file `source` of `export` in 8 bits to `path`: int8 weights, one scale per channel, and uint8 inputs of
+    convolutions and dense layers, from the least to the largest value that uint8 `images` [N, channels, size, size]
+    showed: no bit is left to negatives that a ReLU never gives, and onnxruntime makes ReLU and its rounding one.
 
     Weights are in [-64, 64]: x86 processors without VNNI add two products of 8 bits in 16, which saturates beyond
     (onnxruntime's documentation, "Quantize ONNX models", on reduce_range)."""
@@ -118,12 +149,12 @@ def quantise(source: Path, path: Path, images: Tensor) -> None:
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
         quantize_static(
             str(folded), str(path), _Images(images), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, op_types_to_quantize=EIGHT_BITS,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=EIGHT_BITS,
             calibrate_method=CalibrationMethod.MinMax, reduce_range=True,
             # 8-bit logits would have ties
-            extra_options={"ActivationSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
         )  # fmt: skip
-    _describe(path, description)
+    _finish(path, description)
 
 
 class _Images:
