@@ -332,7 +332,8 @@ def test_the_channels_of_a_map_keep_one_share_of_their_largest_values(ranges):
     for node in lower(net, images, ranges=ranges).nodes:
         if isinstance(node.op, Conv) and len(node.scale) > 1:
             largest = floats[node.name].abs().amax((0, 2, 3)).numpy()
-            shares = (127 * np.array(node.scale) / largest)[largest > largest.max() / 64]
+            moving = largest > largest.max() / 64
+            shares = 127 * np.array(node.scale)[moving] / largest[moving]
             np.testing.assert_allclose(shares, shares[0], rtol=1e-4)
             assert 0.1 < shares[0] < 1.0001
             found += 1
