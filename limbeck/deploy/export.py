@@ -1,8 +1,8 @@
 """A trained classifier as an ONNX, QONNX, ExecuTorch or C file, verified before it has its name."""
 
 import tempfile
-from collections.abc import Callable
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
