@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ VERBS = (
 # Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
 # make training on a busy machine many times slower (benchmarks/busy.py).
 SPINS = "2000"
+PATIENCE = 5.0  # seconds that a signal waits for a safe moment; Docker kills ten seconds after its SIGTERM
 HELP = f"""Limbeck {limbeck.__version__}: distil big image classifiers into small ones.
 
 Examples:
@@ -63,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _mend_streams()
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: what can't be decoded is raised
     try:
         code = _answer(arguments)
         sys.stdout.flush()
@@ -205,8 +208,9 @@ def _parting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible(tell: Tell) -> Iterator[Tell]:
-    """Yield a Tell that raises KeyboardInterrupt after Ctrl-C or SIGTERM: between two steps, where it is safe. A
-    second Ctrl-C interrupts at once."""
+    """Yield a Tell that raises KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP (of a terminal that is closed):
+    between two steps, where it is safe. After PATIENCE seconds without one, and by a second signal, it is raised at
+    once."""
     asked = False
 
     def ask(number: int, frame: types.FrameType | None) -> None:
@@ -214,16 +218,21 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
     def heard(event: str, values: dict[str, Any]) -> None:
         tell(event, values)
         if asked:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # what is saved now may take its time
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield tell
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        heeded.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in heeded}
     try:
         yield heard
     except RuntimeError as error:
@@ -231,6 +240,7 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -274,6 +274,7 @@ def silent(event: str, values: dict[str, Any]) -> None:
 
 RECIPES = Path(__file__).parent / "recipes"  # those that ship with Limbeck
 _LEFT = (_PARTIAL, LOCK)  # begin the names of what a process that was killed early may leave
+_MADE = ("tensorboard/events.out.tfevents.*", "candidates/*.json", "candidates/*.npy")  # what may lie in its folders
 _LOCKS: dict[tuple[int, Path], int] = {}  # of each process and run that it writes: the open lock
 _MAY_DIFFER = {"out", "resume", "workers", "track", "download"}  # between a run and its resumption
 _FINGERPRINTED = {"data", "target"}  # may be spelt otherwise: their images are compared
@@ -309,7 +310,7 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
     if not recipe.exists():
         if out.exists() and not (out.is_dir() and all(path.name.startswith(_LEFT) for path in out.iterdir())):
             raise InputError(f"{out} exists and is not a run folder; choose another --out")
-        _claim(out)
+        claim(out)
         write_text(recipe, to_toml(plain))
         return False
     if not resume:
@@ -327,7 +328,7 @@ def begin(out: Path, verb: str, settings: dict[str, Any], *, resume: bool) -> bo
                 f"{out} was begun with {key} = {before!r}, now it is {now!r}; "
                 "resume with the same settings or choose another --out"
             )
-    _claim(out)
+    claim(out)
     if saved.get("epochs") != plain.get("epochs"):
         write_text(recipe, to_toml({**saved, "epochs": plain["epochs"]}))
     for left in out.glob(f"{_PARTIAL}*"):
@@ -352,13 +353,15 @@ def release(out: Path) -> None:
     give_up(out)
     for name in (RECIPE, ENVIRONMENT, "labels.json", "metrics.csv", "metrics.jsonl", LOCK):
         (out / name).unlink(missing_ok=True)
-    for name in ("tensorboard", "candidates"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    with contextlib.suppress(OSError):  # it holds what is not ours
-        out.rmdir()
+    for made in _MADE:
+        for path in out.glob(made):
+            path.unlink(missing_ok=True)
+    for folder in (*sorted({(out / made).parent for made in _MADE}), out):
+        with contextlib.suppress(OSError):  # it is not there, or holds what is not ours
+            folder.rmdir()
 
 
-def _claim(out: Path) -> None:
+def claim(out: Path) -> None:
     """Lock `out` against this machine's other processes until this one ends, by whatever end, or gives it up.
     InputError where one of them has it."""
     key = os.getpid(), out.resolve()  # a fork has the file open, but not the lock

@@ -10,6 +10,7 @@ import pytest
 from kinds_of_things import everything
 from PIL import Image
 
+from limbeck import runs
 from limbeck.cli import main
 from limbeck.verbs.serve import opened
 
@@ -61,6 +62,31 @@ def test_unlabelled_reads_no_labels_into_folders_of_days_or_is_refused(there, tm
 def test_the_page_reads_no_labels_into_folders_of_days(there):
     with opened((str(there["run"]),), data=str(there["data"] / "val"), split="train", unlabelled=True) as page:
         assert page.source.labels is None
+
+
+# ---- two at once ------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_does_not_label_what_another_is_labelling(there, tmp_path, capsys):
+    out = tmp_path / "labels"
+    named = {**there, "out": out}
+    command = [word.format_map(named) for word in UNLABELLED["label"][0].replace("{days}", "{data}").split()]
+    assert main(command) == 0
+    asks, tells = os.pipe()
+    ready, claimed = os.pipe()
+    if not (child := os.fork()):
+        runs.claim(out)
+        os.write(claimed, b"x")
+        os.close(tells)
+        os.read(asks, 1)
+        os._exit(0)
+    os.close(asks)
+    os.read(ready, 1)
+    assert main(command) == 2
+    assert f"another process is writing to {out}; wait until it ends" in capsys.readouterr().err
+    os.close(tells)
+    os.waitpid(child, 0)
+    assert main(command) == 0
 
 
 # ---- paths and streams of real machines -------------------------------------------------------------------

@@ -36,6 +36,11 @@ def test_the_file_answers_as_the_net_does_and_evaluates(tmp_path):
         torch.testing.assert_close(loaded(images), net(images), atol=TOLERANCE * done.largest, rtol=0)
         assert loaded(images[:0]).shape == (0, 10)
     assert (loaded.classes, loaded.input.size) == (TEN, 14)
+    whole = Path(done.out).read_bytes()
+    for place in range(0, len(whole), len(whole) // 50):
+        (tmp_path / "y.pte").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="is damaged"):
+            load_model(str(tmp_path / "y.pte"))
     expected = evaluate(str(tmp_path / "run"), data=DIGITS, workers=0).evaluation.top1
     assert evaluate(done.out, data=DIGITS, workers=0).evaluation.top1 == pytest.approx(expected, abs=0.01)
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from limbeck import runs
 from limbeck.errors import InputError
 from limbeck.images.loader import Batch
 from limbeck.learn import fit as loop_module
@@ -202,6 +203,34 @@ def test_a_step_is_torchs_own(make_batch):
     fit(loop, limit=STEPS)
     for one, other in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-13)  # float64
+
+
+class Late(float):
+    """A metric during whose reading a second Ctrl-C comes, once."""
+
+    came = False
+
+    def __float__(self):
+        if not self.came:
+            self.came = True
+            raise KeyboardInterrupt
+        return float.__add__(self, 0.0)
+
+
+@pytest.mark.parametrize("assigned", [False, True])
+def test_an_interrupted_interruption_counts_no_metric_twice_and_none_never(make_loop, assigned):
+    progress = loop_module.Progress(step=3, sums=loop_module.Sums({"loss": 1.0}, steps=1))
+    meter = loop_module._Meter(progress, runs.silent, make_loop())
+    meter.pending = [{"loss": 2.0}, {"loss": 4.0 if assigned else Late(4.0)}]
+    if assigned:  # it comes between the two assignments
+        pending = meter.pending
+        meter.settle()
+        meter.pending = pending
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            meter.settle()
+    meter.settle()
+    assert progress.sums == {"loss": 7.0}
 
 
 def test_rows_are_means_over_the_epoch(make_loop):

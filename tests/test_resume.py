@@ -98,7 +98,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bytes(command, whole, tmp
     assert same(whole, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_says_how_to_go_on_and_does(command, whole, tmp_path, capfd, number):
     out = tmp_path / "run"
     pid = forked([*command, "--out", str(out)])

@@ -301,9 +301,15 @@ def test_the_same_data_may_be_spelt_otherwise_and_epochs_may_be_added(tmp_path, 
 def test_a_run_that_saved_nothing_is_released_and_any_other_stays(tmp_path):
     begin(tmp_path / "run", "teach", {"epochs": 3}, resume=False)
     (tmp_path / "run/tensorboard").mkdir()
-    (tmp_path / "run/tensorboard/events").write_text("")
+    (tmp_path / "run/tensorboard/events.out.tfevents.1.host").write_text("")
     runs.release(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    begin(tmp_path / "run", "teach", {"epochs": 3}, resume=False)
+    for own in ("tensorboard/notes", "candidates/deep/0.json"):
+        (tmp_path / "run" / own).parent.mkdir(parents=True)
+        (tmp_path / "run" / own).write_text("mine")
+    runs.release(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()} == {"notes", "0.json"}
     for kept in ("state.pt", "results.json", "model.json"):
         begin(tmp_path / kept, "teach", {"epochs": 3}, resume=False)
         (tmp_path / kept / kept).write_text("")

@@ -1,5 +1,6 @@
 """The page's server: what predict says, whatever is sent; nobody else's pages may ask; one bad model stops no other."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -10,7 +11,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
+import urllib.request
 import zlib
 from dataclasses import fields, replace
 
@@ -519,6 +522,19 @@ def test_the_address_is_told_and_with_an_open_one_a_warning(models, monkeypatch,
     assert told[-1] == f"{found.url}  (Ctrl-C ends it)"
     assert any("there is no login" in text for text in told) == warned
     assert found.to_json() == {"url": found.url, "models": models[:1], "pictures": 0}
+
+
+def test_connections_without_a_request_are_given_up(page, monkeypatch):
+    """More of them than the page takes at once keep nobody out for long."""
+    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    with served(page) as port, contextlib.ExitStack() as held:
+        for _ in range(70):
+            half = held.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            half.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        assert half.recv(1) in (b"", b"H")  # closed, or told that it is one too many
+        time.sleep(1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.slow

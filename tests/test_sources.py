@@ -23,6 +23,7 @@ from limbeck.images import sources
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.foreign import from_reader
 from limbeck.images.images import FORMATS, extensions, formats, open_image
+from limbeck.images.manifest import same_images
 from limbeck.images.source import Source, hold_out, moments, pixels_of, spaced, subset
 from limbeck.images.sources import open_source
 
@@ -260,6 +261,20 @@ def test_phones_photos_are_read_upright(tmp_path):
     assert seen.shape == (140, 100, 3) == (*source.sizes[0].tolist(), 3)
     assert seen[:60].mean() > 250
     assert seen[80:].mean() < 5
+
+
+def test_files_that_were_swapped_make_another_set_though_their_lengths_are_equal(tmp_path):
+    for name in "ab":
+        for number in range(2):
+            save(tmp_path / name / f"{number}.bmp", noise(100, 100 + number, seed=number))
+    before = open_source(str(tmp_path)).fingerprint
+    one, other = (tmp_path / name / "0.bmp" for name in "ab")
+    save(other, noise(100, 100, seed=7))
+    after = open_source(str(tmp_path)).fingerprint
+    assert one.stat().st_size == other.stat().st_size
+    assert not same_images(before, after)
+    assert before.partition("-")[0] == after.partition("-")[0]  # all that 0.1.0 knew
+    assert same_images(before.partition("-")[0], after)
 
 
 def test_class_folders_alone_are_split_by_name_the_same_each_time(tmp_path):

@@ -5,14 +5,16 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from limbeck import cli, flags, progress, recipe
+from limbeck import cli, flags, progress, recipe, runs
 from limbeck.terminal import NEXT, after, table
 
 ROWS = [
@@ -152,6 +154,27 @@ def on_a_terminal(*words: str, columns: int = 80) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_heard_between_two_steps_and_else_soon(monkeypatch, number):
+    monkeypatch.setattr(cli, "PATIENCE", 0.2)
+
+    def work(seconds: float) -> None:
+        with cli._interruptible(runs.silent) as tell:
+            os.kill(os.getpid(), number)
+            time.sleep(seconds)
+            tell("step", {})
+
+    for seconds in (0, 60):
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            work(seconds)
+        assert time.monotonic() - begun < 30
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with cli._interruptible(runs.silent):
+        os.kill(os.getpid(), signal.SIGHUP)  # of a command under nohup
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_people_get_a_table_and_what_to_type_next_and_programs_get_json(capsys):
     shown = on_a_terminal("data", "digits:optdigits")
     assert "--result" not in shown

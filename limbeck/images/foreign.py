@@ -18,7 +18,7 @@ from PIL import Image
 from limbeck.errors import InputError, first_line
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.images import Header, bombs_raise, decoding, look, open_image, to_channels
-from limbeck.images.source import VAL_IS_TEST, Source, Split, counted, fingerprint_of, hold_out, packed
+from limbeck.images.source import VAL_IS_TEST, Source, Split, counted, fingerprint_of, hold_out, marked, packed
 
 READERS = {
     "hfds": "pip install datasets",
@@ -109,7 +109,9 @@ def from_items(
     sizes = torch.tensor([(look.height, look.width) for look in looks], dtype=torch.int32)[keep]
     own, chosen = torch.from_numpy(labels[keep]), tuple(keys[i] for i in keep)
     read = partial(_read_item, items, channels, keep)
-    fingerprint = fingerprint_of(chosen, sizes, own, np.array([looks[i].length for i in keep]))
+    fingerprint = marked(
+        fingerprint_of(chosen, sizes, own, np.array([looks[i].length for i in keep])), [looks[i].mark for i in keep]
+    )
     modes = counted(looks[i].mode for i in keep)
     return packed(Source(spec, split, classes, own, chosen, channels, sizes, read, None, fingerprint, note, modes))
 

@@ -6,6 +6,7 @@ import importlib
 import io
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow kno
 }
 MAX_PIXELS = 89_478_485  # Pillow's limit, over which a file may be a decompression bomb
 LARGE = 1 << 23  # pixels: eight threads with one each hold some 0.4 GB
+_MARKED = 4096  # bytes at either end of a file
 _ONE = threading.Lock()
 _BOMB = f"over the limit of {MAX_PIXELS} pixels"
 _ORIENTATION = 274  # the EXIF tag
@@ -49,6 +51,7 @@ class Header:
     width: int
     mode: str  # Pillow's
     length: int  # bytes
+    mark: int = 0  # CRC-32 of the file's first and last bytes, which no two photos share
 
     @property
     def grey(self) -> bool:
@@ -153,12 +156,19 @@ def look(file: BinaryIO) -> Header:
         height, width = width, height
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"a side over {MAX_SIDE} pixels")
-    header = Header(height, width, image.mode, length)
+    header = Header(height, width, image.mode, length, _mark(file, length))
     if not _ends_well(file, image.format, length):
         file.seek(0)
         with one_large(height * width):
             Image.open(file, formats=formats()).load()
     return header
+
+
+def _mark(file: BinaryIO, length: int) -> int:
+    file.seek(0)
+    mark = zlib.crc32(file.read(_MARKED))
+    file.seek(max(0, length - _MARKED))
+    return zlib.crc32(file.read(_MARKED), mark)
 
 
 def _orientation(image: Image.Image) -> int:

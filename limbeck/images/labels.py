@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import InputError
-from limbeck.images.manifest import DIGEST_BYTES, Manifest, read_manifest
+from limbeck.images.manifest import DIGEST_BYTES, Manifest, read_manifest, same_images
 from limbeck.images.source import Source
 from limbeck.images.views import STREAM_SAMPLE, Views, uniforms
 
@@ -202,7 +202,7 @@ class LabelStore:
 
 def check_source(folder: Path, manifest: Manifest, source: Source, classes: tuple[str, ...]) -> None:
     """Refuse a store of other images or other classes."""
-    if manifest.fingerprint != source.fingerprint:
+    if not same_images(manifest.fingerprint, source.fingerprint):
         raise InputError(
             f"{folder} holds labels of {manifest.data} ({manifest.images} images), and {source.spec} has other images "
             f"({len(source)}), or they have changed, or --limit draws others; label these"

@@ -145,11 +145,17 @@ def _check_same(folder: Path, found: Manifest, wanted: Manifest) -> None:
         before, now = getattr(found, field.name), getattr(wanted, field.name)
         if field.name == "teachers":
             before, now = ([t.lineage["sha256"] for t in teachers] for teachers in (before, now))
-        if field.name not in {"shard_images", "data"} and before != now:
+        same = same_images(before, now) if field.name == "fingerprint" else before == now
+        if field.name not in {"shard_images", "data"} and not same:
             raise InputError(
                 f"{folder} was begun with {field.name} = {_short(before)}, now it is {_short(now)}; "
                 "go on with the same settings or choose another --out"
             )
+
+
+def same_images(one: str, other: str) -> bool:
+    """Return whether two fingerprints are of the same images, as far as both know."""
+    return all(own == its for own, its in zip(one.split("-"), other.split("-"), strict=False))
 
 
 def read_manifest(folder: Path) -> Manifest:

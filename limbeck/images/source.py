@@ -39,7 +39,10 @@ class Source:
     sizes: Tensor  # int32 [N, 2], height and width in pixels
     read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
     pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
-    fingerprint: str  # hex sha256: names, sizes, labels (a folder's names hold them), pixels or files' lengths
+    fingerprint: (
+        str  # hex sha256: names, sizes, labels (a folder's names hold them), pixels or files' lengths; of files
+    )
+    # also, after a hyphen, that of their marks, which 0.1.0 did not know
     note: str = ""  # what the user should know, as a split that was made here
     modes: tuple[tuple[str, int], ...] = ()  # Pillow's modes as stored, and how many images have each
     broken: tuple[str, ...] = ()  # "name (reason)" of the files that were left out
@@ -51,7 +54,8 @@ class Source:
 def subset(source: Source, indices: Sequence[int] | Tensor) -> Source:
     """Return the images `indices` [M] of the source, in their order."""
     chosen = torch.as_tensor(indices, dtype=torch.int64)
-    digest = hashlib.sha256(source.fingerprint.encode() + chosen.numpy().tobytes()).hexdigest()
+    parts = (part.encode() + chosen.numpy().tobytes() for part in source.fingerprint.split("-"))
+    digest = "-".join(hashlib.sha256(part).hexdigest() for part in parts)
     return replace(
         source,
         labels=None if source.labels is None else source.labels[chosen],
@@ -139,6 +143,11 @@ def fingerprint_of(keys: Sequence[str], sizes: Tensor, labels: Tensor | None, *c
     return digest.hexdigest()
 
 
+def marked(fingerprint: str, marks: Sequence[int]) -> str:
+    """Return the fingerprint with that of the files' marks, so that a swap of files of one length shows."""
+    return f"{fingerprint}-{hashlib.sha256(np.array(marks, dtype=np.int64).tobytes()).hexdigest()}"
+
+
 def in_memory(
     pixels: NDArray[np.uint8],
     labels: NDArray[np.integer[Any]] | None,
@@ -187,7 +196,8 @@ def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
     if broken:
         source = subset(source, [i for i in range(len(source)) if i not in broken])
     pixels = torch.from_numpy(np.stack(images))
-    digest = hashlib.sha256(source.fingerprint.encode() + pixels.numpy().tobytes()).hexdigest()
+    own = source.fingerprint.partition("-")[0]  # the pixels say more than marks
+    digest = hashlib.sha256(own.encode() + pixels.numpy().tobytes()).hexdigest()
     read, gone = partial(_read_pixels, pixels), (*source.broken, *broken.values())
     return replace(source, pixels=pixels, read=read, fingerprint=digest, broken=gone)
 

@@ -27,6 +27,7 @@ from limbeck.images.source import (
     fingerprint_of,
     hold_out,
     in_memory,
+    marked,
     packed,
 )
 
@@ -144,7 +145,10 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
         read=partial(_read_file, listing.root, keys, channels),
         pixels=None,
         # the names hold the classes, so that an unlabelled look at the same files has the same fingerprint
-        fingerprint=fingerprint_of(keys, sizes, None, np.array([header.length for header in headers])),
+        fingerprint=marked(
+            fingerprint_of(keys, sizes, None, np.array([header.length for header in headers])),
+            [header.mark for header in headers],
+        ),
         note="; ".join([*notes, *listing.notes, *_dark(listing)]),
         modes=counted(header.mode for header in headers),
         broken=listing.broken,

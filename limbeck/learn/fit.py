@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -30,12 +31,20 @@ LARGE_LOSS = 100.0  # ten times what guessing among 10,000 classes costs: the ra
 SAVE_SECONDS = 60.0  # between two saves within an epoch
 
 
+class Sums(dict[str, float]):
+    """Metrics, summed over an epoch's steps up to number `steps`."""
+
+    def __init__(self, values: Mapping[str, float] = MappingProxyType({}), *, steps: int = 0) -> None:
+        super().__init__(values)
+        self.steps = steps
+
+
 @dataclass
 class Progress:
     """How far training has come: all that a resume needs beside weights and optimiser."""
 
     step: int = 0  # optimiser steps done
-    sums: dict[str, float] = field(default_factory=dict)  # metrics of this epoch, summed over its steps
+    sums: Sums = field(default_factory=Sums)  # of this epoch
     history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
     earlier: float = field(default=0.0, compare=False)  # seconds that interrupted calls of `fit` spent
 
@@ -255,13 +264,17 @@ class _Meter:
         self.images += images
 
     def settle(self) -> dict[str, float]:
-        """Move what is pending into the epoch's sums; return its means."""
-        means = {}
-        for name in self.pending[0] if self.pending else ():
-            values = [float(metrics[name]) for metrics in self.pending]
+        """Move what is pending into the epoch's sums; return its means. The sums say of how many steps they are, so
+        that an interruption at any place counts nothing twice."""
+        means, sums = {}, Sums(self.progress.sums, steps=self.progress.step)
+        fresh = self.progress.step - self.progress.sums.steps
+        pending = self.pending[len(self.pending) - fresh :]
+        for name in pending[0] if pending else ():
+            values = [float(metrics[name]) for metrics in pending]
             for value in values:  # one by one, so that the sum does not depend on when it was settled
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+                sums[name] = sums.get(name, 0.0) + value
             means[name] = sum(values) / len(values)
+        self.progress.sums = sums
         self.pending = []
         if not math.isfinite(means.get("loss", 0.0)):
             raise InputError(
@@ -294,7 +307,7 @@ class _Meter:
         self.settle()
         means = {name: value / self.loop.steps for name, value in self.progress.sums.items()}
         means = _over_ranks(means, self.loop.accelerator)
-        self.progress.sums.clear()
+        self.progress.sums = Sums(steps=self.progress.step)
         epoch = self.progress.step // self.loop.steps
         checked = validate(epoch) if validate else {}
         self.images, self.since = 0, time.monotonic()
@@ -345,7 +358,7 @@ class _Saver:
             "optimizer": self.loop.optimizer.state_dict(),
             "ema": self.loop.ema.state_dict() if self.loop.ema else None,
             "step": self.progress.step,
-            "sums": self.progress.sums,
+            "sums": dict(self.progress.sums),
             "history": self.progress.history,
             "seconds": self.progress.earlier + time.monotonic() - self.begun,
         }
@@ -373,7 +386,8 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         if ema is not None:
             ema.load_state_dict(saved["ema"])
         earlier = float(saved.get("seconds", 0.0))  # 0.1.0 did not save it
-        return Progress(int(saved["step"]), dict(saved["sums"]), list(saved["history"]), earlier)
+        step = int(saved["step"])
+        return Progress(step, Sums(saved["sums"], steps=step), list(saved["history"]), earlier)
     except InputError:
         raise
     except Exception as error:

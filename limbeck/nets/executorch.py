@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from limbeck.errors import InputError, first_line
 from limbeck.nets.classifier import Classifier
 from limbeck.nets.onnx import described, description
+from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed
 
 OPSET = None  # that is ONNX's
 _ABOUT = "limbeck"  # the method that gives the description as JSON
@@ -48,9 +49,9 @@ def export(classifier: Classifier, path: Path) -> None:
             traced = torch.export.export(classifier.eval(), (image,))
             # XNNPACK's folding of BatchNorm refuses statistics that are a row of a table, as an ODE's are
             traced = constant_prop_pass(traced)
-            about = {_ABOUT: json.dumps(description(classifier), ensure_ascii=False)}
+            about = {_ABOUT: json.dumps({**description(classifier), SEAL: OPEN_SEAL}, ensure_ascii=False)}
             lowered = to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()], constant_methods=about)
-            buffer = lowered.to_executorch().buffer
+            buffer = sealed(lowered.to_executorch().buffer)
     except Exception as error:  # passes raise plain Exceptions
         raise InputError(f"{classifier.name} can't be written for ExecuTorch: {first_line(error)}") from error
     path.write_bytes(buffer)
@@ -59,8 +60,7 @@ def export(classifier: Classifier, path: Path) -> None:
 def load(path: str | Path) -> Classifier:
     """Return the net in a file that `export` wrote, to be run by ExecuTorch; InputError where it is none."""
     runtime = needed(path).Runtime.get()
-    if not Path(path).is_file():
-        raise InputError(f"{path} is missing")
+    read_sealed(path)
     try:
         program = runtime.load_program(str(path))
         (about,) = program.load_method(_ABOUT).execute([])

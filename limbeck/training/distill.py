@@ -70,7 +70,7 @@ def distill(
         tell("note", {"text": f"teacher {name}: {measured(top1)}"})
     net.lineage = replace(net.lineage, teachers=teaching.lineages)
     if not dry_run:
-        begin_run(out, "distill", settings, sets, training, accelerator)
+        begin_run(out, "distill", settings, sets, training, accelerator, tell=tell)
         if stored is not None and accelerator.is_main_process:
             record_labels(Path(out), stored.store)
 

@@ -378,29 +378,53 @@ def begin_run(
     accelerator: "Accelerator",
     *,
     trains: bool = True,
+    tell: Tell = runs.silent,
 ) -> None:
     """Begin the run folder `out`, or check that the run in it is this one; every rank raises what the first finds.
     A run that trains nothing may have fewer images than a step takes."""
-    from accelerate.utils import broadcast_object_list
-
     if trains:
         steps_of(sets.train, training, accelerator.num_processes)  # refuse before anything is written
+
+    def begin() -> None:
+        recipe = Path(out) / runs.RECIPE
+        before = runs.read_toml(recipe).get("epochs") if training.resume and recipe.is_file() else None
+        runs.begin(Path(out), verb, settings, resume=training.resume)
+        _note_environment(Path(out) / runs.ENVIRONMENT, environment(sets.train, accelerator))
+        if before not in (None, training.epochs):
+            text = f"{before} epochs became {training.epochs}: {_STRETCHED[training.schedule]}"
+            tell("note", {"text": text})
+
+    by_first(accelerator, begin)
+
+
+_STRETCHED = {
+    "cosine": "the cosine now ends with the last of these, so the learning rate jumps to where it is by then",
+    "step": "the learning rate falls at the same --milestones",
+    "constant": "the learning rate stays",
+}
+
+
+def by_first(accelerator: "Accelerator", act: "Callable[[], None]") -> None:
+    """Have the first rank act; every rank raises the InputError that it meets, else they would wait for it for ever."""
+    from accelerate.utils import broadcast_object_list
+
     problem: list[str | None] = [None]
     if accelerator.is_main_process:
         try:
-            runs.begin(Path(out), verb, settings, resume=training.resume)
-            _note_environment(Path(out) / runs.ENVIRONMENT, environment(sets.train, accelerator))
+            act()
         except InputError as error:
             problem = [str(error)]
-    broadcast_object_list(problem)  # else the others would wait for the first for ever
+    broadcast_object_list(problem)
     if problem[0] is not None:
         raise InputError(problem[0])
 
 
 def _note_environment(path: Path, found: dict[str, Any]) -> None:
+    from limbeck.images.manifest import same_images
+
     known = runs.read_json(path) if path.exists() else found
     data = known.get("data") if isinstance(known, dict) else None
-    if not isinstance(data, dict) or data.get("fingerprint") != found["data"]["fingerprint"]:
+    if not isinstance(data, dict) or not same_images(str(data.get("fingerprint")), found["data"]["fingerprint"]):
         raise InputError(
             f"the images of {found['data']['spec']} have changed since {path.parent} was begun; choose another --out"
         )

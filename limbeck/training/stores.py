@@ -1,6 +1,5 @@
 """Label stores: what teachers predict for many views of every image, written, merged, verified."""
 
-import contextlib
 import shlex
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from limbeck.errors import InputError, VerificationError
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.results import measured
-from limbeck.training.run import accelerator_for
+from limbeck.training.run import accelerator_for, by_first
 from limbeck.training.sets import augment_of, open_sets, workers_of
 from limbeck.training.settings import Ensemble, Training
 from limbeck.training.teachers import judge, load_teacher
@@ -153,10 +152,7 @@ def write(
         ),
         shard_images=manifest.images_a_shard(len(sets.train), views, rate, ranks),
     )  # fmt: skip
-    if accelerator.is_main_process:
-        with contextlib.suppress(InputError):  # every rank raises it below
-            manifest.begin(folder, wanted)
-    accelerator.wait_for_everyone()
+    by_first(accelerator, lambda: _begin(folder, wanted))
     begun = manifest.begin(folder, wanted)  # as it is, perhaps from an earlier call
     todo = unfinished(folder, begun)
     _say(begun, todo, rate * ranks, tell)
@@ -173,7 +169,16 @@ def write(
             seconds = before + time.monotonic() - progress.begun
             runs.write_json(folder / manifest.COST, {"seconds": seconds})
     accelerator.wait_for_everyone()
+    runs.give_up(folder)
     return open_store(out).manifest
+
+
+def _begin(folder: Path, wanted: "Manifest") -> None:
+    """Begin the store, or find that it is this one, and keep other processes away: they would do all the work again."""
+    from limbeck.images import manifest
+
+    manifest.begin(folder, wanted)
+    runs.claim(folder)
 
 
 def _spent(cost: Path) -> float:

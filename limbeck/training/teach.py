@@ -33,7 +33,7 @@ def teach(
     training = fitting(training, len(sets.train), accelerator.num_processes, tell)
     net = new_net(model, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
     if not dry_run:
-        begin_run(out, "teach", settings, sets, training, accelerator)
+        begin_run(out, "teach", settings, sets, training, accelerator, tell=tell)
 
     def objective(student: "nn.Module", _: "nn.Module | None") -> "Objective":
         from limbeck.learn.objectives import supervised

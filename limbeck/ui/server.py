@@ -1,14 +1,17 @@
 """The server: a socket and uvicorn."""
 
+import asyncio
 import errno
 import socket
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from limbeck.errors import InputError
 
 _AT_ONCE = 64  # requests and idle connections; more are refused for the moment
+PATIENCE = 10.0  # seconds for a request to arrive
 _GRACE = 3  # seconds that answers get when the server ends
 
 
@@ -28,11 +31,39 @@ def _reason(error: OSError) -> str:
     return "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
 
 
+class _Patient(H11Protocol):
+    """HTTP that gives up connections on which no whole request arrives, which else would keep others out for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._late is not None:
+            self._late.cancel()
+
+    def _wait(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        self._late = self.loop.call_later(PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self.transport.close()
+
+
 def made(app: Starlette) -> uvicorn.Server:
     """Return a server for `app`. It ends by SIGINT and SIGTERM where it runs in the main thread, and else when its
     `should_exit` is set."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, lifespan="off", http="h11", ws="none",
+        app, log_config=None, access_log=False, server_header=False, lifespan="off", http=_Patient, ws="none",
         limit_concurrency=_AT_ONCE, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
     return uvicorn.Server(config)

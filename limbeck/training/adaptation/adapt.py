@@ -81,7 +81,7 @@ def adapt(
     trains = any(asdict(weights_of(chosen)).values())
     if not dry_run:
         sets = Sets(domains.target, None, net.classes, (), ())
-        begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains)
+        begin_run(out, "adapt", settings, sets, training, accelerator, trains=trains, tell=tell)
     seconds = None if dry_run else seconds_of(Path(out))
     judge = Judge(domains, training, accelerator, Path(out), how.select)
     if seconds is None:
