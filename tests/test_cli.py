@@ -144,6 +144,8 @@ def test_flags_that_do_not_fit_end_with_2(capsys, arguments):
         ("lr", "inf"), ("momentum", "1"), ("weight-decay", "-1"), ("gamma", "0"), ("milestones", "-1"),
         ("warmup", "20"), ("label-smoothing", "1"), ("ema", "1"), ("size", "0"), ("crop-scale", "0.5 0.2"),
         ("shift", "-1"), ("mixup", "-1"), ("cutmix", "nan"), ("limit", "0"), ("workers", "-1"), ("seed", "-1"),
+        ("lr", "1e308"), ("weight-decay", "1e308"), ("mixup", "1e308"), ("mixup", "1e-308"), ("cutmix", "1e308"),
+        ("epochs", 20 * "9"), ("batch", 20 * "9"), ("workers", 9 * "9"), ("shift", 9 * "9"), ("seed", 20 * "9"),
     ],
 )  # fmt: skip
 def test_a_setting_out_of_its_limits_is_named(capsys, tmp_path, flag, value):
@@ -290,7 +292,7 @@ def test_flags_override_a_recipe_wherever_it_stands(capsys, tmp_path):
         ("nesterov = 1", "nesterov is 1, but takes true or false"),
         ('schedule = "linear"', "--schedule"),
         ('verb = "teach"', "a recipe for limbeck teach"),
-        ("epochs = 0", "--epochs is 0, but must be 1 or more"),
+        ("epochs = 0", "--epochs is 0, but must be from 1 to 1e+06"),
         ("epochs", "is not readable TOML"),
     ],
 )

@@ -24,7 +24,7 @@ from limbeck.integer import file
 from limbeck.integer.lower import lower
 from limbeck.learn import evaluate as learn
 from limbeck.learn.evaluate import Answers, agreement, answers, figures, predictions_csv, speed
-from limbeck.nets import zoo
+from limbeck.nets import onnx, zoo
 from limbeck.training.adaptation.adapted import ADAPTED, left
 from limbeck.verbs.evaluate import evaluate
 
@@ -319,7 +319,8 @@ def test_a_figure_of_a_domain_that_an_adapted_net_left_is_called_so(tmp_path, mo
     zoo.save(net, tmp_path / "adapted")
     adapted = str(tmp_path / "adapted")
     file.save(lower(net.eval(), open_source("digits:mfeat").pixels[:8]), tmp_path / "a.program")
-    for model in (adapted, str(tmp_path / "a.program")):
+    onnx.export(net.eval(), tmp_path / "a.onnx")
+    for model in (adapted, str(tmp_path / "a.program"), str(tmp_path / "a.onnx")):
         notes = [evaluate(model, data=data, images=20).notes for data in ("digits:optdigits", "digits:mfeat")]
         assert not any("left" in note for note in notes[0])
         assert any(

@@ -4,14 +4,25 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from kinds_of_things import everything
-from PIL import Image
+from PIL import Image, ImageCms
 
 from limbeck import runs
 from limbeck.cli import main
+from limbeck.deploy.comparison import sample
+from limbeck.deploy.simulate import _images
+from limbeck.images.images import headers
+from limbeck.nets import zoo
+from limbeck.training.sets import centre, judged, to_compare
+from limbeck.training.settings import Loading
+from limbeck.ui import picture
+from limbeck.verbs.predict import _view
 from limbeck.verbs.serve import opened
 
 ODD = "my photos – ä ' \" $HOME {x} %s"
@@ -62,6 +73,64 @@ def test_unlabelled_reads_no_labels_into_folders_of_days_or_is_refused(there, tm
 def test_the_page_reads_no_labels_into_folders_of_days(there):
     with opened((str(there["run"]),), data=str(there["data"] / "val"), split="train", unlabelled=True) as page:
         assert page.source.labels is None
+
+
+# ---- the same pixels --------------------------------------------------------------------------------------
+
+
+def odd_images(folder):
+    """Write images of every mode, orientation and odd size, as cameras, scanners and tools do."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    smooth = Image.fromarray(generator.integers(0, 256, (7, 9, 4), dtype=np.uint8)).resize((180, 130))
+    colour = Image.merge("RGB", smooth.split()[:3])
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = turn
+        colour.save(folder / f"turned{turn}.jpg", exif=exif)
+        colour.save(folder / f"turned{turn}.tif", exif=exif)
+    for mode in ("1", "L", "P", "CMYK", "YCbCr", "LAB", "RGBA", "LA"):
+        made = smooth if mode == "RGBA" else smooth.convert("L") if mode == "1" else colour
+        ending = "tif" if mode in ("CMYK", "YCbCr", "LAB") else "png"
+        (ImageCms.applyTransform(colour, TO_LAB) if mode == "LAB" else made.convert(mode)).save(
+            folder / f"{mode}.{ending}"
+        )
+    deep = np.asarray(colour.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(deep).save(folder / "deep.tif")
+    smooth.quantize(16).save(folder / "clear.png", transparency=3)
+    colour.quantize(16).save(folder / "moves.gif", save_all=True, append_images=[colour.rotate(90).quantize(16)])
+    colour.save(folder / "two.mpo", save_all=True, append_images=[colour.rotate(90)])
+    colour.save(folder / "late.jpg", progressive=True)
+    for width, height in ((1, 1), (1, 200), (500, 3), (96, 96), (97, 97), (40, 60), (8, 8)):
+        colour.resize((width, height)).save(folder / f"{width}x{height}.webp", lossless=True)
+
+
+TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+
+
+def test_every_verb_sees_the_same_pixels_of_every_image(there, tmp_path):
+    """Training's evaluation, evaluate and export; calibration; simulate; predict; the page, of a file and of a set."""
+    odd_images(tmp_path / "odd")
+    net = zoo.load(str(there["run"]))
+    net.input = replace(net.input, size=24, crop_pct=0.8, interpolation="bicubic")
+    source = to_compare(str(tmp_path), Loading(unlabelled=True), channels=3)
+    assert len(source) > 30
+    evaluated = torch.cat([batch.images for batch in judged(net, source, 16, workers=0)]).numpy()
+    calibrated = sample(net, source, len(source), 0).numpy()
+    simulated, _ = _images(source, SimpleNamespace(input=SimpleNamespace(**vars(net.input), height=24, width=24)))
+    assert sorted(map(bytes, calibrated)) == sorted(map(bytes, evaluated))  # drawn in another order
+    for place, key in enumerate(source.keys):
+        path = tmp_path / key
+        (header,) = headers([path])
+        seen = {
+            "simulate": simulated[place],
+            "predict": _view(path, header, net.input),
+            "page, a file": picture.view_of(picture.uploaded(path.read_bytes()), centre(net.input)),
+            "page, a set": picture.view_of(picture.of_source(source, place), centre(net.input)),
+        }
+        for verb, pixels in seen.items():
+            assert np.array_equal(pixels, evaluated[place]), (verb, key)
 
 
 # ---- two at once ------------------------------------------------------------------------------------------

@@ -660,7 +660,7 @@ def test_info_tells_the_lineage(tmp_path, teachers):
     ("how", "words"),
     [
         ({"temperature": 2.0}, "--temperature is 2.0, but the labels"),
-        ({"temperature": 0.0}, "--temperature is 0.0; give more than 0"),
+        ({"temperature": 0.0}, "--temperature is 0.0; give one from 0.001"),
         ({"weights": (0.0, 0.0)}, r"--weights are \(0.0, 0.0\) for 2 teachers"),
         ({"hard_weight": -1.0}, "--hard-weight is -1.0"),
         ({"discriminator_lr": 0.0}, "--discriminator-lr is 0.0"),

@@ -1,6 +1,7 @@
 """Any classifier that verbs take: a run, a tag, weights, a Program, an ONNX or ExecuTorch file, a Design, a board."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,9 @@ def load_model(spec: str) -> "Classifier":
         case "Program":
             return _program(spec)
         case "ONNX file":
-            return onnx.load(spec)
+            return _called(onnx.load(spec), spec)
         case "ExecuTorch file":
-            return executorch.load(spec)
+            return _called(executorch.load(spec), spec)
         case _:
             return zoo.load(spec)
 
@@ -127,8 +128,19 @@ def _lineage(program: "Program", path: str) -> "Lineage":
     from limbeck.nets.classifier import Lineage
 
     data, sha256, tag = (str(program.lineage.get(key, "")) for key in ("data", "sha256", "tag"))
+    return Lineage(_tag(tag, path), data=data, sha256=sha256)
+
+
+def _called(net: "Classifier", path: str) -> "Classifier":
+    """Return the net of an exported file under the file's name."""
+    net.lineage = replace(net.lineage, tag=_tag(net.lineage.tag, path))
+    return net
+
+
+def _tag(tag: str, path: str) -> str:
+    """Return the tag of a file made of the net `tag`: the file's name, and what the net was adapted to."""
     target = adapted_to(tag)
-    return Lineage(f"{path}{ADAPTED}{target}" if target else path, data=data, sha256=sha256)
+    return f"{path}{ADAPTED}{target}" if target else path
 
 
 def _cost(program: "Program") -> "Cost":

@@ -7,6 +7,7 @@ from limbeck.errors import InputError
 
 PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020", "lfe5u-85f", "lfe5u-45f"]
 CLOCK = 200e6  # Hz, for images/s: assumed
+FASTEST = 1000.0  # MHz that a clock may have
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,8 @@ def described(
             answer, engine=engine, name=f"{kind} of {known['name']}", classes=classes, size=int(seen["size"]),
             channels=int(seen["channels"]), interpolation=str(seen["interpolation"]),
             crop_pct=float(seen["crop_pct"]), lineage=Lineage(
-                path, data=str(known["lineage"]["data"]), sha256=str(known["lineage"]["sha256"])
+                str(known["lineage"].get("tag", path)), data=str(known["lineage"]["data"]),
+                sha256=str(known["lineage"]["sha256"]),
             ),
             cost=Cost(int(cost["parameters"]), int(cost["macs"])),
         )  # fmt: skip

@@ -1,6 +1,5 @@
 """A student learns the averaged prediction of its teachers (MEAL V2)."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,7 @@ from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained, measured
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
 from limbeck.training.sets import fitting, open_sets
-from limbeck.training.settings import Ensemble, Training, flat
+from limbeck.training.settings import LARGE, Ensemble, Training, flat
 from limbeck.training.teachers import Stored, live, record_labels
 
 if TYPE_CHECKING:
@@ -53,10 +52,10 @@ def distill(
 
     if bool(teachers) == bool(labels):
         raise InputError("a student learns from --teachers or from --labels; give one of the two")
-    if not 0 <= hard_weight < math.inf:
-        raise InputError(f"--hard-weight is {hard_weight}; give 0 or more")
-    if not 0 < discriminator_lr < math.inf:
-        raise InputError(f"--discriminator-lr is {discriminator_lr}; give more than 0")
+    if not 0 <= hard_weight <= LARGE:
+        raise InputError(f"--hard-weight is {hard_weight}; give one from 0 to {LARGE:g}")
+    if not 0 < discriminator_lr <= LARGE:
+        raise InputError(f"--discriminator-lr is {discriminator_lr}; give more than 0 and at most {LARGE:g}")
     stored = Stored(LabelStore.open(Path(labels))) if labels else None
     ensemble.check(len(stored.store.manifest.teachers if stored else teachers))
     accelerator = accelerator_for(training, out)

@@ -13,6 +13,13 @@ from limbeck.errors import InputError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# Beyond these, sums of float32 overflow or do nothing.
+LARGE = 1e6
+ALPHAS = (0.001, 1000)
+_ALPHA = f"0, or from {ALPHAS[0]} to {ALPHAS[1]}"
+TEMPERATURES = (0.001, 1000)
+MOST_WORKERS = 1024
+MOST_SHIFT = 2**14  # pixels
 _Limits = list[tuple[str, bool, str]]  # a setting's name, whether it is right, and what would be
 
 
@@ -42,7 +49,7 @@ class Loading:
         refuse(self, self._limits())
 
     def _limits(self) -> _Limits:
-        return [("workers", self.workers is None or self.workers >= 0, "0 or more")]
+        return [("workers", self.workers is None or 0 <= self.workers <= MOST_WORKERS, f"from 0 to {MOST_WORKERS}")]
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Viewing:
         return [
             ("size", self.size is None or self.size >= 1, "1 or more"),
             ("crop_scale", 0 < low <= high <= 1, "two shares of the image's area, the lower first"),
-            ("shift", self.shift >= 0, "0 or more"),
+            ("shift", 0 <= self.shift <= MOST_SHIFT, f"from 0 to {MOST_SHIFT}"),
         ]
 
 
@@ -144,8 +151,8 @@ class Training(Viewing, Loading):
         return [
             *Viewing._limits(self),
             *Loading._limits(self),
-            ("epochs", self.epochs >= 1, "1 or more"),
-            ("batch", self.batch >= 1, "1 or more"),
+            ("epochs", 1 <= self.epochs <= LARGE, f"from 1 to {LARGE:g}"),
+            ("batch", 1 <= self.batch <= LARGE, f"from 1 to {LARGE:g}"),
             ("repeats", self.repeats >= 1, "1 or more"),
             ("batch", self.batch % 2 == 0 or not (self.mixup or self.cutmix), "even, as mixup and CutMix mix pairs"),
             (
@@ -154,17 +161,21 @@ class Training(Viewing, Loading):
                 f"a multiple of {2 * self.repeats}, as {self.repeats} views of an image come in pairs of images",
             ),
             ("accumulate", self.accumulate >= 1, "1 or more"),
-            ("lr", 0 < self.lr < math.inf, "more than 0"),
+            ("lr", 0 < self.lr <= LARGE, f"more than 0 and at most {LARGE:g}"),
             ("momentum", 0 <= self.momentum < 1, "0 or more and less than 1"),
             ("nesterov", not self.nesterov or self.momentum > 0, "off where --momentum is 0"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("weight_decay", 0 <= self.weight_decay <= LARGE, f"from 0 to {LARGE:g}"),
             ("milestones", all(0 < epoch < math.inf for epoch in self.milestones), "epochs after the first step"),
             ("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1"),
             ("warmup", 0 <= self.warmup < self.epochs, "0 or more and less than --epochs"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "0 or more and less than 1"),
             ("ema", 0 <= self.ema < 1, "0 or more and less than 1"),
-            ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
-            ("cutmix", 0 <= self.cutmix < math.inf, "0 or more"),
+            ("mixup", self.mixup == 0 or ALPHAS[0] <= self.mixup <= ALPHAS[1], _ALPHA),
+            (
+                "cutmix",
+                self.cutmix == 0 or ALPHAS[0] <= self.cutmix <= ALPHAS[1],
+                _ALPHA,
+            ),
             ("limit", self.limit is None or self.limit >= 1, "1 or more"),
             ("validate_every", self.validate_every >= 1, "1 or more"),
             ("seed", 0 <= self.seed < 2**32, "0 or more and less than 2^32"),
@@ -191,10 +202,13 @@ class Ensemble:
     def check(self, teachers: int) -> None:
         """Refuse weights and a temperature by which the outputs of this many teachers can't be averaged."""
         weights = self.weights
-        if weights and not (len(weights) == teachers and all(0 < weight < math.inf for weight in weights)):
-            raise InputError(f"--weights are {weights} for {teachers} teachers; give one above 0 per teacher")
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"--temperature is {self.temperature}; give more than 0")
+        if weights and not (len(weights) == teachers and all(1 / LARGE <= weight <= LARGE for weight in weights)):
+            raise InputError(
+                f"--weights are {weights} for {teachers} teachers; give one from {1 / LARGE:g} to {LARGE:g} per teacher"
+            )
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise InputError(f"--temperature is {self.temperature}; give one from {low} to {high}")
 
 
 def keywords(verb: Callable[P, R]) -> Callable[..., R]:

@@ -1,6 +1,5 @@
 """limbeck bench."""
 
-import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,10 +9,10 @@ from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.benchmark import WRITERS, Benched, measure, threads_of
 from limbeck.deploy.formats import FORMATS, Format, Workshop
 from limbeck.errors import InputError
-from limbeck.fpga.parts import PartName
+from limbeck.fpga.parts import FASTEST, PartName
 from limbeck.runs import Tell
 from limbeck.training.sets import balanced, to_compare
-from limbeck.training.settings import Loading, keywords
+from limbeck.training.settings import MOST_WORKERS, Loading, keywords
 
 if TYPE_CHECKING:
     from limbeck.images.source import Source
@@ -105,8 +104,10 @@ def _check(
     for name, value in limits.items():
         if value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    if not 0 < clock < math.inf:
-        raise InputError(f"--clock is {clock}; give MHz above 0")
+    if threads > MOST_WORKERS:
+        raise InputError(f"--threads is {threads}; the limit is {MOST_WORKERS}")
+    if not 0 < clock <= FASTEST:
+        raise InputError(f"--clock is {clock}; give MHz above 0 and at most {FASTEST:g}")
     if out is not None and Path(out).suffix not in WRITERS:
         raise InputError(f"--out {out} must end in {', '.join(WRITERS)}")
     may_write(out, "table", inputs=models, data=(data,))

@@ -4,7 +4,7 @@ from limbeck import runs
 from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.design import Compiled, compile_program
 from limbeck.errors import InputError
-from limbeck.fpga.parts import PartName
+from limbeck.fpga.parts import FASTEST, PartName
 from limbeck.runs import Tell
 
 
@@ -47,8 +47,8 @@ def compile(
         clock: MHz that images/s are given for, an assumption (default 200). With --bitstream the clock of the board,
             a multiple of 12.5; by default the fastest that the routed design reaches.
     """
-    if clock is not None and not 0 < clock <= 1000:
-        raise InputError(f"--clock is {clock:g}; it must lie above 0 and be at most 1000 MHz")
+    if clock is not None and not 0 < clock <= FASTEST:
+        raise InputError(f"--clock is {clock:g}; it must lie above 0 and be at most {FASTEST:g} MHz")
     may_write(out, "Design", inputs=(program, engine))
     return compile_program(
         program, out, part=part, lanes=lanes, max_dsp=max_dsp, engine=engine, explore=explore, synth=synth,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from limbeck.errors import InputError
-from limbeck.training.settings import Training
+from limbeck.training.settings import LARGE, Training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,8 +47,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"--{name.replace('_', '-')} is {value}, but must be 0 or more")
+            if value is not None and not 0 <= value <= LARGE:
+                raise InputError(f"--{name.replace('_', '-')} is {value}, but must be from 0 to {LARGE:g}")
         if self.dann and self.cdan:
             raise InputError("--dann and --cdan are two critics; give one of them")
 
@@ -90,8 +90,8 @@ class Adapting:
         if not 0 < self.confidence <= 1:
             raise InputError(f"--confidence is {self.confidence}, but must be more than 0 and at most 1")
         for name, value in {"temperature": self.temperature, "critic-lr": self.critic_lr}.items():
-            if not 0 < value < float("inf"):
-                raise InputError(f"--{name} is {value}, but must be more than 0")
+            if not 1 / LARGE <= value <= LARGE:
+                raise InputError(f"--{name} is {value}, but must be from {1 / LARGE:g} to {LARGE:g}")
         _check_one_of("randomise", self.randomise, get_args(Randomising))
         _check_one_of("select", self.select, get_args(Select))
 
