@@ -12,6 +12,12 @@ from limbeck.results import Result
 from limbeck.runs import Tell
 
 SHELLS = ("bash", "zsh", "fish")
+MAIN = {
+    "teach": ("data", "model", "out", "pretrained", "epochs", "batch", "size", "resume"),
+    "distill": ("data", "student", "teachers", "labels", "out", "epochs", "size", "resume"),
+    "adapt": ("target", "source", "source_free", "out", "method", "teachers", "epochs", "resume"),
+}
+"""The flags that --help shows of verbs that have some forty; --help-all shows all."""
 
 
 def function_of(verb: str) -> Callable[..., Result]:
@@ -58,19 +64,26 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
     import tyro
 
     hints, positional = get_type_hints(function), {p.name for p in words(function)}
+    verb = function.__name__.replace("_", "-")
+    main = MAIN.get(verb) if "--help-all" not in arguments and {"-h", "--help"} & set(arguments) else None
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
+    text = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0]
+    if main is not None:
+        text += f"\nThese are the flags that are needed most; limbeck {verb} --help-all shows all.\n"
     asked: list[_Asked] = []
     parts: dict[str, list[str]] = {}  # the groups of a settings dataclass, by parameter
     for p in inspect.signature(function).parameters.values():
         kind, default = hints[p.name], (given or {}).get(p.name, p.default)
         if dataclasses.is_dataclass(kind):
-            groups = _groups(p.name, kind, default)
+            groups = _groups(p.name, kind, default, main)
             parts[p.name] = [name for name, _, _ in groups]
             asked += groups
         elif p.name != "tell":
             shown = _as_word(p.name, kind, default) if p.name in positional else _silent_where_empty(kind, default)
             if p.name.endswith("_"):
                 shown = Annotated[shown, tyro.conf.arg(name=word(p.name))]
-            asked.append((p.name, shown, default))
+            hidden = main is not None and p.name not in {*main, *positional}
+            asked.append((p.name, Annotated[shown, tyro.conf.Suppress] if hidden else shown, default))
 
     def collect(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - of the verb's types
         left = vars(values.pop("recipe"))  # `cli` has taken what is known of it
@@ -83,7 +96,8 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
             values[name] = hints[name](**{key: value for part in fields for key, value in part.items()})
         return values
 
-    asked.append(("recipe", *_recipe_flags()))
+    every_verbs, none = _recipe_flags()
+    asked.append(("recipe", every_verbs if main is None else Annotated[every_verbs, tyro.conf.Suppress], none))
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(n, keyword, annotation=kind, default=default) for n, kind, default in asked]
     collect.__signature__ = inspect.Signature(parameters, return_annotation=dict)  # type: ignore[attr-defined]
@@ -91,8 +105,8 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
     collect.__doc__ = function.__doc__
     return tyro.cli(
         collect,
-        prog=f"limbeck {function.__name__.replace('_', '-')}",
-        description=inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0],
+        prog=f"limbeck {verb}",
+        description=text,
         args=arguments,
         config=(
             tyro.conf.OmitArgPrefixes,
@@ -105,9 +119,9 @@ def parse(function: Callable[..., Any], arguments: list[str], given: Mapping[str
 _Asked = tuple[str, Any, Any]  # name, type, default
 
 
-def _groups(name: str, kind: Any, default: Any) -> list[_Asked]:  # noqa: ANN401 - a settings dataclass
+def _groups(name: str, kind: Any, default: Any, main: Sequence[str] | None = None) -> list[_Asked]:  # noqa: ANN401 - a settings dataclass
     """Return the GROUPS of a settings dataclass, each as a dataclass of its own, as --help has a box for each; all
-    fields together where it has no GROUPS."""
+    fields together where it has no GROUPS. Fields that are not `main` are hidden, where it is given."""
     import tyro
 
     hints, texts = get_type_hints(kind), described(kind)
@@ -119,6 +133,8 @@ def _groups(name: str, kind: Any, default: Any) -> list[_Asked]:  # noqa: ANN401
             (name, Annotated[_silent_where_empty(hints[name], value), tyro.conf.arg(help=texts[name])])
             for name, value in values.items()
         ]
+        if main is not None:
+            fields = [(n, one if n in main else Annotated[one, tyro.conf.Suppress]) for n, one in fields]
         text = "" if hasattr(kind, "GROUPS") else kind.__doc__
         part = dataclasses.make_dataclass(group, fields, frozen=True, namespace={"__doc__": text})
         found.append((group, part, part(**values)))
@@ -168,7 +184,7 @@ def described(thing: Any) -> dict[str, str]:  # noqa: ANN401 - a verb or a setti
 
     parts = reversed(thing.__mro__[:-1]) if isinstance(thing, type) else (inspect.unwrap(thing),)
     every = [p for part in parts for p in docstring_parser.parse_from_object(part).params]
-    return {p.arg_name: (p.description or "").replace("\n", " ") for p in every}
+    return {p.arg_name: " ".join((p.description or "").split()) for p in every}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +201,7 @@ _OF_EVERY_VERB = [
     _Flag("json", (), True, "Print the result as JSON, which a pipe or a file gets anyway."),
     _Flag("quiet", (), True, "Print neither progress nor tables."),
     _Flag("help", (), True, "Show help."),
+    _Flag("help-all", (), True, "Show help with every flag."),
 ]
 
 

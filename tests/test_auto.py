@@ -148,7 +148,7 @@ def test_a_target_is_adapted_to_and_what_collapsed_is_not_kept(tmp_path, asked, 
     performer = Performer(student=Share(0.9), baseline=Share(0.8), adapted=collapse)
     found, commands = done(replace(asked, target="field", device="microcontroller"), performer)
     assert [one.split()[0] for one in commands] == [
-        "data", "teach", "teach", "distill", "teach", "adapt", "adapt", "quantize", "report",
+        "data", "teach", "teach", "distill", "teach", "adapt", "adapt", "quantize", "export", "report",
     ]  # fmt: skip
     assert commands[5].startswith("adapt runs/auto/student --target field --source-free --method norm ")
     assert commands[6].startswith(f"adapt runs/auto/student --target field --source {asked.data} ")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import subprocess
 import sys
 from typing import get_args, get_type_hints
@@ -55,12 +56,27 @@ def test_every_setting_of_training_is_in_one_group_and_described():
 
 
 def test_help_shows_examples_first_then_the_groups(capsys):
-    assert cli.main(["teach", "--help"]) == 0
+    assert cli.main(["teach", "--help-all"]) == 0
     out = capsys.readouterr().out
     begins = ["Examples:", "--data STR", "learning options", "--epochs INT", "view options", "--size INT"]
     places = [out.index(word) for word in [*begins, "run options", "--resume, ", "recipe options", "--config STR"]]
     assert places == sorted(places)
     assert "None" not in out
+
+
+@pytest.mark.parametrize("verb", flags.MAIN)
+def test_help_shows_the_main_flags_and_help_all_every_one(capsys, verb):
+    function = cli.function_of(verb)
+    every = {flags.word(name) for name in flags.kinds(function)} - {p.name for p in flags.words(function)} - {"return"}
+    shown = {}
+    for flag in ("--help", "-h", "--help-all"):
+        assert cli.main([verb, flag]) == 0
+        text = capsys.readouterr().out
+        options = text[text.index("-h, --help") :]
+        shown[flag] = {name for name in every if re.search(rf"^\W*--{name}\b(?!-)", options, re.MULTILINE)}
+        assert ("--help-all shows all" in text) == (flag != "--help-all")
+    assert shown["--help"] == shown["-h"] == {flags.word(name) for name in flags.MAIN[verb]}
+    assert shown["--help-all"] == every
 
 
 def test_words_are_named_in_the_usage(capsys):

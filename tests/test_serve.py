@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 import zlib
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def models(tmp_path_factory):
     colour = save_net(folder / "colour", channels=3, size=40, seed=1)
     onnx.export(zoo.load(colour).eval(), folder / "x.onnx")
     return grey, colour, save_program(grey, folder / "x.program"), str(folder / "x.onnx")
+
+
+def test_a_folder_stands_for_the_models_in_it(models):
+    folder = Path(models[0]).parent
+    (folder / "begun").mkdir(exist_ok=True)  # no model of ours
+    with opened((str(folder),), data="digits:optdigits") as page:
+        assert [voice.name for voice in page.voices] == sorted(models)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ _WRITES: dict[str, Written] = {
 }  # fmt: skip
 _TOLD = {  # rows of a verb's result that say how it went
     "teach": ("top-1",), "distill": ("top-1",), "adapt": ("chosen", "adapted"), "quantize": ("integer top-1", "drop"),
-    "export": ("8-bit top-1", "drop"), "compile": ("cycles an image",),
+    "export": ("8-bit top-1", "drop", "RAM"), "compile": ("cycles",),
 }  # fmt: skip
 
 

@@ -60,6 +60,11 @@ def _program(net: str, data: str, out: str) -> tuple[Command, ...]:
     return (Command(f"{out}.program", "8-bit integers", words),)
 
 
+def _c(net: str, data: str, out: str) -> tuple[Command, ...]:
+    words = ("export", f"{out}.program", "--data", data, "--format", "c", "--out", f"{out}.c")
+    return (*_program(net, data, out), Command(f"{out}.c", "the same as one C file", words))
+
+
 def _phone(net: str, data: str, out: str) -> tuple[Command, ...]:
     if importlib.util.find_spec("executorch") is None:
         return _onnx8(net, data, out)
@@ -75,7 +80,7 @@ def _fpga(net: str, data: str, out: str, part: str) -> tuple[Command, ...]:
 DEVICES = {
     device.name: device
     for device in (
-        Device("microcontroller", 96, False, _program),
+        Device("microcontroller", 96, False, _c),
         Device("pi", 128, False, _onnx8),
         Device("phone", 128, False, _phone),
         Device("browser", 128, False, _onnx8),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from limbeck.ui.voice import Voice
 
 _TRAINED = {"teach": "taught on labels", "distill": "distilled student", "adapt": "adapted"}
+_SERVED = ("run", "Program", "ONNX file", "Design")
 _SAMPLES = 10_000  # held-out images to choose from, at most
 _COLOURS = {1: "grey", 3: "colour"}
 
@@ -66,8 +67,8 @@ def serve(
         limbeck serve runs/t1 runs/s s.program design --data photos/
 
     Args:
-        models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program and .onnx files, and
-            folders that limbeck compile wrote.
+        models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program and .onnx files,
+            folders that limbeck compile wrote, or a folder of these.
         data: As for teach: its held-out images can be shown, with their labels; by default those that the first run
             names, where they are at hand.
         split: The split of --data to show.
@@ -128,6 +129,7 @@ def opened(
 
     notes: list[str] = []
     reading = Loading(on_broken="skip", unlabelled=unlabelled)
+    models = tuple(one for model in models for one in _inside(model))
     source = _own_images(models) if data is None else to_compare(data, reading, split)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(ThreadPoolExecutor(1))
@@ -135,6 +137,14 @@ def opened(
         if not voices:
             raise InputError(f"nothing is left to serve: {'; '.join(notes)}")
         yield Page(tuple(voices), reader, source, _backgrounds(notes), tuple(notes), host)
+
+
+def _inside(model: str) -> list[str]:
+    """Return the models that lie in a folder; of what is no such folder, itself."""
+    if kind_of(model) != "folder":
+        return [model]
+    found = [path for path in sorted(Path(model).iterdir()) if kind_of(path) in _SERVED]
+    return [str(path) for path in found if kind_of(path) != "run" or (path / runs.MODEL).is_file()] or [model]
 
 
 def _own_images(models: tuple[str, ...]) -> "Source | None":
