@@ -64,7 +64,7 @@ def test_the_next_command_quotes_and_keeps_silent_where_it_knows_too_little():
     values = {"data": "my photos/", "out": "runs/t", "training": object()}
     assert after("teach", values) == "limbeck distill --data 'my photos/' --teachers runs/t --out runs/student"
     assert after("evaluate", {"model": "x"}) == "limbeck report x"
-    assert after("teach", {"data": None, "out": "x"}) == after("steps", values) == ""
+    assert after("teach", {"data": None, "out": "x"}) == after("report", values) == ""
 
 
 def test_other_tools_words_lead_to_ours():
