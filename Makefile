@@ -93,5 +93,5 @@ $(VENV)/apart/installed: $(VENV)/installed-dev
 $(VENV)/floor/installed: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/floor
-	$(BIN)/uv pip install --quiet --python $(VENV)/floor --resolution lowest-direct --editable '.[dev]'
+	UV_HTTP_TIMEOUT=600 $(BIN)/uv pip install --quiet --python $(VENV)/floor --resolution lowest-direct --editable '.[dev]'
 	@touch $@
