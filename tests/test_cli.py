@@ -1,6 +1,7 @@
 """The command line: what it answers, what it refuses, and in which words."""
 
 import ast
+import hashlib
 import inspect
 import json
 import resource
@@ -386,7 +387,7 @@ def test_a_full_disk_behind_stdout_is_said(tmp_path):
 
 
 COMMANDS = {
-    "data": ["photos/", "--split", "val", "--no-labelled"],
+    "data": ["photos/", "--split", "val", "--unlabelled"],
     "teach": [
         "--data",
         'a "b"\\ü\n',
@@ -454,7 +455,9 @@ def test_the_last_line_is_the_result_and_the_run_folder_has_it(capsys, tmp_path)
     start, _, document = said.splitlines()[-1].partition(" ")
     found = json.loads(document)
     assert start == "--result"
-    assert found == runs.read_json(out / "results.json")
+    recorded = runs.read_json(out / "results.json")
+    assert recorded.pop("sha256") == hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    assert found == recorded
     assert (found["images"], found["evaluation"]["images"]) == (80, 300)
     assert {path.name for path in out.iterdir()} == {
         "recipe.toml", "environment.json", "model.json", "model.safetensors", "metrics.csv", "metrics.jsonl",

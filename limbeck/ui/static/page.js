@@ -21,6 +21,7 @@ let timer = 0;
 // ---- asking
 
 function ask() {
+  running?.abort(); // what it would still show is of another image
   wait(true);
   clearTimeout(timer);
   timer = setTimeout(() => question().catch(failed), PAUSE);
@@ -32,7 +33,6 @@ function wait(waiting) {
 
 async function question() {
   if (given === null) return wait(false);
-  running?.abort();
   const mine = (running = new AbortController());
   const words = new URLSearchParams({ draw });
   for (const input of document.querySelectorAll(".slider input")) words.set(input.name, input.value);
