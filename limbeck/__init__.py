@@ -31,11 +31,12 @@ from limbeck.verbs.simulate import simulate
 from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
 from limbeck.verbs.verify_labels import verify_labels
+from limbeck.verbs.zero_shot import zero_shot
 from limbeck.verbs.zoo import zoo
 from limbeck.version import __version__
 
 __all__ = [
     "InputError", "Training", "VerificationError", "__version__", "adapt", "auto", "bench", "compile", "data", "demo",
     "distill", "doctor", "evaluate", "export", "info", "label", "merge_labels", "predict", "push", "quantize", "report",
-    "serve", "simulate", "steps", "teach", "verify_labels", "zoo",
+    "serve", "simulate", "steps", "teach", "verify_labels", "zero_shot", "zoo",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from limbeck.integer.file import load
 from limbeck.integer.program import Program
 from limbeck.runs import ENVIRONMENT, MODEL, RECIPE, RESULTS, read_json, read_toml
 
-VERBS = ("teach", "distill", "adapt")
+VERBS = ("teach", "zero-shot", "distill", "adapt")
 MOST_TEXT = 1 << 24  # bytes of a history
 History = tuple[dict[str, float], ...]
 T = TypeVar("T")

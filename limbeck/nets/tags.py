@@ -12,6 +12,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from limbeck.errors import InputError
+from limbeck.nets import zeroshot
 from limbeck.nets.classifier import INTERPOLATIONS, LARGEST_SIDE, Input, check_input
 
 TORCHVISION = "tv/"
@@ -23,6 +24,8 @@ _UNSAID = {"input_size": (3, 224, 224)}  # timm's default: of a net that somebod
 
 def base_of(name: str) -> str:
     """Return the architecture of a name or tag; InputError where nobody knows it."""
+    if name.startswith(zeroshot.PREFIX):
+        return name
     base = name.partition(".")[0]
     names = _architectures(base)
     if base not in names:
@@ -69,7 +72,7 @@ def check_pinned(tag: str) -> None:
 def config_of(name: str) -> dict[str, Any]:
     """Return timm's configuration of a name or tag; empty for torchvision's."""
     base = base_of(name)
-    if base.startswith(TORCHVISION):
+    if base.startswith((TORCHVISION, zeroshot.PREFIX)):
         return {}
     import timm
 
@@ -128,6 +131,8 @@ def size_argument(base: str) -> str | None:
 
 def build(base: str, arguments: dict[str, Any], *, classes: int, channels: int) -> nn.Module:
     """Return the architecture with random weights; InputError for arguments that it does not take."""
+    if base.startswith(zeroshot.PREFIX):
+        return zeroshot.build(arguments, classes=classes, channels=channels)
     _check_arguments(base, arguments)
     try:
         if base.startswith(TORCHVISION):

@@ -100,6 +100,8 @@ def role_of(run: "Run", teachers: frozenset[str]) -> "Role":
     match run.verb:
         case "adapt":
             return "adapted"
+        case "zero-shot":
+            return "teacher"
         case _ if get(run.lineage, str, "sha256") in teachers:
             return "teacher"
         case "distill":
