@@ -15,14 +15,16 @@ from limbeck.nets import fetch, zeroshot, zoo
 from limbeck.training.zeroshot import even, read_classes
 
 need("open_clip")
-import open_clip
-import safetensors.torch
+import open_clip  # noqa: E402
+import safetensors.torch  # noqa: E402
 
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 SIGLIP = {
     "embed_dim": 192, "init_logit_bias": -10, "custom_text": True,
-    "vision_cfg": {"image_size": 224, "timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "none"},
+    "vision_cfg": {
+        "image_size": 224, "timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "none",
+    },
     "text_cfg": {**TEXT, "vocab_size": 16, "hf_tokenizer_name": "x", "tokenizer_kwargs": {"clean": "canonicalize"},
                  "no_causal_mask": True, "pool_type": "last"},
 }  # fmt: skip
