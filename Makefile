@@ -48,6 +48,7 @@ format: $(VENV)/installed-dev
 # docs/reference.md, from the docstrings and the command line; the RTL's header and the hardware's tables.
 reference: $(VENV)/installed-dev
 	$(BIN)/python docs/make_contract.py
+	$(BIN)/python docs/make_imports.py
 	$(BIN)/python docs/make_reference.py
 
 # A source distribution, and the wheel that it makes.

@@ -42,7 +42,6 @@ from limbeck.images.idx import read_idx
 from limbeck.images.images import decoding, headers, open_image
 from limbeck.nets import zoo
 from limbeck.nets.weights import read_weights
-from limbeck.verbs.evaluate import read_history
 
 LONG = 10.0  # seconds
 PICTURES = {"jpg": "RGB", "png": "RGBA", "tif": "I;16", "gif": "P", "webp": "RGB", "bmp": "RGB", "jp2": "RGB"}
@@ -74,7 +73,7 @@ UNSEALED: dict[str, Callable[[Path], object]] = {
     "weights.pt": lambda path: [(key, value.tolist()) for key, value in read_weights(path)[0].items()],
     "recipe.toml": lambda path: recipe.read(path, "distill", flags.kinds(function_of("distill"))),
     "run/recipe.toml": lambda path: readers.read(path.parent).recipe,
-    "run/metrics.csv": read_history,
+    "run/metrics.jsonl": readers.history,
     "run/results.json": reported,
     "run/environment.json": reported,
     "published/config.json": lambda path: zoo.load(f"local-dir:{path.parent}").classes,

@@ -34,7 +34,7 @@ def _shared() -> Path:
 
 
 def is_own(path: Path) -> bool:
-    """Return whether the path is there, is no link, and nobody but this user can write it."""
+    """Return whether the path is there, is no link, and only this user can write it."""
     try:
         found = path.lstat()
     except OSError:

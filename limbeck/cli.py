@@ -236,7 +236,7 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
     try:
         yield heard
     except RuntimeError as error:
-        if asked:  # another rank heard of it first, and left
+        if asked:  # another rank got the signal first, and left
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -25,7 +25,7 @@ class _Console(Console):
 
 @contextlib.contextmanager
 def show(*, quiet: bool) -> Iterator[Tell]:
-    """Yield a Tell that shows what it is told; `quiet` shows nothing (all ranks but the first)."""
+    """Yield a Tell that shows the events it gets; `quiet` shows nothing (all ranks but the first)."""
     if quiet:
         yield silent
         return

@@ -1,4 +1,4 @@
-"""Recipes: a TOML file's keys are a verb's keywords; what they hold becomes flags, so both get the same answers."""
+"""Recipes: a TOML file's keys are a verb's keywords; what they hold becomes flags, so both are checked alike."""
 
 import difflib
 from collections.abc import Collection, Mapping

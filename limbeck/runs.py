@@ -210,7 +210,7 @@ def changed(folder: Path, document: str, made: Collection[str] = ()) -> str:
         return f"no {document} to compare it with"
     try:
         known = read_json(folder / document).get("files")
-    except (InputError, AttributeError):
+    except InputError:
         return f"{document} is broken"
     if not isinstance(known, dict):
         return f"{document} lists no files"
@@ -249,8 +249,8 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
 SEAL = "seal"  # the key of the check sum in a JSON document
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Return what the JSON file holds, without its seal; InputError where it is missing, broken or damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON file's object, without its seal; InputError where it is missing, broken or damaged."""
     data = _bytes_of(Path(path), MOST_JSON)
     check_seal(data, path)
     try:
@@ -259,8 +259,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         raise InputError(f"{path} is not readable JSON: {error}") from error
     except RecursionError as error:
         raise InputError(f"{path} is not readable JSON: it is nested too deep") from error
-    if isinstance(found, dict):
-        found.pop(SEAL, None)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold one JSON object; make it again")
+    found.pop(SEAL, None)
     return found
 
 

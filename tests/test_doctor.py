@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from limbeck import cli
-from limbeck.verbs import doctor
+from limbeck.deploy import installation
 
 REQUIRES = [
     "torch>=2", "rich>=999", "absent-package", 'tyro; python_version < "3"', 'onnx>=1; extra == "export"',
@@ -19,7 +19,7 @@ REQUIRES = [
 
 @pytest.fixture
 def required(monkeypatch):
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: REQUIRES)
+    monkeypatch.setattr(installation.metadata, "requires", lambda _: REQUIRES)
 
 
 def by_name(findings):
@@ -27,7 +27,7 @@ def by_name(findings):
 
 
 def test_base_packages_are_judged_by_the_packages_own_metadata(required):
-    found = by_name(doctor._base())
+    found = by_name(installation._base())
     assert found["torch"].found == metadata.version("torch")
     assert not found["torch"].broken
     assert found["rich"].found == f"is {metadata.version('rich')}, needs >=999"
@@ -39,13 +39,13 @@ def test_base_packages_are_judged_by_the_packages_own_metadata(required):
 
 
 def test_an_extra_that_is_not_whole_has_the_command_that_brings_it(required):
-    found = doctor._extra("export")
+    found = installation._extra("export")
     assert (found.found, found.remedy, found.broken) == ("gone is missing", "pip install 'limbeck[export]'", False)
-    assert doctor._extra("ode") == doctor.Finding("extras", "ode", "tyro")
+    assert installation._extra("ode") == installation.Finding("extras", "ode", "tyro")
 
 
 def test_an_extra_brings_those_that_it_names(required):
-    assert [one.name for one in doctor._of_extra("dev", set())] == ["onnx", "gone", "tyro", "rich"]
+    assert [one.name for one in installation._of_extra("dev", set())] == ["onnx", "gone", "tyro", "rich"]
 
 
 def test_a_package_that_cannot_be_imported_is_broken(monkeypatch):
@@ -53,14 +53,14 @@ def test_a_package_that_cannot_be_imported_is_broken(monkeypatch):
         raise OSError(f"{name}: undefined symbol")
 
     monkeypatch.setattr(importlib, "import_module", fails)
-    found = doctor._required(Requirement("torch>=2"))
+    found = installation._required(Requirement("torch>=2"))
     assert found.broken
     assert "can't be imported (torch: undefined symbol)" in found.found
 
 
 def test_a_missing_tool_has_its_use_and_the_command_that_brings_it(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    found = by_name(doctor._tools())
+    found = by_name(installation._tools())
     assert found["verilator"].found == "is missing; for simulate, bench, demo"
     assert found["verilator"].remedy == "apt-get install verilator"
     assert not any(one.broken for one in found.values())
@@ -71,27 +71,27 @@ def test_a_tool_says_its_version(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\necho 'Yosys 0.23 (git sha1 7ce5011c24b)'\n")
     tool.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(tool) if name == "yosys" else None)
-    assert by_name(doctor._tools())["yosys"].found == "0.23; for compile --synth"
+    assert by_name(installation._tools())["yosys"].found == "0.23; for compile --synth"
 
 
 def test_a_place_that_cannot_be_written_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    found = doctor._place("hub", tmp_path / "a" / "b")
+    monkeypatch.setattr(installation.os, "access", lambda *_: False)
+    found = installation._place("hub", tmp_path / "a" / "b")
     assert found.remedy == f"make {tmp_path} writable"
 
 
 def test_the_built_in_digits_are_found():
-    found = by_name(doctor._data())["built in"]
+    found = by_name(installation._data())["built in"]
     assert found.found == "digits:mfeat, digits:mnist, digits:optdigits"
     assert not found.broken
 
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_exit_code_is_3_where_something_is_broken_and_all_is_shown(capsys, monkeypatch, broken):
-    findings = [doctor.Finding("versions", "torch", "is missing", "pip install 'torch>=2'", broken=broken)]
-    monkeypatch.setattr(doctor, "_base", lambda: findings)
+    findings = [installation.Finding("versions", "torch", "is missing", "pip install 'torch>=2'", broken=broken)]
+    monkeypatch.setattr(installation, "_base", lambda: findings)
     for name in ("_machine", "_extras", "_tools", "_places", "_data"):
-        monkeypatch.setattr(doctor, name, list)
+        monkeypatch.setattr(installation, name, list)
     assert cli.main(["doctor"]) == (3 if broken else 0)
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1].removeprefix("--result "))["findings"][0]["name"] == "torch"
@@ -99,4 +99,4 @@ def test_the_exit_code_is_3_where_something_is_broken_and_all_is_shown(capsys, m
 
 
 def test_this_installation_is_sound():
-    assert doctor.doctor().failure == ""
+    assert installation.diagnose().failure == ""

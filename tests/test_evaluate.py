@@ -234,7 +234,8 @@ def test_speed_is_that_of_the_fastest_batch(monkeypatch):
 @pytest.mark.slow
 def test_the_verb_writes_what_it_says(tmp_path):
     one, other = save_net(tmp_path / "one"), save_net(tmp_path / "other", seed=1)
-    (tmp_path / "one" / "metrics.csv").write_text("epoch,lr,loss,val_top1\n1,0.1,2.5,0.1\n2,0.1,2,\n")
+    rows = [{"epoch": 1, "lr": 0.1, "loss": 2.5, "val_top1": 0.1}, {"epoch": 2, "lr": 0.1, "loss": 2}]
+    (tmp_path / "one" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "out"
     found = evaluate(one, data="digits:optdigits", split="test", teachers=(one, other), out=str(out))
     predictions = rows_of(out / "predictions.csv")
@@ -360,8 +361,8 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
 
 def test_a_broken_history_is_named(tmp_path):
     net = save_net(tmp_path / "net")
-    (tmp_path / "net" / "metrics.csv").write_text("epoch,loss\n1,two\n")
-    with pytest.raises(InputError, match=r"metrics\.csv is not a run's table of epochs"):
+    (tmp_path / "net" / "metrics.jsonl").write_text("epoch 1")
+    with pytest.raises(InputError, match=r"metrics\.jsonl is not a run's list of epochs"):
         evaluate(net, data="digits:optdigits", out=str(tmp_path / "out"))
 
 

@@ -14,6 +14,7 @@ from kinds_of_things import everything
 from PIL import Image, ImageCms
 
 from limbeck import runs
+from limbeck.artefacts.predictions import _view
 from limbeck.cli import main
 from limbeck.deploy.comparison import sample
 from limbeck.deploy.simulate import _images
@@ -22,8 +23,7 @@ from limbeck.nets import zoo
 from limbeck.training.sets import centre, judged, to_compare
 from limbeck.training.settings import Loading
 from limbeck.ui import picture
-from limbeck.verbs.predict import _view
-from limbeck.verbs.serve import opened
+from limbeck.ui.opened import opened
 
 ODD = "my photos – ä ' \" $HOME {x} %s"
 

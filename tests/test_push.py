@@ -16,10 +16,10 @@ import yaml
 
 import limbeck
 from limbeck import cli, runs
+from limbeck.artefacts import repository
 from limbeck.errors import InputError, VerificationError
 from limbeck.nets import zoo
 from limbeck.nets.classifier import Lineage
-from limbeck.verbs import push as verb
 from limbeck.verbs.push import push
 
 DIGITS = "digits:optdigits"
@@ -247,7 +247,7 @@ def test_what_can_not_be_pushed_is_said_in_a_sentence_and_leaves_nothing(run, ho
 
 def test_a_repository_that_answers_otherwise_is_not_published(tmp_path, monkeypatch):
     made(tmp_path / "run", "test_resnet", size=32)
-    real = verb._copied
+    real = repository._copied
 
     def spoilt(source: Path, copy: Path) -> None:
         real(source, copy)
@@ -256,7 +256,7 @@ def test_a_repository_that_answers_otherwise_is_not_published(tmp_path, monkeypa
             next(net.parameters()).data.mul_(1.01)
             zoo.save(net, copy.parent)
 
-    monkeypatch.setattr(verb, "_copied", spoilt)
+    monkeypatch.setattr(repository, "_copied", spoilt)
     with pytest.raises(VerificationError, match="its logits are not the run's; nothing was pushed"):
         push(str(tmp_path / "run"), to=f"local-dir:{tmp_path / 'pub'}")
     assert {path.name for path in tmp_path.iterdir()} == {"run"}

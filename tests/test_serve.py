@@ -40,9 +40,10 @@ from limbeck.nets import onnx, zoo
 from limbeck.ui import picture as pictures
 from limbeck.ui import server
 from limbeck.ui.app import Page
+from limbeck.ui.opened import opened
 from limbeck.ui.shift import PIECES, SLIDERS, Backgrounds, Shift, read_shift, shifted
 from limbeck.verbs.predict import predict
-from limbeck.verbs.serve import opened, serve
+from limbeck.verbs.serve import serve
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from PIL import Image
 from serving import CLASSES, encoded, picture, save_net, save_program, served
 from tools import need
 
-from limbeck.verbs.serve import opened
+from limbeck.ui.opened import opened
 
 need("playwright", "chromium")
 from playwright import sync_api  # noqa: E402

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.artefacts.predictions import _view
 from limbeck.errors import InputError
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.images import headers
@@ -15,7 +16,6 @@ from limbeck.nets.classifier import Input
 from limbeck.training.sets import centre, fitting, open_sets, to_compare
 from limbeck.training.settings import Loading, Training, parsed
 from limbeck.ui.picture import uploaded, view_of
-from limbeck.verbs.predict import _view
 from limbeck.verbs.teach import teach
 
 

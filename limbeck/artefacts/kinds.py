@@ -39,10 +39,10 @@ _SUFFIXES: dict[str, Kind] = {".program": "Program", ".onnx": "ONNX file", ".pte
 _TOLD: dict[str, Kind] = {".html": "report", ".h": "C header"}
 _ENDINGS: dict[str, Kind] = {**_SUFFIXES, **_TOLD}
 _FOLDERS = {"run", "label store", "Design", "evaluation", "speeds", "repository"}
-_HEAD = 4096  # bytes in which a file says what it is
+_HEAD = 4096  # bytes by which a file's kind is recognised
 _MARKS: dict[Kind, bytes] = {"report": b"Limbeck report</title>", "C header": b"classes, by Limbeck "}
 _SEAL = OPEN_SEAL.rstrip("0").encode()
-_FEW = 500  # entries that are looked at to tell a folder of images
+_FEW = 500  # entries that are read to recognise a folder of images
 
 
 def kind_of(path: str | Path) -> Kind:

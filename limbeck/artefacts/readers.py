@@ -16,6 +16,7 @@ from limbeck.integer.program import Program
 from limbeck.runs import ENVIRONMENT, MODEL, RECIPE, RESULTS, read_json, read_toml
 
 VERBS = ("teach", "zero-shot", "distill", "adapt")
+HISTORY = "metrics.jsonl"
 MOST_TEXT = 1 << 24  # bytes of a history
 History = tuple[dict[str, float], ...]
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Labels:
 
     path: Path
     manifest: Manifest
-    seconds: float | None  # that writing it took; None where it does not say
+    seconds: float | None  # that writing it took; None where it is not recorded
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def read(path: Path) -> Artefact:
         case "Design":
             return design.read(path)
         case "label store":
-            cost = read_json(path / COST) if (path / COST).is_file() else None
-            return Labels(path, read_manifest(path), number(cost, "seconds") if isinstance(cost, dict) else None)
+            cost = read_json(path / COST) if (path / COST).is_file() else {}
+            return Labels(path, read_manifest(path), number(cost, "seconds"))
         case kind:
             raise InputError(f"{path} is {article(kind)}; give a run, label store, .program, .onnx or design")
 
@@ -118,20 +119,15 @@ def read(path: Path) -> Artefact:
 def _run(path: Path) -> Run:
     recipe = read_toml(path / RECIPE) if (path / RECIPE).is_file() else {}
     verb = get(recipe, str, "verb")
-    results, environment = (_object(path / name) if (path / name).is_file() else {} for name in (RESULTS, ENVIRONMENT))
-    lineage = get(_object(path / MODEL), dict, "lineage") or {}
-    history = _history(path / "metrics.jsonl")
-    return Run(path, verb if verb is not None and verb in VERBS else "", recipe, results, environment, lineage, history)
+    results, environment = (
+        read_json(path / name) if (path / name).is_file() else {} for name in (RESULTS, ENVIRONMENT)
+    )
+    lineage = get(read_json(path / MODEL), dict, "lineage") or {}
+    known = verb if verb is not None and verb in VERBS else ""
+    return Run(path, known, recipe, results, environment, lineage, history(path / HISTORY))
 
 
-def _object(path: Path) -> dict[str, Any]:
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"{path} must hold one JSON object; remove it or choose the run again")
-    return document
-
-
-def _history(path: Path) -> History:
+def history(path: Path) -> History:
     """Return the epochs' rows, of finite numbers; none where there is no such file."""
     if not path.is_file():
         return ()
@@ -161,12 +157,6 @@ def number(document: Any, *keys: str) -> float | None:  # noqa: ANN401 - as abov
     for key in keys:
         document = document.get(key) if isinstance(document, dict) else None
     return float(document) if _is_number(document) else None
-
-
-def names(document: Any, *keys: str) -> tuple[str, ...]:  # noqa: ANN401 - as above
-    """Return the list of strings that lies under the keys, empty where there is none."""
-    found = get(document, list, *keys) or []
-    return tuple(item for item in found if isinstance(item, str))
 
 
 def named(artefacts: Sequence[Artefact]) -> dict[Path, str]:

@@ -167,7 +167,7 @@ def _calls(made: Made, batch: tuple[int, int], device: "torch.device") -> tuple[
     import torch
 
     seen = made.net.input
-    shape = (seen.channels, seen.size, seen.size)
+    shape = seen.shape
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator) for n in batch]
     return _call(made.net, noise[0].to(device)), _call(made.net, noise[1].to(device))

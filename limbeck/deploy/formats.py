@@ -38,7 +38,7 @@ class Made:
 class Workshop:
     """Where formats are made, and of what."""
 
-    folder: Path  # for files that nobody keeps
+    folder: Path  # for files that are not kept
     data: str | None
     device: "torch.device"
     part: PartName
@@ -76,14 +76,13 @@ def make(model: str, format: Format, shop: Workshop) -> Made:
     match format:
         case "pytorch" | "compile":
             return _in_torch(model, format, shop)
-        case "onnx" | "onnx-int8":
-            path = Path(model) if model.endswith(".onnx") else _exported(model, format, shop)
-            return Made(model, format, load_model(str(path)), path.stat().st_size)
-        case "program":
-            path = _program(model, shop)
-            return Made(model, format, load_model(str(path)), path.stat().st_size)
         case "hardware":
             return _simulated(model, shop)
+        case "program":
+            path = _program(model, shop)
+        case "onnx" | "onnx-int8":
+            path = Path(model) if model.endswith(".onnx") else _exported(model, format, shop)
+    return Made(model, format, load_model(str(path)), path.stat().st_size)
 
 
 def _in_torch(model: str, format: Format, shop: Workshop) -> Made:

@@ -164,7 +164,7 @@ def quantise(
     if train:
         made |= {"train": True, "epochs": training.epochs, "lr": training.lr}
         made |= {"batch": training.batch, "seed": training.seed}
-    program = replace(program, lineage={**program.lineage, "quantize": made})  # so that a report can say it
+    program = replace(program, lineage={**program.lineage, "quantize": made})  # so that a report can state it
     tell("note", {"text": f"lowered to {len(program.nodes)} nodes, from {len(seen)} images"})
 
     def call(images: "Tensor") -> "Tensor":

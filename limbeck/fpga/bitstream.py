@@ -1,5 +1,5 @@
 """A Design's bitstream by open tools alone: Yosys, nextpnr-ecp5 and ecppack (docs/hardware.md, "A bitstream without a
-vendor"). Placed, routed and timed by nextpnr; what it says of the clock holds for the worst case of the speed grade."""
+vendor"). Placed, routed and timed by nextpnr; its clock holds for the worst case of the speed grade."""
 
 import hashlib
 import json
@@ -208,8 +208,7 @@ def _routed(folder: Path, board: Board, part: str, speed: float, seed: int, tell
             f"nextpnr could not place and route for {board.name}: {errors[0] if errors else lines[-1:]} "
             f"({folder / 'nextpnr.log'})"
         )
-    found: dict[str, Any] = runs.read_json(report)
-    return found
+    return runs.read_json(report)
 
 
 def pll(speed: float) -> dict[str, int]:

@@ -15,7 +15,7 @@ WORD_BITS = 10  # of the number of a word among a pixel's channels
 
 
 class Bits(NamedTuple):
-    """How many bits a field has, and what it says."""
+    """How many bits a field has, and what it means."""
 
     wide: int
     note: str = ""

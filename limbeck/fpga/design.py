@@ -50,7 +50,7 @@ class Design:
 
     @property
     def map_words(self) -> int:
-        """Of a bank."""
+        """Words of a bank."""
         return self.parameters["MapDepth"]
 
     @property

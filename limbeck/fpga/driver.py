@@ -61,7 +61,7 @@ class Port(Protocol):
         """Return the register at `address`."""
 
     def transfer(self, beats: Words, frame: int, answers: int) -> Words:
-        """Send beats, TLAST with every `frame`-th, and return so many beats of answers."""
+        """Send beats, TLAST with every `frame`-th, and return this many beats of output."""
 
 
 class Counters(NamedTuple):

@@ -65,17 +65,17 @@ class Pace:
 
     @property
     def front(self) -> int:
-        """Of reading a slot that is not a pass's first."""
+        """Cycles of reading a slot that is not a pass's first."""
         return self.before + self.groups
 
     @property
     def back(self) -> int:
-        """Of computing a slot."""
+        """Cycles of computing a slot."""
         return self.out_groups * self.period
 
     @property
     def slot(self) -> int:
-        """From a slot to the next: one is read while the one before is computed."""
+        """Cycles from a slot to the next: one is read while the one before is computed."""
         return max(self.front, self.back)
 
 

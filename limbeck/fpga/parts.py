@@ -57,7 +57,7 @@ PARTS = {
 
 
 def part_of(name: str) -> Part:
-    """Return the part; InputError where it is none of ours."""
+    """Return the part; InputError where it is unknown."""
     if name not in PARTS:
         raise InputError(f"part {name} is unknown; choose one of {', '.join(PARTS)}")
     return PARTS[name]

@@ -233,7 +233,7 @@ def _check_lanes(lanes: Lanes, channels: int, *, stem: bool) -> None:
 
 
 def _candidates(works: Sequence[Work], channels: int, limit: int, chip: Part, *, packs: bool) -> list[Lanes]:
-    """Return the lanes within so many DSPs, the fastest first and, of these, the smallest."""
+    """Return the lanes within this many DSPs, the fastest first and, of these, the smallest."""
     # of so few multipliers powers of two would leave many over
     outputs = range(4, 65, 4) if chip.family == "ecp5" else (4, 8, 16, 32, 64, 128)
     every = [Lanes(*sizes) for sizes in product((1, 2, 4, 8, 16), INPUT_LANES, outputs)]
@@ -250,7 +250,7 @@ def _candidates(works: Sequence[Work], channels: int, limit: int, chip: Part, *,
 
 
 def _estimate(works: Sequence[Work], lanes: Lanes) -> int:
-    """Return the cycles of an image but for gaps."""
+    """Return the cycles of an image without gaps."""
     shapes = ((shape3(work.out, lanes), pace(work, lanes)) for work in works)
     return sum(out.rows * out.slots * slot.slot for out, slot in shapes)
 

@@ -107,7 +107,7 @@ def kernel_key(layer: Conv) -> Key:
 
 
 def table_key(requant: Requant) -> Key:
-    """Of a depthwise layer's offsets and multipliers; these are doubled where the shift is 0."""
+    """Return what names a depthwise layer's offsets and multipliers; the latter are doubled where the shift is 0."""
     return requant.offset, requant.mult, requant.shift == 0
 
 
@@ -266,5 +266,5 @@ def _check(ops: Sequence[Op], depths: dict[str, int]) -> None:
 
 
 def depth_for(words: int) -> int:
-    """Return the power of two, at least 2, that holds so many words."""
+    """Return the power of two, at least 2, that holds this many words."""
     return 1 << max(1, math.ceil(math.log2(max(1, words))))

@@ -26,7 +26,7 @@ class Line(Protocol):
 
 
 class SerialError(Exception):
-    """The board does not answer, or there is no such line."""
+    """The board does not respond, or there is no such line."""
 
 
 class SerialPort:

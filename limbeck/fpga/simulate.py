@@ -33,7 +33,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Stalls:
-    """Percent of the cycles in which a port is stalled at random."""
+    """Percentage of the cycles in which a port is stalled at random."""
 
     seed: int = 0
     pixels: int = 0
@@ -52,7 +52,7 @@ def build(design: Path, *, trust: bool = False, tell: runs.Tell = runs.silent) -
 
     It lies in a cache of the user's alone, by the SHA-256 of what it is built of; no program of the design's folder
     ever runs. Where the folder's RTL differs from this Limbeck's, InputError; with `trust` that RTL is built, and later
-    calls take it from the cache without being told again.
+    calls take it from the cache without `trust`.
     """
     if missing := available():
         raise InputError(f"the simulator cannot be built: {missing}")
@@ -150,7 +150,7 @@ class Simulator:
         self._send([_STALL, stalls.seed, stalls.pixels, stalls.scores, stalls.axi])
 
     def limit(self, cycles: int) -> None:
-        """Give a transfer up after so many cycles in which nothing moves."""
+        """End a transfer after this many cycles in which nothing moves."""
         self._send([_LIMIT, cycles])
 
     def reset(self) -> None:
@@ -199,7 +199,7 @@ def running(simulator: Path, told: Path | None = None) -> Iterator[Simulator]:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a simulated design said of images, and how long it took."""
+    """What a simulated design output for images, and how long it took."""
 
     scores: NDArray[np.int64]
     classes: NDArray[np.int64]

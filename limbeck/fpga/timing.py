@@ -1,8 +1,8 @@
 """How fast the clock might be: an estimate from a netlist, with published cell delays and assumed wires.
 
-Nothing is placed or routed, so a wire's delay is a guess from its number of sinks, in three versions; the answer is a
+Nothing is placed or routed, so a wire's delay is a guess from its number of sinks, in three versions; the result is a
 range, never a promise. Cells: UltraScale+ delays as RapidWright publishes them (timing/ultrascaleplus), DSP48E2 and its
-limit from AMD's DS925, -2 at 0.85 V; CARRY4, SRL and memory pins are rounded. docs/fpga-figures.md tells more.
+limit from AMD's DS925, -2 at 0.85 V; CARRY4, SRL and memory pins are rounded. docs/fpga-figures.md has more.
 """
 
 import math

@@ -92,7 +92,7 @@ def list_folder(root: Path, split: Split, labelled: bool, on_broken: Literal["fa
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the image files below `folder`, sorted, and the files that are left out: of another format, or no files
-    of bytes (pipes, sockets). Links are followed, but for those that lead back up; the junk of file systems and all
+    of bytes (pipes, sockets). Links are followed, except those that lead back up; the junk of file systems and all
     that is hidden count as absent."""
     images: list[Path] = []
     skipped: list[Path] = []
@@ -219,7 +219,7 @@ def _looks_like_a_split(name: str) -> bool:
 
 
 def _refuse_look_alikes(root: Path, folders: list[str]) -> None:
-    """Refuse folders that would be taken for classes, but whose names say that they are splits, be it badly."""
+    """Refuse folders that would be taken for classes, but whose names say that they are splits, even if misspelt."""
     alike = [name for name in folders if _looks_like_a_split(name)]
     if len(alike) > 1 and (len(alike) == len(folders) or all(_ALIKE.match(name.casefold()) for name in alike)):
         shown = ", ".join(f"{name}/" for name in alike[:5])

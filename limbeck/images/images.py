@@ -76,7 +76,7 @@ def extensions() -> frozenset[str]:
 
 @contextlib.contextmanager
 def one_large(pixels: int) -> Iterator[None]:
-    """Let threads hold decoded images of so many pixels: small ones together, of large ones one at a time, so that
+    """Let threads hold decoded images of this many pixels: small ones together, of large ones one at a time, so that
     memory grows with the largest image and not with the number of threads."""
     with _ONE if pixels > LARGE else contextlib.nullcontext():
         yield

@@ -61,7 +61,7 @@ def _sample(
 
 
 def recover(manifest: Manifest, records: Records) -> Tensor:
-    """Return the distributions float32 [N, classes] that records [N] stand for; each sums to 1 but for rounding.
+    """Return the distributions float32 [N, classes] that records [N] stand for; each sums to 1 up to rounding.
 
     top: as stored, and the rest spread evenly over the other classes (FKD's marginal smoothing); or scaled to sum to
     1; or one-hot of the first. sampled: each id counts 1 / count. whole: as stored, halves scaled to sum to 1, or

@@ -273,7 +273,7 @@ def _finished(
     mixup: float,
     cutmix: float,
 ) -> Iterator[Batch]:
-    """Yield the rendered images with their labels, mixed where asked."""
+    """Yield the rendered images with their labels, mixed where `mix` is given."""
     labels = None if plan.source.labels is None else plan.source.labels.to(device)
     for step, (images, views) in zip(steps, rendered, strict=True):
         indices = plan.indices(step)

@@ -166,7 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} is not a label store: it has no {LABELS}; write one with limbeck label")
     try:
         document = read_json(path)
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
+        if document.get("format") != FORMAT:
             raise InputError(f"{path} is not of format {FORMAT}, which this version reads; label anew")
         manifest = _from_json(document)
         if manifest.to_json() != document:

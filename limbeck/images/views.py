@@ -1,4 +1,4 @@
-"""Views: augmentation as data. A view is drawn from (seed, epoch, index) and replayed from what it says.
+"""Views: augmentation as data. A view is drawn from (seed, epoch, index) and replayed from these values.
 
 Randomness is counter-based: `uniforms` hashes (stream, seed, epoch, index, draw number), so that a view never
 depends on the batch, the rank, the worker or what was drawn before.
@@ -54,7 +54,7 @@ class Mix:
 # ---- randomness -------------------------------------------------------------------------------------------
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-STREAM_VIEW, STREAM_MIX, STREAM_ORDER, STREAM_PATCH, STREAM_RANDOMISE, STREAM_SAMPLE = range(6)  # one a purpose
+STREAM_VIEW, STREAM_MIX, STREAM_ORDER, STREAM_PATCH, STREAM_RANDOMISE, STREAM_SAMPLE = range(6)  # one per purpose
 
 
 def hash64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

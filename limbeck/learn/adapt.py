@@ -28,8 +28,8 @@ class Weights:
     mcc: float = 0.0
     entropy: float = 0.0
     diversity: float = 0.0  # counts against the loss
-    pseudo: float = 0.0  # cross-entropy with the net's own sure answers
-    distil: float = 0.0  # soft cross-entropy with the teachers' answers, times T²
+    pseudo: float = 0.0  # cross-entropy with the net's own confident predictions
+    distil: float = 0.0  # soft cross-entropy with the teachers' predictions, times T²
 
 
 class TwoDomains(nn.Module):

@@ -121,8 +121,8 @@ def fit(
     `state` is a file that is replaced atomically at every epoch's end, every minute, and when `tell` raises (that is
     how a caller interrupts: between two steps). Where it exists, training goes on from it and ends, on a CPU, in the
     same bits as without the interruption. `record` gets the rows at every epoch's end, on the
-    main process; `validate(epoch)`, from 1, adds its figures to a row every so many epochs, and to the last.
-    Raises InputError when the loss is no longer finite.
+    main process; `validate(epoch)`, from 1, adds its figures to the row of every epoch that is validated, and to the
+    last. Raises InputError when the loss is no longer finite.
     """
     whole = {name: loop.accelerator.unwrap_model(module) for name, module in loop.modules.items()}
     progress = Progress()

@@ -18,7 +18,7 @@ Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 class Answer:
     """What the teachers predict for a batch."""
 
-    target: Tensor  # float32 [N, classes], sums to 1: what the student should say
+    target: Tensor  # float32 [N, classes], sums to 1: what the student should predict
     scores: Tensor  # float32 [N, classes]: logits over T, up to a constant an image, for the discriminator
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.images.source import spaced
-from limbeck.learn.domain import diversity, entropy
+from limbeck.learn.domain import entropy, information
 
 Criterion = Literal["infomax", "snd", "entropy", "source", "last"]
 CRITERIA: tuple[Criterion, ...] = ("infomax", "snd", "entropy", "source", "last")
@@ -24,10 +24,10 @@ LEAST_KAPPA = 0.2  # up to which agreement is "slight" (Landis and Koch 1977)
 class Signs:
     """What can be seen of predictions without labels. Entropies are in nats."""
 
-    infomax: float  # entropy of the mean answer less the mean entropy; higher is better
+    infomax: float  # entropy of the mean prediction less the mean entropy; higher is better
     snd: float  # soft neighbourhood density; higher is better
     entropy: float  # mean entropy; lower is better
-    said: float  # classes said: exp(entropy of how often each class is the answer), 1 to the number of classes
+    said: float  # classes predicted: exp(entropy of how often each class is), 1 to the number of classes
     source: float | None = None  # accuracy on held-out source images, where there is a source
 
     def to_json(self) -> dict[str, float]:
@@ -41,7 +41,7 @@ def signs(logits: Tensor, source: float | None = None) -> Signs:
     counts = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).double()
     share = counts / counts.sum()
     return Signs(
-        infomax=float(diversity(logits) - entropy(logits)),
+        infomax=float(information(logits)),
         snd=soft_neighbourhood_density(logits),
         entropy=float(entropy(logits)),
         said=math.exp(float(-(share * share.clamp_min(1e-300).log()).sum())),

@@ -29,6 +29,11 @@ class Input:
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return (self.channels, self.size, self.size)
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -146,7 +151,7 @@ def renewed(
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Return the names of classes that nobody named: "0", "1", ..."""
+    """Return the names of classes without names: "0", "1", ..."""
     return tuple(str(place) for place in range(count))
 
 
@@ -234,7 +239,7 @@ def freeze(
     """Make `classifier`, in place, the fastest teacher that its device allows, and return it.
 
     Evaluation mode, no gradients, channels last; "auto" is bfloat16 where the device computes in it. On CPUs the net
-    is fused (nets.fuse) unless it is compiled, or float32 is asked for: then it computes as it did. Call it after
+    is fused (nets.fuse) unless it is compiled, or float32 is given: then it computes as it did. Call it after
     `.to(device)`, and the result under torch.no_grad(). Logits stay float32.
     """
     device = next(classifier.net.parameters()).device
@@ -244,7 +249,7 @@ def freeze(
     net = classifier.net.float().to(memory_format=torch.channels_last)
     if device.type == "cpu" and not compile and dtype != "float32" and can_fuse(computes):
         seen = classifier.input
-        noise = torch.rand(1, seen.channels, seen.size, seen.size, generator=torch.Generator().manual_seed(0))
+        noise = torch.rand(1, *seen.shape, generator=torch.Generator().manual_seed(0))
         net = fuse(net, classifier.prepare(noise * 255))
     net.to(computes)  # the buffers of `prepare` stay in float32
     classifier.net = cast(nn.Module, torch.compile(net, options={"freezing": True})) if compile else net

@@ -58,7 +58,7 @@ class Table:
 
 
 def bytes_of(values: int) -> dict[str, int]:
-    """Return the bytes that so many values take in each number format, scales and tables not counted."""
+    """Return the bytes that this many values take in each number format, scales and tables not counted."""
     return {"float32": 4 * values, "int16": 2 * values, "int8": values}
 
 

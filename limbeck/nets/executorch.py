@@ -42,7 +42,7 @@ def export(classifier: Classifier, path: Path) -> None:
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
     seen = classifier.input
-    image = torch.zeros(1, seen.channels, seen.size, seen.size, dtype=torch.uint8)
+    image = torch.zeros(1, *seen.shape, dtype=torch.uint8)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -54,6 +54,6 @@ def from_url(url: str, *, remedy: str) -> Path:
 
 
 def reach(url: str) -> None:
-    """Raise OSError where nothing answers."""
+    """Raise OSError where no server responds."""
     with contextlib.suppress(urllib.error.HTTPError):  # an answer
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE).close()

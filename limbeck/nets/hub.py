@@ -30,7 +30,7 @@ def config(found: Classifier, licence: str = "") -> dict[str, Any]:
     inner = {
         **{key: value for key, value in config_of(found.name).items() if key in _KEPT},
         "num_classes": count,
-        "input_size": [seen.channels, seen.size, seen.size],
+        "input_size": list(seen.shape),
         "mean": list(seen.mean),
         "std": list(seen.std),
         "interpolation": seen.interpolation,

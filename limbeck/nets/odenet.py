@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from limbeck.errors import InputError
 from limbeck.nets.norm import BatchNorm, StepBatchNorm
 from limbeck.nets.ode import Solver, solve, stages, times
+from limbeck.nets.registered import Registered, configuration
 
 Time = Literal["concat", "none"]
 Dsc = Literal["none", "ode", "all"]
@@ -138,7 +139,7 @@ def _stem(channels: int, width: int, kind: Stem) -> nn.Sequential:
     return nn.Sequential(parts)
 
 
-class OdeNet(nn.Module):
+class OdeNet(Registered):
     """A classifier of the family: images [N, in_chans, H, W] in, logits [N, num_classes] out.
 
     `steps` replaces the executions of the ODE blocks, one number for all or one per block; `h` is a step's size, alike
@@ -198,26 +199,11 @@ class OdeNet(nn.Module):
         ]
         self.apply(_initialise)
 
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.layer1(self.stem(x))
         x = self.layer2_2(self.layer2_1(x))
         features: Tensor = self.layer3_2(self.layer3_1(x))
         return features
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        scores: Tensor = self.head(x, pre_logits=pre_logits)
-        return scores
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def _one_of(name: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a Literal
@@ -226,7 +212,7 @@ def _one_of(name: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a
 
 
 def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[float, ...]:
-    """Return the value for each of so many ODE blocks; InputError where `value` doesn't say them."""
+    """Return the value for each of this many ODE blocks; InputError where `value` doesn't give them."""
     each = (value,) * blocks if isinstance(value, int | float) else tuple(value)
     example = ",".join("123"[i % 3] for i in range(blocks))
     if len(each) != blocks or not all(0 < one < math.inf for one in each):
@@ -237,7 +223,7 @@ def _each(name: str, value: float | tuple[float, ...], blocks: int) -> tuple[flo
 
 
 def _steps_of_each(steps: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
-    """Return the steps of each of so many ODE blocks; InputError where `steps` doesn't say them."""
+    """Return the steps of each of this many ODE blocks; InputError where `steps` doesn't give them."""
     if not blocks:
         raise InputError("the net has no ODE block whose steps could be set")
     each = _each("steps", steps, blocks)
@@ -330,18 +316,7 @@ def _register(name: str, layout: tuple[Stage, Stage, Stage], size: int = 32, **p
 
     create.__name__ = name
     create.__module__ = __name__
-    default_cfgs[name] = {
-        "url": "",
-        "num_classes": 10,
-        "input_size": (3, size, size),
-        "pool_size": (8, 8),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "first_conv": "stem.conv",
-        "classifier": "head.fc",
-    }
+    default_cfgs[name] = configuration(size, 10, 8, "stem.conv")
     register_model(create)
 
 

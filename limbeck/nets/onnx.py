@@ -49,7 +49,7 @@ def export(classifier: Classifier, path: Path) -> None:
     """
     needed(path)
     seen = classifier.input
-    images = torch.zeros(2, seen.channels, seen.size, seen.size, dtype=torch.uint8)  # 1 would be taken for a constant
+    images = torch.zeros(2, *seen.shape, dtype=torch.uint8)  # 1 would be taken for a constant
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -68,7 +68,7 @@ def export(classifier: Classifier, path: Path) -> None:
 def description(classifier: Classifier) -> dict[str, str]:
     """Return what a stranger must know of the net: each value JSON."""
     seen = classifier.input
-    table = count(classifier.net, (seen.channels, seen.size, seen.size))
+    table = count(classifier.net, seen.shape)
     values = {
         "name": classifier.name,
         "classes": classifier.classes,
@@ -212,7 +212,7 @@ def load(path: str | Path) -> Classifier:
         return logits
 
     made = described(answer, opened.get_modelmeta().custom_metadata_map, str(path))
-    shape = made.input.channels, made.input.size, made.input.size
+    shape = made.input.shape
     given = [("images", "tensor(uint8)", list(shape))] == [(i.name, i.type, i.shape[1:]) for i in opened.get_inputs()]
     got = [("tensor(float)", [len(made.classes)])] == [(o.type, o.shape[1:]) for o in opened.get_outputs()]
     if not given or not got:

@@ -1,4 +1,4 @@
-"""A net that runs outside torch, with the eyes of one inside: a Program in numpy, an ONNX file in onnxruntime."""
+"""A net that runs outside torch, as a Classifier: a Program in numpy, an ONNX file in onnxruntime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.nets.classifier import Classifier, Input, Lineage, check_input
+from limbeck.nets.count import Table, count
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Takes uint8 images [N, channels, size, size], gives logits [N, classes]."""
@@ -30,12 +31,17 @@ class Outside(nn.Module):
         self.answer = answer
         self.engine = engine
         self.cost = cost
-        self.empty = nn.Parameter(torch.zeros(0), requires_grad=False)  # Classifier asks it for dtype and device
+        self.empty = nn.Parameter(torch.zeros(0), requires_grad=False)  # Classifier reads dtype and device from it
 
     def forward(self, pixels: Tensor) -> Tensor:
         whole = pixels.round().clamp(0, 255).to(torch.uint8)
         logits = self.answer(np.ascontiguousarray(whole.cpu().numpy()))
         return torch.from_numpy(np.asarray(logits, np.float32)).to(pixels.device)
+
+
+def cost_of(net: Classifier) -> Cost | Table:
+    """Return the net's parameters and multiply-accumulates: known, or counted."""
+    return net.net.cost if isinstance(net.net, Outside) else count(net.net, net.input.shape)
 
 
 def outside(

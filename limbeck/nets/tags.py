@@ -16,14 +16,14 @@ from limbeck.nets import zeroshot
 from limbeck.nets.classifier import INTERPOLATIONS, LARGEST_SIDE, Input, check_input
 
 TORCHVISION = "tv/"
-# What timm's nets may be asked for besides classes and channels, and torchvision's.
+# The arguments that timm's nets take besides classes and channels, and torchvision's.
 _TIMM_ARGUMENTS = frozenset({"img_size", "drop_rate", "drop_path_rate", "global_pool"})
 _TORCHVISION_ARGUMENTS = frozenset({"image_size"})
 _UNSAID = {"input_size": (3, 224, 224)}  # timm's default: of a net that somebody registered without a configuration
 
 
 def base_of(name: str) -> str:
-    """Return the architecture of a name or tag; InputError where nobody knows it."""
+    """Return the architecture of a name or tag; InputError where it is unknown."""
     if name.startswith(zeroshot.PREFIX):
         return name
     base = name.partition(".")[0]

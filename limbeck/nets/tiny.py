@@ -13,6 +13,7 @@ from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
 from limbeck.nets.norm import BatchNorm
+from limbeck.nets.registered import Registered, configuration
 
 _WIDTHS = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *((128, 1),) * 5, (256, 2), (256, 1))
 
@@ -35,7 +36,7 @@ class Block(nn.Module):
         return F.relu(self.conv2(F.relu(self.conv1(x))) + self.shortcut(x))
 
 
-class Tiny(nn.Module):
+class Tiny(Registered):
     """A classifier: images [N, in_chans, H, W] in, logits [N, num_classes] out."""
 
     def __init__(
@@ -53,24 +54,9 @@ class Tiny(nn.Module):
         self.body = body(in_chans)
         self.head = ClassifierHead(features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
 
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_features(self, x: Tensor) -> Tensor:
         features: Tensor = self.body(x)
         return features
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        scores: Tensor = self.head(x, pre_logits=pre_logits)
-        return scores
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def _resnet8(channels: int) -> nn.Module:
@@ -92,22 +78,10 @@ def _create(name: str, body: Callable[[int], nn.Module], features: int, keywords
     return net
 
 
-def _config(size: int, classes: int) -> dict[str, object]:
-    return {
-        "url": "",
-        "num_classes": classes,
-        "input_size": (3, size, size),
-        "pool_size": (size // 4, size // 4) if size == 32 else (3, 3),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "first_conv": "body.0.0",
-        "classifier": "head.fc",
-    }
-
-
-default_cfgs = {"mlperf_resnet8": _config(32, 10), "mlperf_mobilenetv1_025": _config(96, 2)}  # timm looks for this name
+default_cfgs = {  # timm looks for this name
+    "mlperf_resnet8": configuration(32, 10, 8, "body.0.0"),
+    "mlperf_mobilenetv1_025": configuration(96, 2, 3, "body.0.0"),
+}
 
 
 @register_model

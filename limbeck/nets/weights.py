@@ -109,7 +109,7 @@ def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def fill(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Copy `state` into `net`, all of it into all of it; InputError names up to five keys that do not fit.
 
-    A missing head would be a random head that nobody hears of, so nothing is ever skipped.
+    A missing head would silently be a random head, so nothing is ever skipped.
     """
     own = net.state_dict()
     faults = [f"{key} is missing" for key in own if key not in state]

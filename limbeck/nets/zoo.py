@@ -100,7 +100,7 @@ def create(
     Random weights from torch's global generator; or, where `pretrained`, what `load(name)` finds, with a new
     head where the classes differ (the lineage says so). What is not given (size in pixels, mean and std of
     pixels in [0, 1]) is as the name's own weights expect. Pretrained nets keep their channels. InputError for a
-    name that nobody knows, and for what it can't be built with.
+    name that is unknown, and for what it can't be built with.
     """
     if pretrained:
         if arguments:
@@ -141,7 +141,7 @@ def _check_sees(made: Classifier) -> None:
     training, seen = made.training, made.input
     try:
         with torch.no_grad():
-            made.eval()(torch.zeros(1, seen.channels, seen.size, seen.size))
+            made.eval()(torch.zeros(1, *seen.shape))
     except Exception as error:  # architectures fail in their own ways
         raise InputError(f"{made.name} can't take {seen.size} px ({first_line(error)}); give another size") from error
     made.train(training)
@@ -298,7 +298,7 @@ def _from_hub(spec: str) -> Classifier:
 def _from_timm_folder(folder: Path, spec: str) -> Classifier:
     """Load what timm's save_for_hf writes: config.json beside model.safetensors or pytorch_model.bin."""
     path = folder / "config.json"
-    config = _read(path)
+    config = read_json(path)
     if "architecture" not in config and isinstance(config.get("architectures"), list):
         raise InputError(
             f"{folder} holds a {str(config['architectures'][:1])[2:-2][:60]} of the package transformers, which is not "
@@ -367,7 +367,7 @@ def _own_classes(classifier: Classifier) -> list[str]:
 
 def _from_run(folder: Path) -> Classifier:
     path, weights = folder / "model.json", folder / "model.safetensors"
-    document = _read(path)
+    document = read_json(path)
     _only(document, {"format", "name", "arguments", "classes", "input", "lineage"}, path)
     if document.get("format") != FORMAT:
         raise InputError(f"{path} has format {document.get('format')!r}; this version reads {FORMAT}")
@@ -402,13 +402,6 @@ def _check_size(
     needed, there = (sum(value.numel() for value in values.values()) for values in (own, state))
     if needed > 2 * there + _SPARE:  # `fill` says what else does not fit
         raise InputError(f"{path} describes a net of {needed:,} values, and {there:,} lie beside it; they do not fit")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"{path} must hold one JSON object")
-    return document
 
 
 def _only(document: dict[str, Any], known: set[str], path: Path) -> None:

@@ -148,6 +148,7 @@ def _asked(
     from limbeck.artefacts.readers import Integers, Run, get
     from limbeck.learn.evaluate import figures
     from limbeck.nets import zoo
+    from limbeck.nets.count import count
     from limbeck.nets.outside import Outside
     from limbeck.page.lineage import made_from
     from limbeck.page.values import Net
@@ -156,7 +157,7 @@ def _asked(
         net = zoo.freeze(load_model(str(one.path)), dtype="float32")
     run = one if isinstance(one, Run) else made_from({"sha256": net.lineage.sha256}, found)
     tag = get(one.program.lineage if isinstance(one, Integers) else run.lineage if run else {}, str, "tag") or ""
-    table = None if isinstance(net.net, Outside) else _table(net)
+    table = None if isinstance(net.net, Outside) else count(net.net, net.input.shape)
     cost = net.net.cost if isinstance(net.net, Outside) else table
     assert cost is not None
     spec, flag = _data_of(run, found, sight)
@@ -182,12 +183,6 @@ def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> 
     except InputError as error:
         sight.notes.append(str(error))
         return seen, None
-
-
-def _table(net: "Classifier") -> "Table":
-    from limbeck.nets.count import count
-
-    return count(net.net, (net.input.channels, net.input.size, net.input.size))
 
 
 def _bytes(path: Path) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.artefacts.readers import Artefact, Design, Integers, Labels, Onnx, Run, get, names, number
+from limbeck.artefacts.readers import Artefact, Design, Integers, Labels, Onnx, Run, get, number
 from limbeck.runs import RECIPE, to_toml
 
 MOST_TEXT = 20_000  # characters of a recipe
@@ -177,8 +177,3 @@ def taught_by(artefacts: Sequence[Artefact]) -> frozenset[str]:
     runs = [weights for a in artefacts if isinstance(a, Run) for weights in _teachers(a.lineage)]
     stores = [str(t.lineage["sha256"]) for a in artefacts if isinstance(a, Labels) for t in a.manifest.teachers]
     return frozenset((*runs, *stores)) - {""}
-
-
-def teachers_of(run: Run) -> tuple[str, ...]:
-    """Return the folders that the run's recipe names as teachers."""
-    return names(run.recipe, "teachers")

@@ -83,7 +83,7 @@ def sound(net: "Classifier") -> bool:
     """Return whether the net's logits of a black image are finite."""
     import torch
 
-    black = torch.zeros((1, net.input.channels, net.input.size, net.input.size), dtype=torch.uint8)
+    black = torch.zeros((1, *net.input.shape), dtype=torch.uint8)
     with torch.inference_mode():
         return bool(net(black.to(net.scale.device)).isfinite().all())
 
@@ -94,7 +94,7 @@ def latency(net: "Classifier") -> float:
 
     from limbeck.learn.evaluate import speed
 
-    shape = (1, net.input.channels, net.input.size, net.input.size)
+    shape = (1, *net.input.shape)
     noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with one_thread():
         return 1 / speed(net, noise, seconds=0.3)

@@ -59,7 +59,7 @@ def dots(points: Iterable[tuple[float, float]], class_: str) -> Markup:
 
 
 def picture(width: float, height: float, title: str, *content: str, class_: str = "chart") -> Markup:
-    """Return a whole picture, as wide as its place; `title` is what it says to who can't see it."""
+    """Return a whole picture, as wide as its place; `title` is its text for screen readers."""
     return tag(
         "svg", tag("title", title), *content,
         viewBox=f"0 0 {width:g} {height:g}", class_=class_, role="img", style=f"--width:{width:g}px",

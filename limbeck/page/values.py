@@ -56,7 +56,7 @@ class Net:
 
 
 def wilson(share: float, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of so many images (Wilson 1927)."""
+    """Return the 95 % interval of a share of this many images (Wilson 1927)."""
     z2 = 1.959964**2
     middle = (share + z2 / (2 * images)) / (1 + z2 / images)
     half = math.sqrt(z2 * (share * (1 - share) / images + z2 / (4 * images**2))) / (1 + z2 / images)

@@ -310,7 +310,7 @@ def _save(student: "Classifier", done: Trained, folder: Path) -> None:
     if done.evaluation is not None:
         runs.write_text(folder / "per_class.csv", done.evaluation.to_csv())
     runs.write_sealed(folder / runs.RESULTS, {**done.to_json(), "sha256": lineage.sha256})
-    (folder / runs.STATE).unlink(missing_ok=True)  # results.json says that the run is over
+    (folder / runs.STATE).unlink(missing_ok=True)  # results.json marks the run as finished
 
 
 def new_net(spec: str, sets: Sets, training: Training, *, pretrained: bool, arguments: tuple[str, ...]) -> "Classifier":
@@ -423,7 +423,7 @@ def _note_environment(path: Path, found: dict[str, Any]) -> None:
     from limbeck.images.manifest import same_images
 
     known = runs.read_json(path) if path.exists() else found
-    data = known.get("data") if isinstance(known, dict) else None
+    data = known.get("data")
     if not isinstance(data, dict) or not same_images(str(data.get("fingerprint")), found["data"]["fingerprint"]):
         raise InputError(
             f"the images of {found['data']['spec']} have changed since {path.parent} was begun; choose another --out"

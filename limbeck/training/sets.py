@@ -42,7 +42,7 @@ def open_sets(
 ) -> Sets:
     """Open the training and the held-out split; `classes` names them where the images have no labels.
 
-    InputError where labels are asked for and there are none, or where the splits number their classes otherwise.
+    InputError where labels are needed and there are none, or where the splits number their classes otherwise.
     """
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.source import moments
@@ -61,10 +61,10 @@ def open_sets(
     except MissingSplitError:
         if labelled:
             raise
-        held_out = None  # a heap of unlabelled images has no split to measure on
+        held_out = None  # a flat folder of unlabelled images has no split to measure on
     if training.limit is not None:
         train = balanced(train, training.limit, training.seed)
-    if not labelled:  # labels may have said which images are held out, and how a limit is balanced, but no more
+    if not labelled:  # labels may have decided which images are held out, and how a limit is balanced, but nothing else
         train = replace(train, labels=None, classes=())
     if held_out is not None and train.classes and held_out.classes != train.classes[: len(held_out.classes)]:
         raise InputError(
@@ -104,7 +104,7 @@ def _any_images(opened: "Callable[..., Source]") -> "Source":
     """Open the training split, with its labels if it has any."""
     try:
         return opened("train")
-    except InputError:  # a heap of images
+    except InputError:  # a flat folder of images
         return opened("train", labelled=False)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from limbeck.nets.zoo import Classifier
 
 VERIFIED_VIEWS = 1024
-# How far a second answer may be. Batches of another size, threads or another machine change sums in the last bits:
+# How far a second evaluation may be. Batches of another size, threads or another machine change sums in the last bits:
 # of bfloat16's 8 in a logit, and float16's 11 are stored. Of sampled ids those change that lie at a border.
 LIMITS = {"float32": 0.002, "bfloat16": 0.05}
 LIMIT_SAMPLED = 0.02
@@ -183,8 +183,7 @@ def _begin(folder: Path, wanted: "Manifest") -> None:
 
 def _spent(cost: Path) -> float:
     """Return the seconds of earlier calls."""
-    found = runs.read_json(cost) if cost.exists() else None
-    seconds = found.get("seconds") if isinstance(found, dict) else None
+    seconds = runs.read_json(cost).get("seconds") if cost.exists() else None
     return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 

@@ -99,7 +99,7 @@ def _about(page: Page) -> dict[str, Any]:
     }
 
 
-# ---- answers ----------------------------------------------------------------------------------------------
+# ---- predictions ------------------------------------------------------------------------------------------
 
 
 async def _asked(page: Page, request: Request) -> tuple[Picture, Views]:
@@ -135,8 +135,8 @@ async def _body(request: Request) -> bytes:
 
 
 async def _lines(page: Page, picture: Picture, views: Views) -> AsyncIterator[str]:
-    """Yield a line of JSON about the picture and one per answer, as they come. Where the connection is closed, models
-    that have not begun don't run."""
+    """Yield a line of JSON about the picture and one per prediction, as they come. Where the connection is closed,
+    models that have not begun don't run."""
     page.pictures += 1
     sharpest = max(page.voices, key=lambda voice: voice.net.input.size)
     yield _line({"label": picture.label, "name": picture.name, "given": await _in(page.reader, _thumbnail, picture),
@@ -179,11 +179,11 @@ async def _no_such(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # to nobody; without it, the console would get a traceback
+    return Response(status_code=400)  # to a closed connection; without it, the console would get a traceback
 
 
 class Guard:
-    """Middleware that answers only those who came to this page by its own name, and lets nothing else be loaded.
+    """Middleware that serves only those who came to this page by its own name, and lets nothing else be loaded.
 
     A page elsewhere whose name was pointed at this machine (DNS rebinding) has another Host; one that sends forms here
     has another Origin.

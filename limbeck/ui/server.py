@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import socket
 
 import uvicorn
@@ -12,7 +13,7 @@ from limbeck.errors import InputError
 
 _AT_ONCE = 64  # requests and idle connections; more are refused for the moment
 PATIENCE = 10.0  # seconds for a request to arrive
-_GRACE = 3  # seconds that answers get when the server ends
+_GRACE = 3  # seconds that open responses get when the server ends
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -23,12 +24,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        remedy = "choose another --port, or 0 for a free one" if error.errno == errno.EADDRINUSE else "choose others"
-        raise InputError(f"cannot serve on {host}, port {port}: {_reason(error)}; {remedy}") from error
-
-
-def _reason(error: OSError) -> str:
-    return "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        why = f"{error.strerror or error}; choose others"
+        if error.errno == errno.EADDRINUSE:
+            why = "it is in use; choose another --port, or 0 for a free one"
+        raise InputError(f"cannot serve on {host}, port {port}: {why}") from error
 
 
 class _Patient(H11Protocol):
@@ -67,3 +66,17 @@ def made(app: Starlette) -> uvicorn.Server:
         limit_concurrency=_AT_ONCE, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
     return uvicorn.Server(config)
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the address of the page, for this machine's browser."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -26,7 +26,7 @@ class Voice:
     net: Classifier
     sight: Augment  # how it looks at pictures
     meanings: dict[str, str]  # of classes whose names are not English
-    worker: Executor  # one thread, in which it answers
+    worker: Executor  # one thread, in which it predicts
 
 
 class Views:

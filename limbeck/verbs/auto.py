@@ -24,9 +24,9 @@ def auto(
     """Go from photos to a device in one command, made of the others.
 
     It looks at the data, chooses size, batch, teachers, student and epochs to fit the minutes, and prints its plan with
-    times. Then it teaches the teachers, distils the student, teaches the same net by labels alone and keeps the
-    better one, adapts that to the target, brings it into the device's format, and writes the report. Every step is a
-    command that it shows, to go on by hand. The same command again goes on where it stopped.
+    times. Then it trains the teachers, distils the student, trains the same net on labels alone and keeps the
+    better one, adapts that to the target, converts it to the device's format, and writes the report. Every step is a
+    command that it prints, so that you can continue by hand. The same command continues where it was interrupted.
 
     Examples:
         limbeck auto photos/
@@ -35,11 +35,11 @@ def auto(
 
     Args:
         data: As for teach: class folders, with train/ and val/ or without.
-        target: Unlabelled images from where the net will run: it is adapted to them.
+        target: Unlabelled images from where the net will run, to which it is adapted.
         for_: What it will run on: microcontroller, pi, phone, browser, fpga or fpga:PART.
-        minutes: How long it may take; epochs, and if need be the images' size, are chosen by it.
+        minutes: How long it may take; epochs and, if need be, the images' size are chosen accordingly.
         out: The folder of all that is written.
-        teachers: Runs to use as they are, or what is to be fine-tuned: pinned timm tags, NAME@FILE, ...; by default
+        teachers: Runs to use as they are, or nets to fine-tune: pinned timm tags, NAME@FILE, ...; by default
             a pretrained net where one is at hand and the images are large enough, else two from scratch.
         student: The net for the device, by default one that suits it.
         size: Side of the images that nets see, in pixels; by default no larger than the photos, and what time allows.

@@ -1,36 +1,14 @@
 """limbeck serve."""
 
-import contextlib
 import importlib
-import ipaddress
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from limbeck import runs
-from limbeck.artefacts.kinds import kind_of
-from limbeck.artefacts.models import load_model, program_of
 from limbeck.errors import InputError
-from limbeck.fpga.parts import CLOCK
-from limbeck.page import measured
 from limbeck.results import Result
 from limbeck.runs import Tell
-from limbeck.training.sets import centre, to_compare
-from limbeck.training.settings import Loading
-
-if TYPE_CHECKING:
-    from limbeck.images.source import Source
-    from limbeck.nets.classifier import Classifier
-    from limbeck.ui.app import Page
-    from limbeck.ui.shift import Backgrounds
-    from limbeck.ui.voice import Voice
-
-_TRAINED = {"teach": "taught on labels", "distill": "distilled student", "adapt": "adapted"}
-_SERVED = ("run", "Program", "ONNX file", "Design")
-_SAMPLES = 10_000  # held-out images to choose from, at most
-_COLOURS = {1: "grey", 3: "colour"}
+from limbeck.ui.opened import opened
 
 
 @dataclass(frozen=True)
@@ -38,7 +16,7 @@ class Served(Result):
     """A page that has ended."""
 
     url: str
-    models: tuple[str, ...]  # that answered
+    models: tuple[str, ...]  # that predicted
     pictures: int  # that they were shown, each change of a slider counted
 
     def rows(self) -> list[tuple[str, str]]:
@@ -76,9 +54,13 @@ def serve(
         host: The address to listen on. Any other than 127.0.0.1 lets other machines in.
         unlabelled: Read no labels: the subfolders of --data are days or cameras, not classes.
     """
-    _needed()
+    try:
+        for name in ("starlette", "uvicorn"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"limbeck serve needs the package {error.name}: pip install 'limbeck[ui]'") from error
     from limbeck.ui.app import app
-    from limbeck.ui.server import listen, made
+    from limbeck.ui.server import is_loopback, listen, made, url_of
 
     if not models:
         raise InputError("no model is given; name runs, .program or .onnx files, or designs")
@@ -86,162 +68,9 @@ def serve(
         listen(host, port) as socket,
         opened(models, data=data, split=split, host=host, unlabelled=unlabelled, tell=tell) as page,
     ):
-        url = _url(host, socket.getsockname()[1])
-        if not _is_loopback(host):
+        url = url_of(host, socket.getsockname()[1])
+        if not is_loopback(host):
             tell("note", {"text": f"anyone who reaches this machine on {host} can use these models: there is no login"})
         tell("note", {"text": f"{url}  (Ctrl-C ends it)"})
         made(app(page)).run(sockets=[socket])
         return Served(url, tuple(voice.name for voice in page.voices), page.pictures)
-
-
-def _needed() -> None:
-    try:
-        for name in ("starlette", "uvicorn"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"limbeck serve needs the package {error.name}: pip install 'limbeck[ui]'") from error
-
-
-def _url(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@contextlib.contextmanager
-def opened(
-    models: tuple[str, ...],
-    *,
-    data: str | None = None,
-    split: Literal["val", "test", "train"] = "val",
-    host: str = "127.0.0.1",
-    unlabelled: bool = False,
-    tell: Tell = runs.silent,
-) -> "Iterator[Page]":
-    """Yield the page for these models; simulators and threads end with the block."""
-    from limbeck.ui.app import Page
-
-    notes: list[str] = []
-    reading = Loading(on_broken="skip", unlabelled=unlabelled)
-    models = tuple(one for model in models for one in _inside(model))
-    source = _own_images(models) if data is None else to_compare(data, reading, split)
-    with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(ThreadPoolExecutor(1))
-        voices = [voice for model in models if (voice := _voice(model, reader, stack, notes, tell)) is not None]
-        if not voices:
-            raise InputError(f"nothing is left to serve: {'; '.join(notes)}")
-        yield Page(tuple(voices), reader, source, _backgrounds(notes), tuple(notes), host)
-
-
-def _inside(model: str) -> list[str]:
-    """Return the models that lie in a folder; of what is no such folder, itself."""
-    if kind_of(model) != "folder":
-        return [model]
-    found = [path for path in sorted(Path(model).iterdir()) if kind_of(path) in _SERVED]
-    return [str(path) for path in found if kind_of(path) != "run" or (path / runs.MODEL).is_file()] or [model]
-
-
-def _own_images(models: tuple[str, ...]) -> "Source | None":
-    """Return held-out images that the first run names, of an adapted one its target's; None where they can't be had."""
-    recipes = (Path(model) / runs.RECIPE for model in models)
-    recipe = next((runs.read_toml(path) for path in recipes if path.is_file()), {})
-    spec = str(recipe.get("target" if recipe.get("verb") == "adapt" else "data", ""))
-    found = measured.held_out(spec, _SAMPLES, measured.TARGET) if spec else ""
-    return None if isinstance(found, str) else found.source
-
-
-def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: list[str], tell: Tell) -> "Voice | None":
-    """Return the model, ready to answer; None where a design can't be simulated here, and `notes` says why."""
-    from limbeck.fpga.simulate import available
-
-    tell("note", {"text": f"opening {model}"})
-    if kind_of(model) != "Design":
-        return _ready(model, _kind(model), load_model(model), reader)
-    if missing := available():
-        notes.append(f"{model} is left out: it cannot be simulated, {missing}")
-        tell("note", {"text": notes[-1]})
-        return None
-    net, detail = _simulated(Path(model), stack, tell)
-    return _ready(model, "simulated hardware", net, stack.enter_context(ThreadPoolExecutor(1)), detail)
-
-
-def _kind(model: str) -> str:
-    match kind_of(model):
-        case "Program":
-            return "integer Program, run by numpy"
-        case "ONNX file":
-            return "ONNX, run by onnxruntime"
-        case "ExecuTorch file":
-            return "ExecuTorch"
-        case "nothing":
-            return "pretrained"
-        case "run" if (recipe := Path(model) / runs.RECIPE).is_file():
-            return _TRAINED.get(str(runs.read_toml(recipe).get("verb")), "run")
-        case _:
-            return "saved net"
-
-
-def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[Classifier, str]":
-    """Return the net that the design's simulator is, started, and what it would take on a chip."""
-    from limbeck.fpga.design import read
-    from limbeck.fpga.simulate import build
-    from limbeck.nets.outside import Outside, outside
-    from limbeck.ui.hardware import Hardware
-
-    known = read(design)
-    like = load_model(str(program_of(str(design))))
-    assert isinstance(like.net, Outside)
-    hardware = Hardware(design, build(design, tell=tell), known.program)
-    stack.callback(hardware.close)
-    hardware.start()
-    cycles = known.cycles.latency
-    seen = like.input
-    net = outside(
-        hardware, engine="verilator", name=like.name, classes=like.classes, size=seen.size, channels=seen.channels,
-        interpolation=seen.interpolation, crop_pct=seen.crop_pct, lineage=like.lineage, cost=like.net.cost,
-    )  # fmt: skip
-    return net, (
-        f"{cycles:,} cycles per image: {1e6 * cycles / CLOCK:,.0f} µs at {CLOCK / 1e6:.0f} MHz, assumed; every score "
-        "is compared with the Program's"
-    )
-
-
-def _ready(model: str, kind: str, net: "Classifier", worker: Executor, detail: str = "") -> "Voice":
-    import numpy as np
-    from accelerate import PartialState
-
-    from limbeck.nets import zoo
-    from limbeck.nets.classifier import meanings
-    from limbeck.ui.voice import Voice, answer
-
-    zoo.freeze(net.to(PartialState().device), dtype="float32")
-    seen = net.input
-    detail = detail or f"{net.name}, {_weights(net):,} parameters, {seen.size} px {_COLOURS[seen.channels]}"
-    voice = Voice(model, kind, detail, net, centre(seen), meanings(net.classes), worker)
-    first = worker.submit(answer, voice, np.zeros((3, seen.size, seen.size), np.uint8)).result()  # the slow one
-    if "error" in first:
-        raise InputError(first["error"])
-    return voice
-
-
-def _weights(net: "Classifier") -> int:
-    from limbeck.nets.outside import Outside
-
-    return net.net.cost.parameters if isinstance(net.net, Outside) else sum(p.numel() for p in net.net.parameters())
-
-
-def _backgrounds(notes: list[str]) -> "Backgrounds | None":
-    from limbeck.images.domains import packaged_photos
-    from limbeck.ui.shift import Backgrounds
-
-    try:
-        return Backgrounds(packaged_photos("test"))
-    except InputError:
-        notes.append("There are no photos to lay behind images: pip install scikit-image")
-        return None

@@ -6,10 +6,9 @@ from pathlib import Path
 from limbeck import runs
 from limbeck.artefacts.kinds import may_write
 from limbeck.errors import InputError
+from limbeck.nets.catalogue import CHANNELS, CLASSES, Net, Teacher, own_names, own_nets, teachers_like
 from limbeck.results import Result
 from limbeck.runs import RECIPES, Tell
-
-_CHANNELS, _CLASSES = 3, 10  # that the nets are counted with
 
 
 @dataclass(frozen=True)
@@ -19,25 +18,6 @@ class Recipe:
     name: str
     verb: str
     about: str  # the first line of its head
-
-
-@dataclass(frozen=True)
-class Net:
-    """A net of Limbeck's own, for colour images of its size and ten classes."""
-
-    name: str
-    size: int  # pixels per side
-    parameters: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A net with weights that timm can fetch, by its pinned tag."""
-
-    tag: str
-    size: int  # pixels per side
-    licence: str  # of the weights; empty where timm does not say
 
 
 @dataclass(frozen=True)
@@ -94,10 +74,10 @@ def zoo(
     if teachers is not None:
         if name is not None:
             raise InputError(f"give a recipe, {name}, or --teachers, not both")
-        return Zoo(teachers=_teachers(teachers))
+        return Zoo(teachers=teachers_like(teachers))
     if name is None:
-        tell("note", {"text": f"nets are counted for {_CHANNELS} channels and {_CLASSES} classes"})
-        return Zoo(recipes=recipes(), nets=_nets())
+        tell("note", {"text": f"nets are counted for {CHANNELS} channels and {CLASSES} classes"})
+        return Zoo(recipes=recipes(), nets=own_nets())
     found = _recipe(name)
     text = (RECIPES / f"{found.name}.toml").read_text(encoding="utf-8")
     if copy is not None:
@@ -124,46 +104,8 @@ def _recipe(name: str) -> Recipe:
     wanted = name.removesuffix(".toml")
     if wanted in known:
         return known[wanted]
-    if wanted in _own_names():
+    if wanted in own_names():
         raise InputError(f"{name} is a net, not a recipe; limbeck info {name} shows it layer by layer")
     near = difflib.get_close_matches(wanted, known, n=3) or [other for other in known if wanted in other][:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise InputError(f"there is no recipe {name}{hint or '; limbeck zoo lists them'}")
-
-
-def _own_names() -> list[str]:
-    from limbeck.nets import odenet, tiny
-
-    return [*odenet.default_cfgs, *tiny.default_cfgs]
-
-
-def _nets() -> tuple[Net, ...]:
-    """Return Limbeck's own nets, counted at the size that they are made for, on shapes without values."""
-    import timm
-    import torch
-
-    from limbeck.nets.count import count
-
-    found = []
-    for name in _own_names():
-        with torch.device("meta"):
-            net = timm.create_model(name, num_classes=_CLASSES, in_chans=_CHANNELS)
-            config = timm.get_pretrained_cfg(name)
-            assert config is not None, "every net of ours is registered with one"
-            size = config.input_size[-1]
-            table = count(net, (_CHANNELS, size, size))
-        found.append(Net(name, size, table.parameters, table.macs))
-    return tuple(found)
-
-
-def _teachers(pattern: str) -> tuple[Teacher, ...]:
-    """Return timm's tags that match; InputError where none does."""
-    import timm
-
-    tags = timm.list_pretrained(pattern)
-    if not tags:
-        near = timm.list_pretrained(f"*{pattern.strip('*')}*")[:3]
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; try resnet* or *in22k*"
-        raise InputError(f"timm has no weights for {pattern!r}{hint}")
-    found = [(tag, timm.get_pretrained_cfg(tag)) for tag in tags]
-    return tuple(Teacher(tag, config.input_size[-1], config.license or "") for tag, config in found if config)

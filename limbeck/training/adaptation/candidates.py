@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from limbeck.learn.select import Criterion, Signs
     from limbeck.nets.zoo import Classifier
 
-FOLDER = "candidates"  # in the run folder: a .json with the signs and a .npy with the classes said, of each candidate
+FOLDER = "candidates"  # in the run folder: a .json with the signs and a .npy with the classes predicted, per candidate
 SOURCE, NORM = "source", "norm"  # the model as it came; the same with the target's BatchNorm statistics
 ORACLE = "oracle"  # never chosen: it was trained on target labels
 

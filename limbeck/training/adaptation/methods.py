@@ -142,7 +142,7 @@ def weights_of(terms: Terms) -> "Weights":
 
 
 def critic_of(net: "Classifier", terms: Terms, calls: int) -> "nn.Module | None":
-    """Return DANN's or CDAN's critic, whose strength grows over so many calls."""
+    """Return DANN's or CDAN's critic, whose strength grows over this many calls."""
     if not (terms.dann or terms.cdan):
         return None
     from limbeck.learn.adapt import head_of
