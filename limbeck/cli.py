@@ -17,7 +17,7 @@ from typing import Any
 
 import limbeck
 from limbeck import flags, recipe
-from limbeck.errors import InputError, VerificationError, shown
+from limbeck.errors import InputError, VerificationError, first_line, shown
 from limbeck.flags import SHELLS, function_of, parse
 from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
@@ -133,9 +133,23 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(verb, f"{error.strerror or error}{where}", 2)
-    except KeyboardInterrupt:
-        return _fail(verb, "interrupted" + _GOES_ON.get(verb, ""), 130)
+    except (MemoryError, RuntimeError, KeyboardInterrupt) as error:
+        if not (sentence := _outside(error)):
+            raise
+        return _fail(verb, sentence + _GOES_ON.get(verb, ""), 130 if isinstance(error, KeyboardInterrupt) else 2)
     return 0
+
+
+def _outside(error: BaseException) -> str:
+    """Return what came from outside, of what torch raises as RuntimeErrors too; empty where it is a defect of ours."""
+    text = str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return f"there is not enough memory ({first_line(error)}); lower --batch, --size or --workers"
+    if os.environ.get("WORLD_SIZE", "1") != "1" and re.search("gloo|nccl|Timed out waiting", text, re.IGNORECASE):
+        return f"another process of this command has ended or stopped ({first_line(error)}); start all of them again"
+    return ""
 
 
 MOVED = {

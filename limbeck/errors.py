@@ -16,7 +16,7 @@ def shown(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line, up to 200 characters, of another library's message; the error's kind if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 

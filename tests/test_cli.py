@@ -516,12 +516,16 @@ def test_precisions_may_change_within_a_process_and_a_slow_one_is_told_of(monkey
         (VerificationError("0.5 is less than 0.9"), 3, "0.5 is less than 0.9"),
         (FileNotFoundError(2, "No such file", "x.jpg"), 2, "No such file (x.jpg)"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError("Unable to allocate 8 TiB"), 2, "not enough memory (Unable to allocate 8 TiB); lower --batch"),
+        (RuntimeError("[enforce] . DefaultCPUAllocator: can't allocate memory"), 2, "there is not enough memory"),
+        (RuntimeError("[gloo/unbound_buffer.cc:78] Timed out waiting 1800000ms"), 2, "has ended or stopped"),
     ],
 )
 def test_each_failure_has_its_exit_code(capsys, monkeypatch, raised, code, words):
     def failing(*, tell: object = None) -> None:
         raise raised
 
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("limbeck.cli.parse", lambda *_: {})
     monkeypatch.setattr("limbeck.verbs.info.info", failing)
     found, out, err = answered(capsys, "info")

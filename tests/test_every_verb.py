@@ -1,6 +1,7 @@
 """What holds of every verb: folders without labels, paths and streams of real machines."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,36 @@ def test_a_second_process_does_not_label_what_another_is_labelling(there, tmp_pa
     os.close(tells)
     os.waitpid(child, 0)
     assert main(command) == 0
+
+
+WRITING = {
+    "label": UNLABELLED["label"][0].replace("{days}", "{data}").replace("--views 1", "--views 40"),
+    "quantize": "quantize {run} --data {data} --calibration 4 --out {out}.program",
+    "compile": "compile {program} --max-dsp 60 --out {out}",
+    "report": "report {run} --no-latency --out {out}.html",
+}
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_no_part(there, tmp_path, verb):
+    """A process may write 1000 bytes a file, which the system enforces as it does a full disk."""
+    named = {**there, "out": tmp_path / "out"}
+    asks, tells = os.pipe()
+    if not (child := os.fork()):
+        code = 99
+        try:
+            sys.stdout = sys.stderr = open(tells, "w", buffering=1)  # noqa: SIM115 - until the process ends
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            code = main([word.format_map(named) for word in WRITING[verb].split()])
+        finally:
+            os._exit(code)
+    os.close(tells)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = os.read(asks, 1 << 16).decode()
+    assert code == 2, said
+    assert f"limbeck {verb}: cannot write " in said
+    assert "Traceback" not in said
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".partial")]
 
 
 # ---- paths and streams of real machines -------------------------------------------------------------------

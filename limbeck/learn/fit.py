@@ -390,7 +390,7 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimize
         return Progress(step, Sums(saved["sums"], steps=step), list(saved["history"]), earlier)
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # a hostile file may fail anywhere in the reader
         raise InputError(
             f"{path} is not the state of this run ({first_line(error)}); start anew in another --out"
         ) from error

@@ -397,7 +397,7 @@ def _check_size(
     try:
         with torch.device("meta"):
             own = build(base, arguments, classes=classes, channels=channels).state_dict()
-    except Exception:
+    except InputError:  # a net that can't be without values, or not at all, which `build` says next
         return
     needed, there = (sum(value.numel() for value in values.values()) for values in (own, state))
     if needed > 2 * there + _SPARE:  # `fill` says what else does not fit
