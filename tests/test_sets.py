@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from limbeck.artefacts.predictions import _view
@@ -13,8 +14,9 @@ from limbeck.images.loader import batches
 from limbeck.images.source import evenly, in_memory
 from limbeck.images.sources import open_source
 from limbeck.nets.classifier import Input
+from limbeck.training.run import begin_run
 from limbeck.training.sets import centre, fitting, open_sets, to_compare
-from limbeck.training.settings import Loading, Training, parsed
+from limbeck.training.settings import Loading, Training, flat, parsed
 from limbeck.ui.picture import uploaded, view_of
 from limbeck.verbs.teach import teach
 
@@ -183,3 +185,15 @@ def test_evenly_spaced_images_are_of_all_parts_of_a_sorted_set(images, count):
     assert steps.max() - steps.min() <= 1
     assert chosen[0] == 0
     assert chosen[-1] >= images - images / count - 1
+
+
+def test_more_epochs_say_what_the_schedule_does(tmp_path):
+    told = []
+    for epochs in (2, 2, 4):
+        training = Training(epochs=epochs, resume=True)
+        sets = open_sets("digits:optdigits", training)
+        settings = flat(data="digits:optdigits", training=training)
+        out, accelerator = str(tmp_path / "run"), Accelerator(cpu=True)
+        begin_run(out, "teach", settings, sets, training, accelerator, tell=lambda _, values: told.append(values))
+    (note,) = told
+    assert note["text"].startswith("2 epochs became 4: the cosine now ends with the last of these")
