@@ -13,6 +13,8 @@ from limbeck.cli import VERBS, main
 from limbeck.errors import InputError
 from limbeck.fpga import simulate
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "run": "run", "begun": "run", "labels": "label store", "design": "Design", "program": "Program",
     "onnx": "ONNX file", "report": "report", "evaluation": "evaluation", "data": "data folder",

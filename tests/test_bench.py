@@ -23,6 +23,8 @@ from limbeck.verbs.export import export
 from limbeck.verbs.quantize import quantize
 from limbeck.verbs.teach import teach
 
+pytestmark = pytest.mark.slow
+
 DATA = "digits:optdigits"
 FEW = {"batch": (1, 50), "rounds": 1}
 

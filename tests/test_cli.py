@@ -372,6 +372,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_begins(capsys):
 # ---- streams ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_breaks_nothing_and_is_no_file_of_ours(tmp_path, closed):
     command = f'"{sys.executable}" -m limbeck zoo mealv2_resnet18 --copy "{tmp_path / "r.toml"}" {closed}'

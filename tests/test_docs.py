@@ -112,6 +112,7 @@ def _pairs(names: list[str]) -> set[tuple[str, str]]:
     return {(name, "") for name in names} | {("", name) for name in names}
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (snippet,) = blocks("README.md", "python")

@@ -313,6 +313,7 @@ def test_data_with_some_of_the_classes_is_measured_among_all_of_them(tmp_path):
     assert "has images of 2 of the 3 classes" in " ".join(found.notes)
 
 
+@pytest.mark.slow
 def test_a_figure_of_a_domain_that_an_adapted_net_left_is_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = zoo.load(save_net(tmp_path / "net"))

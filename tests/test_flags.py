@@ -98,6 +98,7 @@ def test_the_flags_of_every_verb_are_no_keywords():
     assert "recipe" not in flags.parse(teach, ["--data", "d", "--model", "m", "--out", "o"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", flags.SHELLS)
 def test_a_shell_completes_verbs(capsys, shell):
     found = completed(shell, capsys, "te" if shell != "zsh" else "")
@@ -107,6 +108,7 @@ def test_a_shell_completes_verbs(capsys, shell):
         assert found == [verb for verb in cli.VERBS if verb.startswith("te")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", flags.SHELLS)
 @pytest.mark.parametrize("verb", ["teach", "predict"])
 def test_a_shell_completes_the_flags_of_a_verb(capsys, shell, verb):
@@ -119,16 +121,19 @@ def test_a_shell_completes_the_flags_of_a_verb(capsys, shell, verb):
     assert "--student" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_a_shell_completes_the_choices_of_a_flag(capsys, shell):
     assert sorted(completed(shell, capsys, "teach", "--optimizer", "")) == ["adamw", "sgd"]
 
 
+@pytest.mark.slow
 def test_bash_offers_nothing_of_ours_for_a_value_so_that_it_offers_files(capsys):
     assert completed("bash", capsys, "teach", "--data", "ph") == [""]
     assert "complete -o bashdefault -o default -F _limbeck limbeck" in script("bash", capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [[], ["tcsh"], ["bash", "zsh"]])
 def test_another_shell_is_refused(capsys, shell):
     assert cli.main(["--completion", *shell]) == 2

@@ -12,6 +12,8 @@ from limbeck.integer.program import run
 from limbeck.integer.qat import prepare_qat
 from limbeck.nets import zoo
 
+pytestmark = pytest.mark.slow
+
 SIDES = {  # an odd one here and there; all nets of the list, at their own sizes: benchmarks/nets.py
     "resnet18": 41,
     "resnet26d": 45,

@@ -28,6 +28,8 @@ nets = st.one_of(
     ),
 )
 
+pytestmark = pytest.mark.slow
+
 
 def made(net, **formats):
     """Return (program, images) of a net."""

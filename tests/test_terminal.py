@@ -175,6 +175,7 @@ def test_a_signal_is_heard_between_two_steps_and_else_soon(monkeypatch, number):
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_people_get_a_table_and_what_to_type_next_and_programs_get_json(capsys):
     shown = on_a_terminal("data", "digits:optdigits")
     assert "--result" not in shown

@@ -17,6 +17,7 @@ def listed():
     return zoo()
 
 
+@pytest.mark.slow
 def test_every_recipe_is_listed_with_the_first_line_of_its_head(listed):
     assert [one.name for one in listed.recipes] == sorted(path.stem for path in RECIPES.glob("*.toml"))
     for one in listed.recipes:
