@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# $(call bring,TOOLS): bring the Debian packages of missing commands where we may, else say the line that does.
+# $(call bring,TOOLS): bring the Debian packages of missing commands (COMMAND=PACKAGE where their names differ) where we
+# may, else say the line that does.
 define bring
-missing=; for tool in $(1); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+missing=; for tool in $(1); do command -v "$${tool%%=*}" >/dev/null || missing="$$missing $${tool##*=}"; done; \
 if [ -n "$$missing" ]; then \
   if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
     echo "apt-get install$$missing"; \
@@ -65,7 +66,8 @@ wheel-test: wheel
 
 # Simulators, a synthesiser, a browser and shells: tests that lack theirs are skipped, and under CI=true fail.
 tools:
-	@$(call bring,verilator g++ iverilog yosys chromium zsh fish)
+	@$(call bring,verilator g++ iverilog yosys chromium zsh fish clang wasm-ld=lld qemu-system-arm \
+	  arm-none-eabi-gcc=gcc-arm-none-eabi aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu qemu-aarch64=qemu-user)
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ KINDS = {
     "onnx": "ONNX file", "report": "report", "evaluation": "evaluation", "data": "data folder",
     "old labels": "label store", "old design": "Design", "folder": "folder", "empty": "empty folder",
     "letter.txt": "file", "fake.program": "Program", "fake.onnx": "ONNX file", "fake.pte": "ExecuTorch file",
-    "c": "C file", "c header": "C header", "fake.c": "C file",
+    "c": "C file", "c header": "C header", "fake.c": "file",
     "page.html": "file", "read-only": "empty folder", "link to a file": "file", "link to a folder": "folder",
     "link to nothing": "dead link", "loop": "dead link", "device": "special file", "pipe": "special file",
     "nothing": "nothing",

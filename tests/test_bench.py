@@ -176,7 +176,7 @@ def test_a_model_of_which_nothing_can_be_measured_is_a_problem(place, capsys):
     ("arguments", "words"),
     [
         ({"formats": ("tflite",)}, "'tflite' is no format; choose from pytorch, compile, onnx"),
-        ({"formats": ("onnx",)}, "comes as program, hardware only"),
+        ({"formats": ("onnx",)}, "comes as program, c, hardware only"),
         ({"batch": (0, 8)}, "--batch is 0; it must be at least 1"),
         ({"threads": 0}, "--threads is 0"),
         ({"clock": 0.0}, "--clock is 0.0; give MHz above 0"),

@@ -1,18 +1,21 @@
 """A Program in C: every score is the Program's, whatever compiles it."""
 
+import io
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
 from interpreter import interpret
+from PIL import Image
 from programs import random_program
 from tools import need
 
-from limbeck.c import artefact, running
+from limbeck.c import artefact, page, running
 from limbeck.c.memory import bytes_of, plan
-from limbeck.c.write import Written, write
+from limbeck.c.write import Written, selftest_images, write
 from limbeck.errors import InputError
 from limbeck.integer.program import image_extent, run
 from limbeck.integer.survey import survey
@@ -125,3 +128,33 @@ def test_a_compiler_that_fails_or_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "COMPILERS", ())
     with pytest.raises(InputError, match="no C compiler; apt-get install gcc"):
         running.build(write(program, "net"))
+
+
+@pytest.mark.slow
+def test_a_page_has_the_programs_scores_and_asks_nobody(tmp_path):
+    need("clang", "wasm-ld", "chromium", "playwright")
+    from playwright.sync_api import sync_playwright
+
+    program = next(p for p, _ in (random_program(seed, False) for seed in range(9)) if p.input.channels in (1, 3))
+    page.save(program, write(program, "net"), tmp_path / "net.html")
+    images = selftest_images(program)
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
+        shown = browser.new_page()
+        shown.on("request", lambda request: asked.append(request.url))
+        shown.goto((tmp_path / "net.html").as_uri())
+        for image, expected in zip(images, run(program, images), strict=True):
+            pixels = image.transpose(1, 2, 0).reshape(-1).tolist()
+            assert shown.evaluate("pixels => scoresOf(Uint8Array.from(pixels))", pixels) == expected.tolist()
+        shown.locator("#file").set_input_files(files=[{"name": "a.png", "mimeType": "image/png", "buffer": _png()}])
+        shown.wait_for_selector("#answer li")
+        assert shown.locator("#answer li").count() == min(5, len(program.classes))
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+
+
+def _png() -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(written, "png")
+    return written.getvalue()

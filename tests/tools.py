@@ -5,7 +5,24 @@ from shutil import which
 
 import pytest
 
-COMMANDS = ("verilator", "gcc", "g++", "make", "iverilog", "yosys", "chromium", "bash", "zsh", "fish")
+COMMANDS = (
+    "verilator",
+    "gcc",
+    "g++",
+    "make",
+    "iverilog",
+    "yosys",
+    "chromium",
+    "clang",
+    "wasm-ld",
+    "arm-none-eabi-gcc",
+    "qemu-system-arm",
+    "aarch64-linux-gnu-gcc",
+    "qemu-aarch64",
+    "bash",
+    "zsh",
+    "fish",
+)
 
 
 def need(*names: str) -> None:

@@ -27,20 +27,25 @@ from limbeck.runs import (
 
 Kind = Literal[
     "nothing", "dead link", "special file", "empty folder", "folder", "data folder", "file",
-    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "report",
+    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "page", "report",
     "evaluation",
 ]  # fmt: skip
 Written = Literal[
-    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "report",
+    "run", "label store", "Design", "Program", "ONNX file", "ExecuTorch file", "C file", "C header", "page", "report",
     "evaluation", "speeds", "repository", "table", "recipe",
 ]  # fmt: skip
 
 _SUFFIXES: dict[str, Kind] = {".program": "Program", ".onnx": "ONNX file", ".pte": "ExecuTorch file", ".c": "C file"}
-_TOLD: dict[str, Kind] = {".html": "report", ".h": "C header"}
-_ENDINGS: dict[str, Kind] = {**_SUFFIXES, **_TOLD}
+_TOLD: dict[str, tuple[Kind, ...]] = {".html": ("report", "page"), ".c": ("C file",), ".h": ("C header",)}
+_ENDINGS: dict[str, Kind] = {**_SUFFIXES, **{ending: kinds[0] for ending, kinds in _TOLD.items()}}
 _FOLDERS = {"run", "label store", "Design", "evaluation", "speeds", "repository"}
 _HEAD = 4096  # bytes by which a file's kind is recognised
-_MARKS: dict[Kind, bytes] = {"report": b"Limbeck report</title>", "C header": b"classes, by Limbeck "}
+_MARKS: dict[Kind, bytes] = {
+    "report": b"Limbeck report</title>",
+    "C file": b" written by Limbeck ",
+    "C header": b" by Limbeck ",
+    "page": b"Limbeck page ",
+}
 _SEAL = OPEN_SEAL.rstrip("0").encode()
 _FEW = 500  # entries that are read to recognise a folder of images
 
@@ -64,9 +69,8 @@ def kind_of(path: str | Path) -> Kind:
         return _kind_of_folder(path)
     if not stat.S_ISREG(mode):
         return "special file"
-    told = _TOLD.get(path.suffix)  # by their first lines: others have these endings
-    if told is not None:
-        return told if _starts(path, _MARKS[told]) else "file"
+    if path.suffix in _TOLD:  # by their first lines: others have these endings
+        return next((kind for kind in _TOLD[path.suffix] if _starts(path, _MARKS[kind])), "file")
     return _SUFFIXES.get(path.suffix, "file")
 
 
@@ -172,7 +176,7 @@ def may_write(
             _check_own(place, known, found)
         case "special file":
             raise InputError(f"{known} is a device or a pipe, not a file; choose another")
-        case _ if found in ("file", "report") or found in _SUFFIXES.values():
+        case _ if found in ("file", "report", "page", "C header") or found in _SUFFIXES.values():
             what = f"is {article(found)}" if found != "file" else "is there already"
             raise InputError(f"{known} {what} and stays as it is; choose another, or remove it")
         case _:
@@ -189,7 +193,13 @@ def article(kind: str) -> str:
 
 
 def _example(kind: Written) -> str:
-    named = {"report": "report.html", "table": "table.csv", "recipe": "recipe.toml"}
+    named = {
+        "report": "report.html",
+        "page": "page.html",
+        "C header": "net.h",
+        "table": "table.csv",
+        "recipe": "recipe.toml",
+    }
     return named.get(kind) or next(f"net{ending}" for ending, name in _SUFFIXES.items() if name == kind)
 
 

@@ -1,4 +1,4 @@
-"""Any classifier that verbs take: a run, a tag, weights, a Program, an ONNX or ExecuTorch file, a Design, a board."""
+"""Any classifier that verbs take: a run, a tag, weights, a Program, an ONNX, ExecuTorch or C file, a Design."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from limbeck.nets.outside import Cost
 
 
-def load_model(spec: str) -> "Classifier":
-    """Return the net that `spec` names: a .program file run by numpy, an .onnx file by onnxruntime, a .pte file by
-    ExecuTorch, a Design's folder simulated by Verilator, DESIGN@/dev/LINE the board behind a serial line, else as
-    zoo.load has it. InputError where it can't be used."""
+def load_model(spec: str) -> "Classifier":  # noqa: PLR0911 - a case each
+    """Return the net that `spec` names: a .program file run by numpy, a .c file of Limbeck's by the C compiler, an
+    .onnx file by onnxruntime, a .pte file by ExecuTorch, a Design's folder simulated by Verilator, DESIGN@/dev/LINE the
+    board behind a serial line, else as zoo.load has it. InputError where it can't be used."""
     from limbeck.nets import executorch, onnx, zoo
 
     folder, at, line = spec.rpartition("@/dev/")
@@ -32,6 +32,10 @@ def load_model(spec: str) -> "Classifier":
             return _design(Path(spec))
         case "Program":
             return _program(spec)
+        case "C file":
+            return _c_file(spec)
+        case _ if spec.endswith(".c"):  # which no run or tag does
+            return _c_file(spec)
         case "ONNX file":
             return _called(onnx.load(spec), spec)
         case "ExecuTorch file":
@@ -57,6 +61,15 @@ def _program(path: str) -> "Classifier":
 
     program = load(path)
     return _integers(program, path, lambda images: run(program, images), engine="numpy", name="Program")
+
+
+def _c_file(path: str) -> "Classifier":
+    """Return the compiled net as a Classifier: its scores, one image at a time, in one thread."""
+    from limbeck.c.artefact import load
+    from limbeck.c.running import opened
+
+    program, written = load(Path(path))
+    return _integers(program, path, opened(program, written), engine="C", name="C file")
 
 
 def _design(folder: Path) -> "Classifier":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.artefacts.kinds import article, kind_of
+from limbeck.c import artefact
 from limbeck.errors import InputError
 from limbeck.fpga import design
 from limbeck.fpga.design import Design as Design  # noqa: PLC0414 - for whoever reads artefacts
@@ -46,7 +47,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Integers:
-    """A Program's file."""
+    """A Program's file, or a C file of one."""
 
     path: Path
     program: Program
@@ -84,7 +85,7 @@ def find(paths: Sequence[str]) -> tuple[tuple[Artefact, ...], tuple[str, ...]]:
     return tuple(found.values()), tuple(notes)
 
 
-_READ = ("run", "label store", "Program", "ONNX file", "Design")
+_READ = ("run", "label store", "Program", "C file", "ONNX file", "Design")
 
 
 def _children(path: Path) -> Iterator[Path]:
@@ -103,6 +104,8 @@ def read(path: Path) -> Artefact:
     match kind_of(path):
         case "Program":
             return Integers(path, load(path))
+        case "C file":
+            return Integers(path, artefact.load(path)[0])
         case "ONNX file":
             return Onnx(path)
         case "run":

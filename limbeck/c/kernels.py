@@ -32,6 +32,7 @@ from limbeck.integer.survey import Site
 
 BLOCK = 16  # outputs, or channels, at once
 _CHUNK = 256  # values of a sum at once
+_TAPS = 64  # of a depthwise window; larger ones are convolutions in groups
 _TYPES = {8: "int8_t", 16: "int16_t", 24: "int32_t", 32: "int32_t", 64: "int64_t"}
 _SHORT = {8: "s8", 16: "s16", 24: "s32", 32: "s32", 64: "s64"}
 
@@ -159,22 +160,27 @@ class Kernels:
 
     def _sums(self, site: Site, requant: Requant) -> int:
         """Return the bits of the node's sums: 32 where they and all that §3 makes of them fit."""
-        most = site.bound * int(self.program.tensors[requant.mult].max())
-        half = (1 << requant.shift) >> 1
-        fits = site.bound < 1 << 31 and requant.shift >= 17 and (most + half >> 16) + 1 < 1 << 31
-        return 32 if fits else 64
+        split = _split(requant)
+        most = site.bound * int(self.program.tensors[requant.mult].max()) + (1 << requant.shift)
+        return 32 if site.bound < 1 << 31 and requant.shift > 0 and (most >> split) + 1 < 1 << 31 else 64
 
     def _requant(self, requant: Requant, bits: int) -> str:
         """Return the initialiser of a struct requant."""
         offset = self.parts.table(requant.offset, self.program.tensors[requant.offset], _TYPES[bits])
         mult = self.parts.table(requant.mult, self.program.tensors[requant.mult], "uint16_t")
-        return f"{{{offset}, {mult}, {requant.shift}, {', '.join(map(str, ends(requant.bits, requant.relu)))}}}"
+        split = _split(requant)
+        shift = f"{split}, {requant.shift - split}" if bits == 32 else f"{requant.shift}"
+        return f"{{{offset}, {mult}, {shift}, {', '.join(map(str, ends(requant.bits, requant.relu)))}}}"
 
     def _finish(self, bits: int, out: Extent) -> str:
         """Return the tag of the function that ends sums."""
         tag = f"{_SHORT[out.bits]}_{bits}"
         self.parts.piece(f"scaled_{bits}")
-        self.parts.piece("finish", tag=tag, a=str(bits), y=_TYPES[out.bits])
+        if bits == 32:
+            store = {8: "cvtepi32_storeu_epi8", 16: "cvtepi32_storeu_epi16", 24: "storeu_epi32"}[out.bits]
+            self.parts.piece("finish_32", tag=tag, y=_TYPES[out.bits], store=store)
+        else:
+            self.parts.piece("finish_64", tag=tag, y=_TYPES[out.bits])
         return tag
 
     def _struct(self, site: Site, kind: str, fields: Sequence[str]) -> str:
@@ -187,25 +193,30 @@ class Kernels:
     def _conv(self, op: Conv, site: Site, x: str, y: str) -> str:
         weight, taken = self.program.tensors[op.weight], site.ins[0]
         bits, by = self._sums(site, op.requant), 16 if op.weight_bits == 16 else 8
-        depthwise = op.groups == len(weight) == taken.shape[0]
+        depthwise = op.groups == len(weight) == taken.shape[0] and prod(weight.shape[2:]) <= _TAPS
         border, fields = self._border(op.border, site, bits)
         finish = self._finish(bits, site.out)
         tag = "_".join([_SHORT[taken.bits], f"w{by}", finish, *([border] if border else [])])
         words = {"tag": tag, "a": str(bits), "x": _TYPES[taken.bits], "w": _TYPES[by], "y": _TYPES[site.out.bits]}
+        kinds = {"x": _TYPES[taken.bits], "w": _TYPES[by]}
         self.parts.piece("conv", a=str(bits))
         line = ""
         if border:
             self.parts.piece("border", tag=f"{border}_{bits}", a=str(bits), b=_TYPES[int(border[1:])])
-            pixel, sums = ("pixel", "sums") if depthwise else ("pixel + t", "sums[t]")
-            indent = " " * (12 if depthwise else 20)
-            line = f"{indent}border_{border}_{bits}(c, {pixel}, first, n, {sums});\n"
+            indent = " " * (12 if depthwise else 16)
+            line = f"{indent}border_{border}_{bits}(c, pixel, first, n, sums, count);\n"
         if depthwise:
-            self.parts.piece("depthwise", **words, finish=finish, border=line)
+            weigh = f"{_SHORT[taken.bits]}_w{by}_{bits}"
+            self.parts.piece("taps")
+            if weigh == "s8_w8_32":
+                self.parts.piece("weigh_8")
+            else:
+                self.parts.piece("weigh", tag=weigh, a=str(bits), **kinds)
+            self.parts.piece("depthwise", **words, finish=finish, border=line, weigh=weigh)
             table = np.moveaxis(weight[:, 0], 0, -1)  # [rows, columns, channels]
         else:
             dot = f"{_SHORT[taken.bits]}_w{by}_{bits}"
             self.parts.piece("gather", tag=_SHORT[taken.bits], x=_TYPES[taken.bits])
-            kinds = {"x": _TYPES[taken.bits], "w": _TYPES[by]}
             if dot == "s8_w8_32":
                 self.parts.piece("dot_8")
             else:
@@ -301,6 +312,11 @@ class Kernels:
         name = self.parts.fresh(site.node.name)
         self.parts.tables[name] = f"static const struct frame {name} = {_frame(site.ins[0], sides, site.out)};"
         return name
+
+
+def _split(requant: Requant) -> int:
+    """Return how many lower bits of a product are taken by themselves: 16, fewer where one of them rounds."""
+    return min(16, requant.shift - 1)
 
 
 def ends(bits: int, relu: bool) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def ahead(site: Site, place: int) -> int | None:
             return None
     stride, top, left = _frame(op)
     first = _first_read(x.shape, out.shape, stride, top, left) * x.shape[0] * before
-    tile = TILE if isinstance(op, Conv) and op.groups == 1 else 1
+    tile = TILE if isinstance(op, Conv) else 1
     written = np.minimum(np.arange(len(first)) + tile, len(first)) * out.shape[0] * after
     return max(0, int((written - first).max()))
 

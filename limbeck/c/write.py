@@ -47,8 +47,8 @@ def write(program: Program, name: str) -> Written:
     last = sites[-1]
     words = {"name": name, "NAME": name.upper()}
     parts.piece("scores", tag=_short(last.out.bits), x=_type(last.out.bits), NAME=name.upper())
-    functions = [_filled(piece.template, dict(piece.words)) for piece in parts.pieces]
-    prelude = _filled("prelude", {**words, "simd": _filled("simd", {})})
+    functions = [filled(f"{piece.template}.c", dict(piece.words)) for piece in parts.pieces]
+    prelude = filled("prelude.c", {**words, "simd": filled("simd.c", {})})
     source = "\n".join(
         [
             _top(program, name, memory, arena, parts.bytes),
@@ -67,8 +67,9 @@ def write(program: Program, name: str) -> Written:
     )
 
 
-def _filled(template: str, words: dict[str, str]) -> str:
-    text = (TEMPLATES / f"{template}.c").read_text(encoding="utf-8")
+def filled(template: str, words: dict[str, str]) -> str:
+    """Return the template's text, with what stands for its @words@."""
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
     return re.sub(r"@(\w+)@", lambda found: words[found[1]], text)
 
 
@@ -168,7 +169,7 @@ def selftest_images(program: Program) -> NDArray[np.uint8]:
 def _selftest(program: Program, name: str) -> str:
     scores = run(program, selftest_images(program))
     rows = [f"        {{{', '.join(map(str, row))}}}," for row in scores.tolist()]
-    return _filled("selftest", {"name": name, "NAME": name.upper(), "images": str(SELFTESTS), "rows": "\n".join(rows)})
+    return filled("selftest.c", {"name": name, "NAME": name.upper(), "images": str(SELFTESTS), "rows": "\n".join(rows)})
 
 
 def _header(program: Program, name: str, arena: int, tables: int, last: Site) -> str:
@@ -182,4 +183,4 @@ def _header(program: Program, name: str, arena: int, tables: int, last: Site) ->
         "arena": str(arena), "tables": str(tables), "scale": repr(float(program.scale)), "low": f"{low:,}",
         "high": f"{high:,}", "version": __version__, "seal": OPEN_SEAL,
     }  # fmt: skip
-    return _filled("header", words)
+    return filled("header.c", words)

@@ -1,4 +1,4 @@
-"""A trained classifier as an ONNX, QONNX, ExecuTorch or C file, verified before it has its name."""
+"""A trained classifier as an ONNX, QONNX, ExecuTorch or C file or a page, verified before it has its name."""
 
 import tempfile
 import time
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from limbeck.integer.program import Program
     from limbeck.nets.zoo import Classifier
 
-Format = Literal["onnx", "onnx-int8", "qonnx", "executorch", "c"]
-ENDINGS: dict[Format, str] = {"executorch": ".pte", "c": ".c"}  # others: .onnx
+Format = Literal["onnx", "onnx-int8", "qonnx", "executorch", "c", "page"]
+ENDINGS: dict[Format, str] = {"executorch": ".pte", "c": ".c", "page": ".html"}  # others: .onnx
 VERIFIED = 256  # images
 TOLERANCE = 1e-3  # of the largest logit: float32 sums in another order, through a deep net
 ROUNDINGS = 0.05  # of the largest logit: where float32 can't tell which way to round, later layers feel it
@@ -93,6 +93,8 @@ class Exported(Result):
 
     def _c_rows(self, needs: Needs) -> list[tuple[str, str]]:
         equal = f"every score, on {self.images:,} images (compiled here, against the Program)"
+        if self.format == "page":
+            return [("file", f"{self.out}, {self.size:,} bytes: open it in a browser"), ("equal", equal)]
         found = [
             ("file", f"{self.out}, {self.size:,} bytes, and its header"),
             ("takes", "images: uint8 [height][width][channels], not normalised"),
@@ -125,10 +127,11 @@ def export(
     """Write `model` to `out` once the file has agreed with the model on held-out images of `data`, or on digits
     and noise. 8 bits get their scales from training images of `data`, and VerificationError where they lose more than
     `max_drop` points of top-1."""
+    from limbeck.c import page
     from limbeck.nets import executorch, onnx
 
     is_program = model.endswith(".program")
-    integers = format in ("qonnx", "c")
+    integers = format in ("qonnx", "c", "page")
     eight = format == "onnx-int8" or (integers and not is_program)
     kind, ending = executorch if format == "executorch" else onnx, ENDINGS.get(format, ".onnx")
     if not out.endswith(ending):
@@ -137,8 +140,10 @@ def export(
     if eight and data is None:
         raise InputError(f"--format {format} needs --data: its scales are chosen from training images")
     if is_program and not integers:
-        raise InputError(f"{model} is a Program, which can be exported with --format qonnx and --format c alone")
-    if format != "c":
+        raise InputError(f"{model} is a Program, which can be exported with --format qonnx, c and page alone")
+    if format == "page":
+        page.needed()
+    elif format != "c":
         kind.needed(out)
     if format != "c" and (max_ram is not None or max_flash is not None):
         raise InputError("--max-ram and --max-flash are for --format c; leave them out")
@@ -147,7 +152,8 @@ def export(
         raise InputError("--max-drop is for 8 bits made of a run, and data with labels; leave it out")
     job = _Job(model, out, data, held_out, calibration, max_drop, batch, loading, tell)
     if integers:
-        write = _qonnx if format == "qonnx" else partial(_c, max_ram=max_ram, max_flash=max_flash)
+        in_c = partial(_c, max_ram=max_ram, max_flash=max_flash, format=format)
+        write = _qonnx if format == "qonnx" else in_c
         return write(job) if is_program else _lowered(job, write)
     return _onnx_int8(job) if format == "onnx-int8" else _float(job, format, kind)
 
@@ -269,10 +275,10 @@ def _qonnx(job: _Job) -> Exported:
     return job.done("qonnx", qonnx.OPSET, images, differs)
 
 
-def _c(job: _Job, *, max_ram: int | None, max_flash: int | None) -> Exported:
-    """Write a Program as C, once its scores, compiled here, are those of the Program; InputError where it needs more
-    of a device than there is."""
-    from limbeck.c import artefact, running
+def _c(job: _Job, *, max_ram: int | None, max_flash: int | None, format: Format) -> Exported:
+    """Write a Program as C, or as a page of it, once its scores, compiled here, are those of the Program; InputError
+    where it needs more of a device than there is."""
+    from limbeck.c import artefact, page, running
     from limbeck.c.write import write
     from limbeck.integer import file
 
@@ -283,10 +289,10 @@ def _c(job: _Job, *, max_ram: int | None, max_flash: int | None) -> Exported:
     images = job.images(load_model(job.model))
     if compiled:
         verify_c(program, running.opened(program, written), images)
-    artefact.save(program, written, Path(job.out))
+    (artefact if format == "c" else page).save(program, written, Path(job.out))
     memory = written.memory
     needs = Needs(written.tables, written.arena, memory.bound, memory.node, compiled)
-    return replace(job.done("c", None, images, (0.0, 0.0)), needs=needs)
+    return replace(job.done(format, None, images, (0.0, 0.0)), needs=needs)
 
 
 def _check_fits(written: "Written", max_ram: int | None, max_flash: int | None) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from limbeck.nets.classifier import Classifier
 
-Format = Literal["pytorch", "compile", "onnx", "onnx-int8", "program", "hardware"]
+Format = Literal["pytorch", "compile", "onnx", "onnx-int8", "program", "c", "hardware"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -51,7 +51,9 @@ class Workshop:
 def formats_of(model: str) -> tuple[Format, ...]:
     """Return the formats that `model` is in, or can be brought into."""
     if model.endswith(".program"):
-        return ("program", "hardware")
+        return ("program", "c", "hardware")
+    if model.endswith(".c"):
+        return ("c",)
     if model.endswith(".onnx"):
         return ("onnx-int8",) if _is_quantised(model) else ("onnx",)
     return ("hardware",) if is_design(model) else FORMATS
@@ -76,6 +78,8 @@ def make(model: str, format: Format, shop: Workshop) -> Made:
     match format:
         case "pytorch" | "compile":
             return _in_torch(model, format, shop)
+        case "c":
+            return _in_c(model, shop)
         case "hardware":
             return _simulated(model, shop)
         case "program":
@@ -127,6 +131,17 @@ def _program(model: str, shop: Workshop) -> Path:
         how, training = Quantising(calibration=shop.calibration), Training(**vars(shop.loading))
         quantise(model, _needed(shop, "a Program"), str(path), how, training, tell=shop.tell)
     return path
+
+
+def _in_c(model: str, shop: Workshop) -> Made:
+    """Return the model's Program in C, compiled; its size is that of its tables."""
+    from limbeck.c.artefact import load
+
+    path = Path(model)
+    if not model.endswith(".c"):
+        path = _place(model, ".c", shop)
+        export(str(_program(model, shop)), str(path), "c", shop.data, loading=shop.loading, tell=shop.tell)
+    return Made(model, "c", load_model(str(path)), load(path)[1].tables)
 
 
 def _simulated(model: str, shop: Workshop) -> Made:

@@ -41,16 +41,17 @@ def bench(
 ) -> Benched:
     """Measure a classifier in every format: accuracy, size, latency, throughput.
 
-    Formats are PyTorch, torch.compile, ONNX, 8-bit ONNX, integer Program, hardware. ONNX files, Programs and Designs
-    are made in a temporary folder, as limbeck export, quantize and compile make them. What cannot be made here has a
-    row that says why. Formats take turns in rounds, after warm-up calls, so that other load on the machine affects all
-    of them alike. Hardware is simulated: exact cycles, at the clock that you give, without the transfer to the chip;
-    its size and accuracy are those of its Program, whose scores it reproduced on the simulated images.
+    Formats are PyTorch, torch.compile, ONNX, 8-bit ONNX, integer Program, C, hardware. ONNX files, Programs, C
+    files and Designs are made in a temporary folder, as limbeck export, quantize and compile make them. What cannot
+    be made here has a row that says why. Formats take turns in rounds, after warm-up calls, so that other load on
+    the machine affects all of them alike. Hardware is simulated: exact cycles, at the clock that you give, without
+    the transfer to the chip; its size and accuracy are those of its Program, whose scores it reproduced on the
+    simulated images.
 
     Examples:
         limbeck bench runs/s --data photos/
         limbeck bench runs/s runs/t1 --data photos/ --formats pytorch onnx onnx-int8 program --out bench.md
-        limbeck bench s.program s8.onnx design/ --data photos/
+        limbeck bench s.program net.c s8.onnx design/ --data photos/
 
     Args:
         models: Run folders, pinned timm tags and whatever else evaluate takes, and Designs that compile wrote.
@@ -58,7 +59,7 @@ def bench(
         formats: Formats to measure; by default all that a model can be converted to. compile takes minutes to start.
         images: Measure accuracy on this many held-out images only, equally many per class.
         batch: Images per call, for latency and for throughput.
-        threads: Threads of PyTorch, onnxruntime and numpy.
+        threads: Threads of PyTorch, onnxruntime and numpy; C has one.
         rounds: Turns that each format takes: ten calls with the smaller batch and one with the larger.
         split: The split to measure accuracy on.
         clock: Clock of the hardware in MHz, an assumption.
@@ -97,7 +98,7 @@ def _check(
 ) -> None:
     """Refuse what cannot be measured."""
     if not models:
-        raise InputError("name a model to measure: a run, a .program, an .onnx file, a Design")
+        raise InputError("name a model to measure: a run, a .program, .c or .onnx file, a Design")
     if unknown := [form for form in formats if form not in FORMATS]:
         raise InputError(f"{unknown[0]!r} is no format; choose from {', '.join(FORMATS)}")
     limits = {"batch": min(batch), "threads": threads, "rounds": rounds, "simulated": simulated}

@@ -38,8 +38,8 @@ def evaluate(
 
     Args:
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
-            quantize, export and compile write: a .program file (run by numpy), an .onnx file (run by onnxruntime),
-            a design's folder (simulated by Verilator, and its Program beside it).
+            quantize, export and compile write: a .program file (run by numpy), a .c file (compiled), an .onnx file (run
+            by onnxruntime), a design's folder (simulated by Verilator, and its Program beside it).
         data: As for teach; its classes must be the model's, or some of them.
         split: The split to measure on.
         teachers: Nets to compare with: their top-1, and how often the model predicts the same class.

@@ -9,6 +9,8 @@ from limbeck.deploy.export import export as write
 from limbeck.runs import Tell
 from limbeck.training.settings import Loading, keywords
 
+KINDS: dict[Format, Written] = {"executorch": "ExecuTorch file", "c": "C file", "page": "page"}
+
 
 @keywords
 def export(
@@ -25,14 +27,17 @@ def export(
     loading: Loading = Loading(),  # noqa: B008 - frozen
     tell: Tell = runs.silent,
 ) -> Exported:
-    """Write a trained classifier as ONNX, QONNX, ExecuTorch or C, verified.
+    """Write a trained classifier as ONNX, QONNX, ExecuTorch, C or a web page, verified.
 
     Pixels in, logits out; classes and preprocessing are in the file. The file gets its name once onnxruntime's
-    logits agree with PyTorch's on real images. onnx-int8 is then quantised by onnxruntime (QDQ: convolutions and dense
-    layers in 8 bits, scales from training images), and measured on the held-out images beside the float net. qonnx is a
-    Program for FINN and hls4ml: its integers, each rounding a Quant node; a run is first lowered to 8 bits, as limbeck
-    quantize does it. executorch is float32 for XNNPACK, one image at a time, and is verified by ExecuTorch's own
-    runtime.
+    logits agree with PyTorch's on real images. onnx-int8 is then quantised by onnxruntime (QDQ: convolutions and
+    dense layers in 8 bits, scales from training images), and measured on the held-out images beside the float net.
+    qonnx is a Program for FINN and hls4ml: its integers, each rounding a Quant node; a run is first lowered to 8
+    bits, as limbeck quantize does it. executorch is float32 for XNNPACK, one image at a time, and is verified by
+    ExecuTorch's own runtime. c is a Program as one C99 file and its header, for microcontrollers and small
+    computers: no library, no allocation, no float, every score the Program's; a run is lowered to 8 bits first.
+    page is that C in a browser: one HTML file that classifies pictures, drawings and what the camera sees, without
+    a server.
 
     Examples:
         limbeck export runs/s --out s.onnx
@@ -40,12 +45,14 @@ def export(
         limbeck export s.program --data photos/ --format qonnx --out sq.onnx
         limbeck export runs/s --format executorch --out s.pte
         limbeck export s.program --format c --max-ram 64000 --out net.c
+        limbeck export s.program --format page --out net.html
 
     Args:
-        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH; for qonnx and c
-            also a Program, x.program.
-        out: The file to write, x.onnx; x.pte for executorch; x.c for c, and x.h beside it.
-        format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx and c do where a run is given.
+        model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH; for qonnx, c
+            and page also a Program, x.program.
+        out: The file to write, x.onnx; x.pte for executorch; x.c for c, and x.h beside it; x.html for page.
+        format: onnx and executorch are float32; onnx-int8 needs --data, and qonnx, c and page do where a run is
+            given.
         data: As for teach: images to verify with; by default the built-in digits and noise.
         calibration: Training images to choose scales from, for 8 bits.
         max_drop: Points of top-1 that 8 bits may lose; if more are lost, nothing is written and the exit code is 3.
@@ -54,8 +61,7 @@ def export(
         batch: Images per batch, where the 8-bit net is measured.
         loading: How images are read.
     """
-    kind: Written = "ExecuTorch file" if format == "executorch" else "C file" if format == "c" else "ONNX file"
-    may_write(out, kind, inputs=(model,), data=(data,))
+    may_write(out, KINDS.get(format, "ONNX file"), inputs=(model,), data=(data,))
     if format == "c":
         may_write(str(Path(out).with_suffix(".h")), "C header", inputs=(model,), data=(data,))
     return write(

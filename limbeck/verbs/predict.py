@@ -29,7 +29,7 @@ def predict(
 
     Args:
         model: A run folder, a pinned timm tag, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or what limbeck
-            quantize and export write: a .program file, an .onnx file.
+            quantize and export write: a .program, .c or .onnx file.
         images: Image files, and folders that are searched for them.
         top: Classes to show per image.
         out: A file to write: .csv or .json.

@@ -1,8 +1,13 @@
-static void border_@tag@(const struct conv_@a@ *c, int pixel, int first, int n, int@a@_t *sums)
+static void border_@tag@(const struct conv_@a@ *c, int pixel, int first, int n, int@a@_t (*sums)[BLOCK], int count)
 {
-    const int row = c->border_rows[pixel / c->frame.out_width], column = c->border_columns[pixel % c->frame.out_width];
-    const @b@ *table = (const @b@ *)c->border + (row * c->border_classes + column) * c->outs + first;
-    int k;
-    for (k = 0; k < n; k++)
-        sums[k] += (int@a@_t)c->ticks * table[k];
+    const int width = c->frame.out_width, ticks = c->ticks;
+    int row = pixel / width, column = pixel % width, t, k;
+    for (t = 0; t < count; t++) {
+        const int at = c->border_rows[row] * c->border_classes + c->border_columns[column];
+        const @b@ *table = (const @b@ *)c->border + at * c->outs + first;
+        for (k = 0; k < n; k++)
+            sums[t][k] += (int@a@_t)ticks * table[k];
+        if (++column == width)
+            column = 0, row++;
+    }
 }

@@ -4,7 +4,7 @@ static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
     const int share = f->channels / c->groups, outs = c->outs / c->groups;
     const int length = (f->rows * f->columns * share + 3) / 4 * 4, pixels = f->out_height * f->out_width;
     const int direct = f->rows * f->columns * f->stride == 1 && length == f->channels;
-    int pixel, group, o, t;
+    int pixel, group, o;
     for (pixel = 0; pixel < pixels; pixel += TILE, y += TILE * c->outs) {
         const int count = smaller(TILE, pixels - pixel);
         const @w@ *weight = (const @w@ *)c->weight;
@@ -19,9 +19,7 @@ static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
                 int@a@_t sums[TILE][BLOCK];
                 dot_@dot@(window, length, count, weight, padded, sums);
                 weight += length * padded;
-                for (t = 0; t < count; t++) {
-@border@                    finish_@finish@(&c->requant, first, n, sums[t], y + t * c->outs + first);
-                }
+@border@                finish_@finish@(&c->requant, first, n, ROWS(int@a@_t, sums), count, c->outs, y + first);
             }
         }
     }

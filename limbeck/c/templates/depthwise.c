@@ -2,27 +2,32 @@ static void depthwise_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
 {
     const struct frame *f = &c->frame;
     const int channels = f->channels, pixels = f->out_height * f->out_width;
-    int pixel, first, u, v, k;
-    for (pixel = 0; pixel < pixels; pixel++, y += channels) {
-        const int row = pixel / f->out_width * f->stride - f->top;
-        const int column = pixel % f->out_width * f->stride - f->left;
-        const int left = larger(0, -column), right = smaller(f->columns, f->width - column);
+    const @w@ *weight = (const @w@ *)c->weight;
+    struct taps taps;
+    int row = -f->top, column = -f->left, pixel, first, t;
+    memset(&taps, 0, sizeof taps);
+    for (pixel = 0; pixel < pixels; pixel += TILE, y += TILE * channels) {
+        const int count = smaller(TILE, pixels - pixel);
+        int next_row = row, next_column = column;
         for (first = 0; first < channels; first += BLOCK) {
             const int n = smaller(BLOCK, channels - first);
-            int@a@_t sums[BLOCK] = {0};
-            for (u = larger(0, -row); u < f->rows && row + u < f->height; u++) {
-                for (v = left; v < right; v++) {
-                    const @x@ *RESTRICT a = x + ((row + u) * f->width + column + v) * channels + first;
-                    const @w@ *RESTRICT b = (const @w@ *)c->weight + (u * f->columns + v) * channels + first;
-                    if (n == BLOCK)
-                        for (k = 0; k < BLOCK; k++)
-                            sums[k] += (int@a@_t)a[k] * b[k];
-                    else
-                        for (k = 0; k < n; k++)
-                            sums[k] += (int@a@_t)a[k] * b[k];
-                }
+            int@a@_t sums[TILE][BLOCK];
+            next_row = row, next_column = column;
+            for (t = 0; t < count; t++) {
+                const int at = (next_row * f->width + next_column) * channels + first;
+                inside(&taps, f, next_row, next_column);
+                if (taps.count == 9 && n == BLOCK)
+                    weigh_@weigh@(&taps, 9, x, at, weight, first, BLOCK, sums[t]);
+                else if (taps.count == 9)
+                    weigh_@weigh@(&taps, 9, x, at, weight, first, n, sums[t]);
+                else
+                    weigh_@weigh@(&taps, taps.count, x, at, weight, first, n, sums[t]);
+                next_column += f->stride;
+                if (next_column == f->out_width * f->stride - f->left)
+                    next_column = -f->left, next_row += f->stride;
             }
-@border@            finish_@finish@(&c->requant, first, n, sums, y + first);
+@border@            finish_@finish@(&c->requant, first, n, ROWS(int@a@_t, sums), count, channels, y + first);
         }
+        row = next_row, column = next_column;
     }
 }

@@ -1,9 +1,11 @@
+#if TILE > 1 || defined(DSP)
 static inline int32_t four(const int8_t *p)
 {
     int32_t word;
     memcpy(&word, p, sizeof word);
     return word;
 }
+#endif
 
 #if defined(VNNI)
 
@@ -106,6 +108,9 @@ static inline void products_8(const int8_t *window, int length, int count, const
 #elif defined(DSP)
 
 /* Four values are two pairs of 16 bits: those at even places, and those at odd ones. */
+static inline int16x2_t even(uint32_t x) { return __sxtb16(x); }
+static inline int16x2_t odd(uint32_t x) { return __sxtb16(x >> 8 | x << 24); }
+
 static inline void products_8(const int8_t *window, int length, int count, const int8_t *weight, int n, int32_t (*sums)[BLOCK])
 {
     int q, o;
@@ -116,11 +121,11 @@ static inline void products_8(const int8_t *window, int length, int count, const
         for (q = 0; q < length; q += 4, w += 4 * n) {
             const uint32_t x = (uint32_t)four(window + q), w0 = (uint32_t)four(w), w1 = (uint32_t)four(w + 4),
                            w2 = (uint32_t)four(w + 8), w3 = (uint32_t)four(w + 12);
-            const int16x2_t even = __sxtb16(x), odd = __sxtb16(__ror(x, 8));
-            s0 = __smlad(__sxtb16(__ror(w0, 8)), odd, __smlad(__sxtb16(w0), even, s0));
-            s1 = __smlad(__sxtb16(__ror(w1, 8)), odd, __smlad(__sxtb16(w1), even, s1));
-            s2 = __smlad(__sxtb16(__ror(w2, 8)), odd, __smlad(__sxtb16(w2), even, s2));
-            s3 = __smlad(__sxtb16(__ror(w3, 8)), odd, __smlad(__sxtb16(w3), even, s3));
+            const int16x2_t a = even(x), b = odd(x);
+            s0 = __smlad(odd(w0), b, __smlad(even(w0), a, s0));
+            s1 = __smlad(odd(w1), b, __smlad(even(w1), a, s1));
+            s2 = __smlad(odd(w2), b, __smlad(even(w2), a, s2));
+            s3 = __smlad(odd(w3), b, __smlad(even(w3), a, s3));
         }
         sums[0][o] = s0;
         sums[0][o + 1] = s1;

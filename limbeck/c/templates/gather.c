@@ -2,12 +2,14 @@
 static void gather_@tag@(const struct frame *f, const @x@ *x, int pixel, int count, int channel, int share, int length,
                          @x@ *window)
 {
-    for (; count > 0; count--, pixel++, window += length) {
-        const int row = pixel / f->out_width * f->stride - f->top;
-        const int column = pixel % f->out_width * f->stride - f->left;
+    int i = pixel / f->out_width, j = pixel % f->out_width;
+    for (; count > 0; count--, window += length) {
+        const int row = i * f->stride - f->top, column = j * f->stride - f->left;
         const int first = larger(0, -column), last = smaller(f->columns, f->width - column);
+        const int all = first == 0 && last == f->columns && row >= 0 && row + f->rows <= f->height;
         int u, v;
-        memset(window, 0, (size_t)length * sizeof *window);
+        if (!all || length != f->rows * f->columns * share)
+            memset(window, 0, (size_t)length * sizeof *window);
         for (u = larger(0, -row); u < f->rows && row + u < f->height; u++) {
             const @x@ *from = x + ((row + u) * f->width + column + first) * f->channels + channel;
             @x@ *to = window + (u * f->columns + first) * share;
@@ -17,5 +19,7 @@ static void gather_@tag@(const struct frame *f, const @x@ *x, int pixel, int cou
                 for (v = first; v < last; v++, from += f->channels, to += share)
                     memcpy(to, from, (size_t)share * sizeof *to);
         }
+        if (++j == f->out_width)
+            j = 0, i++;
     }
 }

@@ -11,17 +11,17 @@ static void average_@tag@(const struct average_@a@ *p, const @x@ *x, @y@ *y)
         const int factor = p->every ? p->every / ((bottom - top) * (right - left)) : 1;
         for (first = 0; first < f->channels; first += BLOCK) {
             const int n = smaller(BLOCK, f->channels - first);
-            int@a@_t sums[BLOCK] = {0};
+            int@a@_t sums[1][BLOCK] = {{0}};
             for (u = top; u < bottom; u++) {
                 for (v = left; v < right; v++) {
                     const @x@ *a = x + ((row + u) * f->width + column + v) * f->channels + first;
                     for (k = 0; k < n; k++)
-                        sums[k] += a[k];
+                        sums[0][k] += a[k];
                 }
             }
             for (k = 0; k < n; k++)
-                sums[k] *= factor;
-            finish_@finish@(&p->requant, first, n, sums, y + first);
+                sums[0][k] *= factor;
+            finish_@finish@(&p->requant, first, n, ROWS(int@a@_t, sums), 1, f->channels, y + first);
         }
     }
 }

@@ -1,15 +1,17 @@
-/* What ends a sum of up to 32 bits: (sum + offset) * mult / 2**shift, rounded half up, saturated. */
+/* What ends a sum of up to 32 bits: (sum + offset) * mult / 2**(split + shift), rounded half up, saturated. */
 struct requant_32 {
     const int32_t *offset;
     const uint16_t *mult;
-    int shift; /* 17 or more */
+    int split, shift;
     int32_t low, high;
 };
 
-/* Exact without 64 bits: what the lower 16 bits of the product hold can't reach the result. */
-static inline int32_t scaled_32(int32_t sum, uint16_t mult, int shift)
+#if !defined(VNNI)
+/* Exact in 32 bits: the lower `split` bits of the product lie below the bit that rounds. */
+static inline int32_t scaled_32(int32_t sum, uint16_t mult, const struct requant_32 *r)
 {
-    const int32_t low = (int32_t)((((uint32_t)sum & 0xffffu) * mult) >> 16);
-    const int32_t high = (sum >> 16) * (int32_t)mult + low;
-    return (high + ((int32_t)1 << (shift - 17))) >> (shift - 16);
+    const uint32_t lower = ((uint32_t)sum & (((uint32_t)1 << r->split) - 1u)) * mult;
+    const int32_t product = (sum >> r->split) * (int32_t)mult + (int32_t)(lower >> r->split);
+    return (product + ((int32_t)1 << (r->shift - 1))) >> r->shift;
 }
+#endif

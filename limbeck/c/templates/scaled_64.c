@@ -1,4 +1,4 @@
-/* What ends a sum of more than 32 bits, or with a small shift: as above, in 64 bits. */
+/* What ends a sum in 64 bits. */
 struct requant_64 {
     const int64_t *offset;
     const uint16_t *mult;
@@ -6,7 +6,7 @@ struct requant_64 {
     int32_t low, high;
 };
 
-static inline int64_t scaled_64(int64_t sum, uint16_t mult, int shift)
+static inline int64_t scaled_64(int64_t sum, uint16_t mult, const struct requant_64 *r)
 {
-    return (sum * mult + (((int64_t)1 << shift) >> 1)) >> shift;
+    return (sum * mult + (((int64_t)1 << r->shift) >> 1)) >> r->shift;
 }

@@ -1,0 +1,32 @@
+/* `count` pixels of y, `outs` values each: those of the channels from `first` on, from their sums. */
+static void finish_@tag@(const struct requant_32 *requant, int first, int n, const int32_t (*RESTRICT sums)[BLOCK], int count,
+                         int outs, @y@ *RESTRICT y)
+{
+    const struct requant_32 r = *requant;
+    const int32_t *RESTRICT offset = r.offset + first;
+    const uint16_t *RESTRICT mult = r.mult + first;
+    int t, k;
+#if defined(VNNI)
+    const __mmask16 used = (__mmask16)((1u << n) - 1u);
+    const __m512i offsets = _mm512_maskz_loadu_epi32(used, offset);
+    const __m512i mults = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(used, mult));
+    const __m512i lower = _mm512_set1_epi32((1 << r.split) - 1), half = _mm512_set1_epi32(1 << (r.shift - 1));
+    const __m512i low = _mm512_set1_epi32(r.low), high = _mm512_set1_epi32(r.high);
+    const __m128i split = _mm_cvtsi32_si128(r.split), shift = _mm_cvtsi32_si128(r.shift);
+    (void)k;
+    for (t = 0; t < count; t++, y += outs) {
+        const __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(sums[t]), offsets);
+        const __m512i below = _mm512_srl_epi32(_mm512_mullo_epi32(_mm512_and_si512(sum, lower), mults), split);
+        const __m512i product = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_sra_epi32(sum, split), mults), below);
+        const __m512i value = _mm512_sra_epi32(_mm512_add_epi32(product, half), shift);
+        _mm512_mask_@store@(y, used, _mm512_max_epi32(low, _mm512_min_epi32(high, value)));
+    }
+#else
+    for (t = 0; t < count; t++, y += outs) {
+        for (k = 0; k < n; k++) {
+            const int32_t value = scaled_32(sums[t][k] + offset[k], mult[k], &r);
+            y[k] = (@y@)(value < r.low ? r.low : value > r.high ? r.high : value);
+        }
+    }
+#endif
+}
