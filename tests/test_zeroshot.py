@@ -12,7 +12,7 @@ from tools import need
 from limbeck.cli import main
 from limbeck.errors import InputError
 from limbeck.nets import fetch, zeroshot, zoo
-from limbeck.training.zeroshot import even, read_classes
+from limbeck.training.zeroshot import even, look, read_classes
 
 need("open_clip")
 import open_clip  # noqa: E402
@@ -126,7 +126,7 @@ def test_photos_and_names_make_a_student(clip, photos, tmp_path, capsys):
     assert named(clip, runs["a"], "--data", str(photos)) == 0
     assert '"images": 12' in capsys.readouterr().out
     assert named(clip, runs["b"], "--data", str(photos), "--prior", "equal", "--temperature", "2") == 0
-    shares = json.loads(capsys.readouterr().out.rpartition("--result ")[2])["shares"]
+    shares = json.loads(capsys.readouterr().out.rpartition("--result ")[2])["look"]["shares"]
     assert shares == pytest.approx([1 / 3] * 3, abs=1e-5)  # float32 sums
     commands = [
         f"label --data {photos} --teachers {runs['a']} {runs['b']} --views 2 --size 32 --out {runs['labels']}",
@@ -173,6 +173,15 @@ def test_evening_out_makes_mean_probabilities_equal_and_moves_nothing_that_is_ev
     assert (shares - 1 / 7).abs().max() < 1e-5  # float32
     assert even(logits + bias).abs().max() < 1e-4
     assert even(torch.tensor([[0.0, -1e4]] * 3)).isfinite().all()
+
+
+def test_a_look_counts_predictions_and_names_what_is_unsure_and_mixed_up():
+    probabilities = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1]])
+    found = look(probabilities.clamp_min(1e-9).log(), ("cat", "dog", "bus"), ("a", "b", "c"))
+    assert found.predicted == (2, 1, 0)
+    assert [name for name, _ in found.least_sure] == ["b", "c", "a"]
+    assert found.mixed_up[0] == ("cat", "dog", pytest.approx((0.1 + 0.4 + 0.1) / 3))
+    assert found.confidence == pytest.approx((0.9 + 0.5 + 0.8) / 3)
 
 
 # ---- what is refused --------------------------------------------------------------------------------------

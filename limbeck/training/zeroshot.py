@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     from limbeck.nets.zeroshot import ZeroShot
 
 Prior = Literal["model", "equal"]
+SHOWN = 5  # classes, photos, pairs
 MOST_STEPS = 1000  # of evening out; some ten suffice
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a classifier predicts of photos that nobody has labelled."""
+
+    images: int
+    confidence: float  # mean of the largest probability
+    shares: tuple[float, ...]  # mean probability of each class
+    predicted: tuple[int, ...]  # photos of which each class is the likeliest
+    least_sure: tuple[tuple[str, float], ...]  # photos, with the probability of their likeliest class
+    mixed_up: tuple[tuple[str, str, float], ...]  # the two likeliest classes, with the second's mean probability
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,7 @@ class Named(Result):
     classes: tuple[str, ...]
     prompts: int  # of all classes
     temperature: float
-    shares: tuple[float, ...]  # mean probability of each class; empty without photos
-    images: int
-    confidence: float | None  # mean of the largest probability
+    look: Look | None  # None without photos
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a person wants to know, as (name, value)."""
@@ -43,15 +54,15 @@ class Named(Result):
             ("model", self.model),
             ("classes", f"{len(self.classes)}, by {self.prompts:,} prompts, at temperature {self.temperature:g}"),
         ]
-        if self.confidence is not None:
-            ranked = sorted(zip(self.shares, self.classes, strict=True), reverse=True)
-            most, least = (
-                ", ".join(f"{name} ({share:.1%})" for share, name in part) for part in (ranked[:5], ranked[:-6:-1])
-            )
+        if (look := self.look) is not None:
+            ranked = sorted(zip(look.predicted, self.classes, strict=True), key=lambda pair: -pair[0])
+            never = [name for count, name in ranked if not count]
             rows += [
-                ("looked at", f"{self.images:,} photos, mean confidence {self.confidence:.1%}"),
-                ("most frequent", most),
-                ("rarest", least),
+                ("looked at", f"{look.images:,} photos, mean confidence {look.confidence:.1%}"),
+                ("predicted", ", ".join(f"{name} ({count:,})" for count, name in ranked[:SHOWN] if count)),
+                ("never predicted", f"{len(never)}: {', '.join(never[:SHOWN])}" if never else "none"),
+                ("least sure", ", ".join(f"{name} ({share:.1%})" for name, share in look.least_sure)),
+                ("mixed up", ", ".join(f"{one} and {other} ({share:.1%})" for one, other, share in look.mixed_up)),
             ]
         return [*rows, ("run", self.out)]
 
@@ -100,8 +111,7 @@ def zero_shot(
     templates = templates or found.templates
     tell("note", {"text": f"{sum(map(len, phrases)) * len(templates):,} prompts are read by {model}"})
     net = zeroshot.zero_shot(found, names, phrases, templates, temperature=temperature).eval()
-    shares: tuple[float, ...] = ()
-    confidence = None
+    looked = None
     if source is not None:
         from limbeck.learn.evaluate import answers
 
@@ -110,14 +120,29 @@ def zero_shot(
             bias = even(logits)
             cast("ZeroShot", net.net).head.bias.data.copy_(bias)
             logits = logits + bias
-        said = logits.softmax(1)
-        shares, confidence = tuple(said.mean(0).tolist()), float(said.max(1).values.mean())
+        looked = look(logits, names, source.keys)
     with runs.building(Path(out)) as made:
         runs.write_text(made / runs.RECIPE, runs.to_toml({**settings, "out": out}))
         zoo.save(net, made)
-    return Named(
-        out, model, names, sum(map(len, phrases)) * len(templates), temperature, shares,
-        0 if source is None else len(source), confidence,
+    return Named(out, model, names, sum(map(len, phrases)) * len(templates), temperature, looked)
+
+
+def look(logits: "Tensor", classes: tuple[str, ...], keys: Sequence[str]) -> Look:
+    """Return what logits [N, classes] of the photos `keys` come to."""
+    import torch
+
+    said = logits.softmax(1)
+    best, which = said.topk(2)
+    pairs: dict[tuple[int, ...], float] = {}
+    for pair, share in zip(which.sort(1).values.tolist(), best[:, 1].tolist(), strict=True):
+        pairs[tuple(pair)] = pairs.get(tuple(pair), 0.0) + share / len(said)
+    mixed = sorted(pairs.items(), key=lambda item: -item[1])[:SHOWN]
+    unsure = best[:, 0].argsort()[:SHOWN].tolist()
+    return Look(
+        len(said), float(best[:, 0].mean()), tuple(said.mean(0).tolist()),
+        tuple(torch.bincount(which[:, 0], minlength=len(classes)).tolist()),
+        tuple((keys[i], float(best[i, 0])) for i in unsure),
+        tuple((classes[one], classes[other], share) for (one, other), share in mixed),
     )  # fmt: skip
 
 
