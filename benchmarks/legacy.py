@@ -23,7 +23,18 @@ from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
 from limbeck.integer.extract import extract
 from limbeck.integer.fixed import Format, Rounding, encode
-from limbeck.integer.graph import FloatConv, FloatLayer, FloatMean, FloatNarrow, centred, evaluate, pixels
+from limbeck.integer.graph import (
+    FloatAdd,
+    FloatConv,
+    FloatMean,
+    FloatNode,
+    FloatShortcut,
+    Graph,
+    centred,
+    evaluate,
+    pixels,
+    shortcut,
+)
 from limbeck.integer.lower import lower
 from limbeck.integer.program import predict
 from limbeck.nets import zoo
@@ -60,11 +71,11 @@ def main() -> None:
     source = balanced(open_source(given.data, "val"), given.images, 0)
     images, labels = source.pixels, torch.as_tensor(source.labels)
     with torch.no_grad():
-        layers = extract(net.double())
-        layers = (_on_normalised(layers[0], net), *layers[1:])
+        graph = extract(net.double())
+        graph = (_on_normalised(graph[0], net), *graph[1:])
         x = normalised(net, images)
         floats: dict[str, Tensor] = {}
-        whole = evaluate(layers, x, floats.__setitem__)
+        whole = evaluate(graph, x, floats.__setitem__)
         found: dict[str, dict[str, float]] = {"float": {"top1": share(whole, labels)}}
         print(f"float: {found['float']['top1']:.1f}% of {len(labels)} images")
         print(
@@ -72,11 +83,11 @@ def main() -> None:
             "|---|---:|---:|---:|---:|"
         )
         for name, widths in WIDTHS.items():
-            found[name] = row(layers, x, labels, *widths)
+            found[name] = row(graph, x, labels, *widths)
             print(f"| {name} | " + " | ".join(f"{found[name][key]:.1f}" for key in found[name]) + " |", flush=True)
         for name in ("24-20", "16-16"):
-            errors(layers, x, floats, name)
-        parameters(layers)
+            errors(graph, x, floats, name)
+        parameters(graph)
         program = lower(net.float(), sample(net, open_source(given.data, "train"), 512, 0))
         eight = torch.from_numpy(predict(program, pixels(net, images).numpy()))
         found["Program, 8 bits"] = {"top1": 100 * float((eight == labels).double().mean())}
@@ -84,7 +95,7 @@ def main() -> None:
     print("--result " + json.dumps(found))
 
 
-def row(layers: tuple[FloatLayer, ...], x: Tensor, labels: Tensor, *widths: int) -> dict[str, float]:
+def row(graph: Graph, x: Tensor, labels: Tensor, *widths: int) -> dict[str, float]:
     """Return top-1 in per cent, truncated, rounded, and truncated in one half alone."""
     cut, rounded = pair(*widths, "truncate"), pair(*widths, "half_up")
     cases = {
@@ -93,7 +104,7 @@ def row(layers: tuple[FloatLayer, ...], x: Tensor, labels: Tensor, *widths: int)
         "parameters": Pair(FINE, cut.params),
         "values": Pair(cut.values, FINE),
     }
-    return {name: share(fixed(layers, x, case), labels) for name, case in cases.items()}
+    return {name: share(fixed(graph, x, case), labels) for name, case in cases.items()}
 
 
 def pair(bits: int, fraction: int, param_bits: int, param_fraction: int, rounding: Rounding) -> Pair:
@@ -107,26 +118,24 @@ def share(logits: Tensor, labels: Tensor) -> float:
 # --- normalisation before the first layer, where such hardware has it ----------------------------------------------
 
 
-def _on_normalised(first: FloatLayer, net: zoo.Classifier) -> FloatConv:
+def _on_normalised(first: FloatNode, net: zoo.Classifier) -> FloatNode:
     """Return the first layer for normalised pixels less their mean level, whose weights are as trained."""
-    assert isinstance(first, FloatConv)
-    gain = 1 / (255 * first.weight.new_tensor(net.input.std))
-    return replace(first, weight=first.weight / gain[:, None, None])
+    assert isinstance(first.op, FloatConv)
+    gain = 1 / (255 * first.op.weight.new_tensor(net.input.std))
+    return replace(first, op=replace(first.op, weight=first.op.weight / gain[:, None, None]))
 
 
 def normalised(net: zoo.Classifier, images: Tensor) -> Tensor:
-    first = extract(net)[0]
-    assert isinstance(first, FloatConv)
-    gain = 1 / (255 * first.weight.new_tensor(net.input.std))
-    return centred([first], pixels(net, images)) * gain[:, None, None]
+    graph = extract(net)
+    assert isinstance(graph[0].op, FloatConv)
+    gain = 1 / (255 * graph[0].op.weight.new_tensor(net.input.std))
+    return centred(graph, pixels(net, images)) * gain[:, None, None]
 
 
 # --- fixed point -----------------------------------------------------------------------------------------------------
 
 
-def fixed(
-    layers: tuple[FloatLayer, ...], x: Tensor, formats: Pair, see: Callable[[str, Tensor], None] | None = None
-) -> Tensor:
+def fixed(graph: Graph, x: Tensor, formats: Pair, see: Callable[[str, Tensor], None] | None = None) -> Tensor:
     """Return the logits of the net in fixed point, in units of the values' format; `see` hears of maps as numbers."""
     unit = 2.0**-formats.values.fraction
 
@@ -134,34 +143,32 @@ def fixed(
         if see is not None:
             see(name, z.double() * unit)
 
-    def add(block: FloatLayer, total: Tensor) -> Tensor:
-        total = saturated(total, formats.values)
-        return total.clamp(min=0) if getattr(block, "relu", False) else total
-
-    def apply(_path: str, layer: FloatLayer, z: Tensor, evaluation: int) -> Tensor:
-        match layer:
-            case FloatNarrow():
-                return z
+    def apply(node: FloatNode, maps: list[Tensor]) -> Tensor:
+        z = maps[0]
+        match node.op:
+            case FloatAdd(factors, relu):
+                total = saturated(sum(round(f) * each for f, each in zip(factors, maps, strict=True)), formats.values)
+                return total.clamp(min=0) if relu else total
             case FloatMean():
-                return torch.div(z.sum((2, 3), keepdim=True), layer.pixels, rounding_mode="floor")
-            case FloatConv():
-                return conv(layer, z, evaluation, formats)
-            case _:
-                raise NotImplementedError(type(layer).__name__)
+                return torch.div(z.sum((2, 3), keepdim=True), z[0, 0].numel(), rounding_mode="floor")
+            case FloatShortcut() as op:
+                return shortcut(z, op)
+            case FloatConv() as op:
+                return conv(op, z, formats)
+            case op:
+                raise NotImplementedError(type(op).__name__)
 
-    return evaluate(layers, encoded(x, formats.values), told, apply, add)
+    return evaluate(graph, encoded(x, formats.values), told, apply)
 
 
-def conv(layer: FloatConv, z: Tensor, evaluation: int, formats: Pair) -> Tensor:
+def conv(layer: FloatConv, z: Tensor, formats: Pair) -> Tensor:
     """Return the layer's map: every product dropped to the values' format, then BatchNorm's in turn."""
     values, params = formats
     acc = products(encoded(layer.weight, params), z, layer, params.fraction, values.rounding)
     if layer.constant is not None:
-        ticks = layer.constant.ticks
-        acc = acc + encoded(ticks[evaluation % len(ticks)] * layer.constant.map, values)
+        acc = acc + encoded(layer.constant.times * layer.constant.map, values)
     acc = saturated(acc, values)
-    row = evaluation % len(layer.scale)
-    scale, shift = encoded(layer.scale[row], params), encoded(layer.shift[row], params)
+    scale, shift = encoded(layer.scale, params), encoded(layer.shift, params)
     y = dropped(acc * scale[:, None, None], params.fraction, values.rounding)
     y = saturated(y + dropped_to(shift, params, values)[:, None, None], values)
     return y.clamp(min=0) if layer.relu else y
@@ -169,8 +176,8 @@ def conv(layer: FloatConv, z: Tensor, evaluation: int, formats: Pair) -> Tensor:
 
 def products(weight: Tensor, z: Tensor, layer: FloatConv, bits: int, rounding: Rounding) -> Tensor:
     """Return the sums of products, int64 [N, out, height, width], `bits` dropped of each product."""
-    pad, size = layer.padding, weight.shape[-1]
-    z = torch.nn.functional.pad(z, (pad, pad, pad, pad))
+    (top, bottom, left, right), size = layer.padding, weight.shape[-1]
+    z = torch.nn.functional.pad(z, (left, right, top, bottom))
     height, width = ((side - size) // layer.stride + 1 for side in z.shape[2:])
     acc = z.new_zeros(len(z), len(weight), height, width)
     for row in range(size):
@@ -207,12 +214,12 @@ def saturated(x: Tensor, form: Format) -> Tensor:
 # --- why -----------------------------------------------------------------------------------------------------------
 
 
-def errors(layers: tuple[FloatLayer, ...], x: Tensor, floats: dict[str, Tensor], name_of_format: str) -> None:
+def errors(graph: Graph, x: Tensor, floats: dict[str, Tensor], name_of_format: str) -> None:
     """Print the error of each block's map in `widths`, as a share of the map's spread."""
     found = {}
     for rounding in ("truncate", "half_up"):
         seen: dict[str, Tensor] = {}
-        fixed(layers, x, pair(*WIDTHS[name_of_format], rounding), seen.__setitem__)
+        fixed(graph, x, pair(*WIDTHS[name_of_format], rounding), seen.__setitem__)
         found[rounding] = seen
     print(f"\n| map, {name_of_format} | truncated: mean | deviation | rounded: mean | deviation |")
     print("|---|---:|---:|---:|---:|")
@@ -226,9 +233,9 @@ def errors(layers: tuple[FloatLayer, ...], x: Tensor, floats: dict[str, Tensor],
     print(flush=True)
 
 
-def parameters(layers: tuple[FloatLayer, ...]) -> None:
+def parameters(graph: Graph) -> None:
     """Print how large the net's numbers are beside a unit of 10 bits of fraction."""
-    convs = [inner for layer in layers for inner in getattr(layer, "field", (layer,)) if isinstance(inner, FloatConv)]
+    convs = [*{node.path: node.op for node in graph if isinstance(node.op, FloatConv)}.values()]
     weights = torch.cat([layer.weight.flatten() for layer in convs])
     scales = torch.cat([layer.scale.flatten() for layer in convs]).abs()
     unit = 2.0**-10

@@ -23,11 +23,11 @@ from torch import Tensor
 from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
 from limbeck.integer.extract import extract
-from limbeck.integer.graph import FloatLayer, centred, evaluate, pixels
+from limbeck.integer.graph import FloatAdd, centred, evaluate, path_of, pixels
 from limbeck.integer.lower import lower
-from limbeck.integer.program import Program, predict, trace
+from limbeck.integer.program import IMAGE, Program, predict, trace
 from limbeck.integer.qat import QuantisedNet, prepare_qat
-from limbeck.integer.scales import Plan, Scale, incoming
+from limbeck.integer.scales import Plan, Scale
 from limbeck.nets import zoo
 from limbeck.training.sets import balanced
 
@@ -64,7 +64,7 @@ def main() -> None:
             quantised = student.net
             assert isinstance(quantised, QuantisedNet)
             before = quantised.plan
-            quantised.plan = plan = with_scales(before, quantised.layers(), choose(before))
+            quantised.plan = plan = replace(before, scales=choose(before) | {IMAGE: (1.0,)})
             program = lower(student, seen)
             quantised.plan = before
             found.setdefault(name, []).append(whole - top1(torch.from_numpy(predict(program, ready)), labels))
@@ -86,11 +86,11 @@ class First:
 
     def __init__(self, net: zoo.Classifier, images: Tensor, clean: Tensor) -> None:
         self.images = pixels(net, images)
-        layers, floats = extract(net), dict[str, Tensor]()
+        graph, floats = extract(net), dict[str, Tensor]()
         with torch.no_grad():
-            evaluate(layers, centred(layers, self.images), floats.__setitem__)
-        self.path = layers[1].name
-        self.name = [name for name in floats if name.partition("[")[0] == self.path][-1]  # after its last step
+            evaluate(graph, centred(graph, self.images), floats.__setitem__)
+        self.path = next(node.path for node in graph if isinstance(node.op, FloatAdd))
+        self.name = [name for name in floats if path_of(name) == self.path][-1]  # after its last step
         self.whole = floats[self.name].double()
         black = pixels(net, clean).amax(1, keepdim=True) == 0
         near = torch.nn.functional.avg_pool2d(black.double(), 7, 1, 3, count_include_pad=False)
@@ -110,10 +110,6 @@ class First:
 
 def top1(said: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * float((said == labels).double().mean())
-
-
-def with_scales(plan: Plan, layers: tuple[FloatLayer, ...], scales: Scales) -> Plan:
-    return replace(plan, scales=scales, in_scales=incoming(layers, scales))
 
 
 def choices() -> dict[str, Callable[[Plan], Scales]]:
@@ -155,14 +151,14 @@ def larger(plan: Plan, by: float) -> Scales:
 
 
 def is_inner(plan: Plan, path: str, scale: Scale, states: set[Scale]) -> bool:
-    return plan.bits[path] == 8 and scale not in states and "narrow" not in path
+    return plan.bits.get(path) == 8 and scale not in states and "narrow" not in path
 
 
 def one_grid(plan: Plan) -> Scales:
     """Return one power of two for all maps of 8 bits, above the largest scale; of other maps, the power above."""
-    top = max(max(scale) for path, scale in plan.scales.items() if plan.bits[path] == 8)
+    top = max(max(scale) for path, scale in plan.scales.items() if plan.bits.get(path) == 8)
     return {
-        path: (2.0 ** math.ceil(math.log2(top if plan.bits[path] == 8 else max(scale))),)
+        path: (2.0 ** math.ceil(math.log2(top if plan.bits.get(path) == 8 else max(scale))),)
         for path, scale in plan.scales.items()
     }
 

@@ -188,6 +188,11 @@ def test_the_folded_layers_are_the_net(net):
     assert float((folded - expected).abs().max()) <= 1e-5 * max(1, float(expected.abs().max()))  # prepare is float32
 
 
+def test_what_passes_through_an_identity_is_computed_once():
+    net = plain(nn.Conv2d(3, 6, 8), Gated(6), nn.Flatten(), nn.Linear(6, 3))  # its mean is over a single pixel
+    assert sum(isinstance(node.op, Table) for node in lower(net, images_for(net)).nodes) == 2
+
+
 def test_classes_in_another_order_than_the_outputs_are_lowered_in_the_classes_order():
     net = family("resnet8")
     images = images_for(net)
@@ -251,8 +256,8 @@ class Bounds:
                 return apply(source, before)
 
     def conv_bound(self, conv, made, in_scale, scale, bound, x):
-        """What came in wrong, times |w|; what rounding or clipping took from each weight, at least half a unit; half a
-        unit for offset and border; the multiplier; the result."""
+        """What came in wrong, times |w|; what rounding or clipping took from each weight, at least half a unit, and the
+        offset gave back for a mean input; half a unit for offset and border; the multiplier; the result."""
         tensors, requant = self.program.tensors, made.requant
         spread = convolve(bound, conv.weight.abs(), conv) * conv.scale.abs()[:, None, None]
         mult, offset = (tensors[key][:, None, None].astype(float) for key in (requant.mult, requant.offset))
@@ -264,7 +269,10 @@ class Bounds:
         acc = convolve(x.abs(), weight, conv) + torch.from_numpy(np.abs(offset) + border)
         unit = scale * torch.from_numpy((mult + 0.5) * 2.0**-requant.shift)
         wrong = weight_errors(conv, made, tensors, in_scale, scale).maximum(unit[..., None] / 2)
-        off = convolve(x.abs(), wrong, conv)
+        mean = (x.abs() + bound / in_scale).amax((0, 2, 3)).reshape(conv.groups, -1)
+        mean = mean.repeat_interleave(len(conv.weight) // conv.groups, 0)
+        given_back = (wrong.sum((2, 3)) * mean).sum(1)[:, None, None]
+        off = convolve(x.abs(), wrong, conv) + given_back
         return spread + off + unit * (1 + ticks) / 2 + own(requant, scale, acc)
 
 

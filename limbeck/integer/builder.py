@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from torch import Tensor
 
@@ -132,10 +131,11 @@ class Builder:
     def take(self, ref: Ref) -> str:
         """Return the name of the node that gives what this call gave; it is made where there is none yet."""
         value, call = self.values[ref.number], self.calls[ref.number]
-        if not isinstance(value, Map):
-            value = self.values[ref.number] = self.made(value, call)
-            value = cast(Map, self.values[ref.number])
-        return value.name
+        if isinstance(value, Map):
+            return value.name
+        made = self.made(value, call)
+        self.values |= {number: made for number, each in self.values.items() if each is value}
+        return made.name
 
     def made(self, value: Value, call: Call) -> Map:
         match value:

@@ -187,7 +187,8 @@ class _Lowered:
             first, path, plan = nodes[0], nodes[0].path, self.plan
             convs = [node.op for node in nodes if isinstance(node.op, FloatConv)]
             weight_bits = plan.formats.weight(path)
-            made = tables(convs, plan.scale_of(first.inputs[0]), self.scale(first), weight_bits, whole)
+            (name,) = first.inputs
+            made = tables(convs, plan.scale_of(name), self.scale(first), weight_bits, whole, plan.mean_of(name))
             weight = self.keep(f"{path}.weight", _ints(made.weight))
             table = None if made.border is None else self.keep(f"{path}.border", _ints(made.border))
             for node, conv, offset, mult, ticks in zip(nodes, convs, made.offset, made.mult, made.ticks, strict=True):

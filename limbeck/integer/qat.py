@@ -113,7 +113,8 @@ class QuantisedNet(nn.Module):
         plan, first = self.plan, nodes[0]
         convs = [node.op for node in nodes if isinstance(node.op, FloatConv)]
         comes_in, goes_out = plan.scale_of(first.inputs[0]), plan.scale_of(first.name)
-        made = tables(convs, comes_in, goes_out, plan.formats.weight(first.path), whole)
+        mean = plan.mean_of(first.inputs[0])
+        made = tables(convs, comes_in, goes_out, plan.formats.weight(first.path), whole, mean)
         return {node.name: (made, place) for place, node in enumerate(nodes)}
 
 

@@ -37,6 +37,7 @@ PERCENTILE = 99.99
 STATE_MARGIN = 1.25  # of the largest state seen: saturation there is felt in all later steps
 WIDE_MARGIN = 2.0  # of the largest value seen, for 16-bit maps: a bit is cheaper than saturation
 CHANNEL_FLOOR = 2.0**-8  # of the largest channel's range: a channel that hardly moves needs no finer scale
+OFFSET_BITS = 40  # of an offset at most: a channel whose weights are next to nothing gets coarser ones
 MULT_FLOOR = 1 << 7  # else a weak channel's multipliers are too coarse to tell its evaluations apart
 _SAMPLES = 1 << 17  # values kept a map
 _BATCH = 64
@@ -46,11 +47,13 @@ _PER_OCTAVE = 16  # state scales tried
 
 @dataclass(frozen=True)
 class Plan:
-    """By path, the bits of a node's map and what one unit of it stands for: one scale, or one per channel."""
+    """By path, the bits of a node's map, what one unit of it stands for, one scale or one per channel, and the mean of
+    each of its channels in the float net, [channels]."""
 
     formats: Formats
     bits: dict[str, int]
     scales: dict[str, Scale]
+    means: dict[str, Tensor]
 
     def bits_of(self, name: str) -> int:
         return self.bits[path_of(name)]
@@ -58,12 +61,17 @@ class Plan:
     def scale_of(self, name: str) -> Scale:
         return self.scales[path_of(name)]
 
+    def mean_of(self, name: str) -> Tensor | None:
+        return self.means.get(path_of(name))
+
 
 @dataclass
 class _Seen:
-    """What was seen of a map: each channel's largest magnitude, and pixels from all images."""
+    """What was seen of a map: each channel's largest magnitude and sum, and pixels from all images."""
 
     largest: Tensor  # [channels]
+    total: Tensor  # of all pixels, [channels]
+    pixels: int = 0
     samples: list[Tensor] = field(default_factory=list)  # [pixels, channels] each
 
 
@@ -75,7 +83,8 @@ def plan(graph: Graph, images: Tensor, formats: Formats, ranges: Ranges) -> Plan
     formats = formats if formats.eight is not None else replace(formats, eight=ends)
     with torch.no_grad():
         seen = _observe(graph, images)
-    return Plan(formats, bits, _scales(graph, formats, seen, bits, ranges))
+    means = {path: each.total / each.pixels for path, each in seen.items()}
+    return Plan(formats, bits, _scales(graph, formats, seen, bits, ranges), means)
 
 
 def _scales(
@@ -133,9 +142,11 @@ def _observe(graph: Graph, images: Tensor) -> dict[str, _Seen]:
         if name in shortcuts:
             return
         largest = x.abs().amax((0, 2, 3)).cpu()
-        at = seen.setdefault(path_of(name), _Seen(largest))
+        at = seen.setdefault(path_of(name), _Seen(largest, torch.zeros(len(largest), dtype=torch.float64)))
         at.largest = torch.maximum(at.largest, largest)
         flat = x.movedim(1, -1).flatten(0, -2)
+        at.total += flat.sum(0, dtype=torch.float64).cpu()
+        at.pixels += len(flat)
         count = min(len(flat), max(1, _SAMPLES * len(x) // (len(images) * x.shape[1])))
         chosen = torch.randint(len(flat), (count,), generator=generator)
         at.samples.append(flat[chosen.to(flat.device)].cpu())

@@ -12,7 +12,7 @@ from limbeck.errors import InputError
 from limbeck.integer.fixed import MULTIPLIER_BITS, SHIFT_LIMIT, multipliers
 from limbeck.integer.graph import FloatConv, FloatNode, FloatTable, Graph
 from limbeck.integer.rewrite import unit_of
-from limbeck.integer.scales import MULT_FLOOR, Round, Scale, best_clips
+from limbeck.integer.scales import MULT_FLOOR, OFFSET_BITS, Round, Scale, best_clips
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,16 @@ def together(graph: Graph) -> list[list[FloatNode]]:
     return list(found.values())
 
 
-def tables(convs: Sequence[FloatConv], in_scale: Scale, out_scale: Scale, weight_bits: int, whole: Round) -> Tables:
+def tables(
+    convs: Sequence[FloatConv],
+    in_scale: Scale,
+    out_scale: Scale,
+    weight_bits: int,
+    whole: Round,
+    mean: Tensor | None = None,
+) -> Tables:
     """Return the integers of convolutions that share their weights (numerics.md §8); `whole` rounds, and decides what
-    becomes of gradients."""
+    becomes of gradients. What weights' rounding adds to a map whose channels have this `mean` goes into the offsets."""
     conv = convs[0]
     scale, shift_by = (torch.stack([getattr(each, key) for each in convs]).double() for key in ("scale", "shift"))
     sign = torch.where(scale[0] < 0, -1.0, 1.0)
@@ -52,15 +59,22 @@ def tables(convs: Sequence[FloatConv], in_scale: Scale, out_scale: Scale, weight
     goes_out = scale.new_tensor(out_scale)
     effective = conv.weight.double() * (sign * gain)[:, None, None, None] * _incoming(conv, in_scale)[..., None, None]
     high = (1 << (weight_bits - 1)) - 1
-    largest = _weight_clips(effective.detach().abs().flatten(1), high) / high  # what a weight's unit must be at least
+    largest = _weight_clips(effective.detach().abs().flatten(1), high) / high  # what a weight's unit must be at least,
+    largest = largest.maximum((shift_by / relative).detach().abs().amax(0) * 2.0**-OFFSET_BITS)  # and an offset's
     mult, shift = _channel_multipliers(largest / goes_out)
     unit = goes_out * mult * 2.0**-shift  # so that this multiplier is exact
     tick, ticks = _ticks([each.constant.times if each.constant else 0.0 for each in convs])
     constant = next((each.constant.map for each in convs if each.constant), None)
     border, rows, columns = (None, (), ()) if constant is None else _classes(constant[0])
+    wanted = effective / unit[:, None, None, None]
+    weight = whole(wanted.clamp(-high - 0.25, high + 0.25))
+    offset = shift_by / (unit * relative)
+    if mean is not None:
+        came_in = _by_input(conv, mean.to(scale) / scale.new_tensor(in_scale))
+        offset = offset + ((wanted - weight).detach().sum((2, 3)) * came_in).sum(1)
     return Tables(
-        weight=whole((effective / unit[:, None, None, None]).clamp(-high - 0.25, high + 0.25)),
-        offset=whole(shift_by / (unit * relative)),
+        weight=weight,
+        offset=whole(offset),
         mult=torch.round(mult * relative),
         shift=shift,
         border=None if border is None else whole(border.double() * tick * (sign * gain / unit)[:, None, None]),
@@ -73,11 +87,13 @@ def tables(convs: Sequence[FloatConv], in_scale: Scale, out_scale: Scale, weight
 def _incoming(conv: FloatConv, in_scale: Scale) -> Tensor:
     """Return what one unit of the input stands for, [1 or out, 1 or in / groups]."""
     scale = conv.weight.new_tensor(in_scale, dtype=torch.float64)
-    if len(scale) == 1:
-        return scale[:, None]
-    pixels = conv.weight.shape[1] * conv.groups // len(scale)
-    assert pixels == 1, "a map's channels are those of the weights"
-    return scale.reshape(conv.groups, -1).repeat_interleave(len(conv.weight) // conv.groups, 0)
+    return scale[:, None] if len(scale) == 1 else _by_input(conv, scale)
+
+
+def _by_input(conv: FloatConv, values: Tensor) -> Tensor:
+    """Return what belongs to each input channel, [out, in / groups]."""
+    assert len(values) == conv.weight.shape[1] * conv.groups, "a map's channels are those of the weights"
+    return values.reshape(conv.groups, -1).repeat_interleave(len(conv.weight) // conv.groups, 0)
 
 
 def _ticks(times: list[float]) -> tuple[float, tuple[int, ...]]:
