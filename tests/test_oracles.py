@@ -140,8 +140,11 @@ def test_a_layer_of_a_program_is_the_fake_quantised_layer_of_torch():
     weight = torch.fake_quantize_per_channel_affine(
         float_layer.weight.detach(), unit.float(), torch.zeros(5, dtype=torch.int32), 0, -127, 127
     )
-    shift = torch.fake_quantize_per_tensor_affine(float_layer.shift.detach() / unit.float(), 1.0, 0, -(2**20), 2**20)
     x = images.double() - 128
+    rounding = (float_layer.weight.detach() - weight).double().sum((2, 3)) / unit[:, None]
+    given_back = (rounding * x.mean((0, 2, 3))).sum(1)  # what it adds where every channel has its mean
+    offset = float_layer.shift.detach() / unit + given_back
+    shift = torch.fake_quantize_per_tensor_affine(offset.float(), 1.0, 0, -(2**20), 2**20)
     y = (torch.nn.functional.conv2d(x, weight.double(), padding=1) + (shift * unit)[:, None, None]) / scale
     theirs = torch.fake_quantize_per_tensor_affine(y.float(), 1.0, 0, -128, 127).double()
     ours = torch.from_numpy(dict(trace(program, images.numpy()))[first.name]).double()
