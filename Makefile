@@ -16,7 +16,7 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: demo test test-fast test-floor test-apart lint format reference wheel wheel-test tools clean
+.PHONY: demo test test-fast test-floor test-apart lint format reference docs wheel wheel-test tools clean
 
 demo: $(VENV)/installed
 	@$(call bring,verilator g++)
@@ -51,6 +51,10 @@ reference: $(VENV)/installed-dev
 	$(BIN)/python docs/make_contract.py
 	$(BIN)/python docs/make_imports.py
 	$(BIN)/python docs/make_reference.py
+
+# The documents as a site, build/site/index.html; a link that leads nowhere is an error.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . build/site
 
 # A source distribution, and the wheel that it makes.
 wheel: $(VENV)/installed-dev

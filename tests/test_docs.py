@@ -3,6 +3,9 @@
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from limbeck import cli
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 # Pages of one story run in one folder, in this order: the later ones use the earlier ones' runs.
-STORIES = [["README.md"], ["docs/tutorial.md", "docs/howto.md"], ["docs/adaptation.md"]]
+STORIES = [["README.md"], ["docs/tutorial.md", "docs/howto.md", "docs/devices.md"], ["docs/adaptation.md"]]
 SHORTER = [
     (r"--views \d+", "--views 2"),
     (r"--size \d+", "--size 32"),
@@ -106,6 +109,27 @@ def test_files_targets_and_links_on_the_page_exist(page):
     assert missing + [name for name in links if not (folder / name).exists()] == []
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"^make (\w[\w-]*)|`make (\w[\w-]*)`", text, flags=re.MULTILINE)) - _pairs(targets) == set()
+
+
+@pytest.mark.slow
+def test_the_site_has_every_page_a_search_and_no_link_that_leads_nowhere(tmp_path):
+    pytest.importorskip("furo")
+    copy = tmp_path / "limbeck"  # Sphinx looks at all that lies in its folder
+    for name in [*PAGES, "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md", "docs/conf.py"]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+
+    def build() -> subprocess.CompletedProcess:
+        words = ["-W", "--keep-going", "-q", "-c", copy / "docs", "-b", "html", copy, tmp_path / "site"]
+        return subprocess.run([sys.executable, "-m", "sphinx", *words], capture_output=True, text=True, check=False)
+
+    first = build()
+    assert (first.returncode, first.stderr) == (0, "")
+    made = {path.relative_to(tmp_path / "site").with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
+    assert {*PAGES, "index.md", "search.md"} <= made
+    with (copy / "docs/labels.md").open("a") as page:
+        page.write("\n[x](nowhere.md) [y](howto.md#nothing)\n")
+    assert len(build().stderr.splitlines()) == 2
 
 
 def _pairs(names: list[str]) -> set[tuple[str, str]]:
