@@ -171,7 +171,7 @@ def test_it_goes_on_where_it_stopped_and_refuses_other_wishes(asked):
     assert commands == []
     with pytest.raises(InputError, match=r"begun with for = 'pi', now it is 'phone'; go on with the same"):
         done(replace(asked, device="phone"))
-    Path("runs/auto/auto.json").write_text("[]")
+    Path("runs/auto/auto.json").write_text("{}")
     with pytest.raises(InputError, match="is not what limbeck auto writes"):
         done(asked)
 

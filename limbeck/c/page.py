@@ -24,11 +24,16 @@ _STRING = (
 _STRING += "void *memset(void *, int, size_t);\n"
 
 
+def missing() -> list[str]:
+    """Return the tools for WebAssembly that this machine lacks."""
+    return [tool for tool in ("clang", "wasm-ld") if shutil.which(tool) is None]
+
+
 def needed() -> None:
     """Raise InputError where the tools that make WebAssembly are missing."""
-    if missing := [tool for tool in ("clang", "wasm-ld") if shutil.which(tool) is None]:
+    if lacking := missing():
         raise InputError(
-            f"a page is compiled by clang and wasm-ld, and {missing[0]} is missing; apt-get install clang lld"
+            f"a page is compiled by clang and wasm-ld, and {lacking[0]} is missing; apt-get install clang lld"
         )
 
 

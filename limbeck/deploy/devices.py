@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
+from limbeck.c.page import missing
 from limbeck.errors import InputError
 from limbeck.fpga.parts import PartName
 
@@ -65,6 +66,13 @@ def _c(net: str, data: str, out: str) -> tuple[Command, ...]:
     return (*_program(net, data, out), Command(f"{out}.c", "the same as one C file", words))
 
 
+def _page(net: str, data: str, out: str) -> tuple[Command, ...]:
+    if missing():
+        return _onnx8(net, data, out)
+    words = ("export", f"{out}.program", "--data", data, "--format", "page", "--out", f"{out}.html")
+    return (*_program(net, data, out), Command(f"{out}.html", "the same as a page that classifies by itself", words))
+
+
 def _phone(net: str, data: str, out: str) -> tuple[Command, ...]:
     if importlib.util.find_spec("executorch") is None:
         return _onnx8(net, data, out)
@@ -83,7 +91,7 @@ DEVICES = {
         Device("microcontroller", 96, False, _c),
         Device("pi", 128, False, _onnx8),
         Device("phone", 128, False, _phone),
-        Device("browser", 128, False, _onnx8),
+        Device("browser", 128, False, _page),
     )
 }
 """Those that --for names alone; an FPGA goes by its part."""
