@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
-from limbeck.c.page import missing
 from limbeck.errors import InputError
 from limbeck.fpga.parts import PartName
 
@@ -67,6 +66,8 @@ def _c(net: str, data: str, out: str) -> tuple[Command, ...]:
 
 
 def _page(net: str, data: str, out: str) -> tuple[Command, ...]:
+    from limbeck.c.page import missing
+
     if missing():
         return _onnx8(net, data, out)
     words = ("export", f"{out}.program", "--data", data, "--format", "page", "--out", f"{out}.html")
