@@ -59,6 +59,14 @@ def test_every_score_is_the_programs(tmp_path, monkeypatch, seed, extreme):
     passes(source, "g++", "-x", "c++", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O0")
 
 
+def test_a_group_is_not_taken_for_the_whole_map(tmp_path):
+    """Four groups of one channel, 1x1: as long as a window, but not one."""
+    need("gcc")
+    program, _ = random_program(1130, False)
+    assert any(getattr(node.op, "groups", 1) == 4 for node in program.nodes)
+    passes(put(tmp_path, write(program, "net")), "gcc")
+
+
 def test_maps_that_live_at_once_lie_apart_or_follow_what_is_read():
     """Played through byte by byte, with each node's reads and writes in the order of its pixels."""
     for seed in range(40):

@@ -3,7 +3,7 @@ static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
     const struct frame *f = &c->frame;
     const int share = f->channels / c->groups, outs = c->outs / c->groups;
     const int length = (f->rows * f->columns * share + 3) / 4 * 4, pixels = f->out_height * f->out_width;
-    const int direct = f->rows * f->columns * f->stride == 1 && length == f->channels;
+    const int direct = f->rows * f->columns * f->stride * c->groups == 1 && length == f->channels;
     int pixel, group, o;
     for (pixel = 0; pixel < pixels; pixel += TILE, y += TILE * c->outs) {
         const int count = smaller(TILE, pixels - pixel);
