@@ -57,6 +57,7 @@ WRITES = {
     "distill": "distill --data {data} --student resnet8 --teachers {run} --weak-teachers --epochs 1 --out",
     "adapt": "adapt {run} --source-free --target {data} --epochs 1 --out",
     "label": "label --data {data} --teachers {run} --weak-teachers --views 1 --out",
+    "zero-shot": "zero-shot RN50/openai --classes a b --out",
     "merge": "merge-labels {labels} --out",
     "quantize": "quantize {run} --data {data} --out",
     "export": "export {run} --data {data} --out",
@@ -75,7 +76,8 @@ OF_ITS_OWN_KIND = {
     ("report", "report"), ("evaluate", "evaluation"), ("quantize", "program"), ("export", "onnx"),
     ("compile", "design"), ("c", "c"),
 }  # fmt: skip
-FOLDERS = {"teach", "distill", "adapt", "label", "merge", "compile", "steps", "evaluate", "push"}
+FOLDERS = {"teach", "zero-shot", "distill", "adapt", "label", "merge", "compile", "steps", "evaluate", "push"}
+BLIND = {"compile", "merge", "push", "zoo", "bench", "executorch", "c", "report", "zero-shot"}  # they read no images
 FREE = {"nothing", "empty"}
 
 
@@ -108,8 +110,8 @@ def test_no_verb_writes_over_what_is_not_of_its_own_kind(there, capsys, monkeypa
     for name, path in {**there, **inside}.items():
         if (verb, name) in OF_ITS_OWN_KIND or name == "nothing" or (name == "empty" and verb in FOLDERS):
             continue
-        if name == "among images" and verb in ("compile", "merge", "push", "zoo", "bench", "executorch", "c", "report"):
-            continue  # they read no images
+        if name == "among images" and verb in BLIND:
+            continue
         start, last = words(verb, there)
         joined = [f"{last}{path}"] if last.endswith(":") else [last, str(path)]
         refused(capsys, [*start, *joined])
@@ -220,6 +222,8 @@ READS = {
     "merge": "merge-labels {} --out {out}/merged",
     "label": "label --data {data} --teachers {} --weak-teachers --views 1 --out {out}/labels",
     "auto": "auto {} --dry-run --out {out}/auto",
+    "zero-shot": "zero-shot local-dir:{} --classes a b --out {out}/clip",
+    "names": "zero-shot RN50@gone.safetensors --classes {} --out {out}/clip",
     "zoo": "zoo {}",
     "recipe": "teach -c {} --dry-run",
 }  # fmt: skip
