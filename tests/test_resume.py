@@ -1,5 +1,6 @@
 """Real processes, killed and interrupted: what goes on from them ends in the same bytes."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -159,3 +160,10 @@ def test_a_finished_run_is_not_trained_again(command, whole):
     files = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     assert cli.main([*command, "--out", str(whole), "--resume"]) == 0
     assert {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()} == files
+
+
+def test_a_clock_that_goes_back_a_day_at_every_look_changes_nothing(command, whole, tmp_path, monkeypatch):
+    days = itertools.count(2_000_000_000, -86_400)
+    monkeypatch.setattr(time, "time", lambda: float(next(days)))
+    assert cli.main([*command, "--out", str(tmp_path / "back")]) == 0
+    assert same(whole, tmp_path / "back")
