@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import Any
 
 NARROWEST = 16  # characters that a column keeps, though the table be too wide
+INDENT = 4  # of a column that goes below the others
 NEXT = {
     "data": "limbeck teach --data {data} --out runs/teacher",
     "teach": "limbeck distill --data {data} --teachers {out} --out runs/student",
@@ -49,12 +50,34 @@ def _quoted(value: Any) -> str:  # noqa: ANN401 - whatever a verb takes
 
 def table(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str:
     """Return the rows in columns, each as wide as its longest cell; where that is more than `width`, the widest
-    columns are folded between words. Nothing is cut, and no line ends in blanks."""
+    columns are folded between words, and where words are too long for that, the last column goes below the others.
+    Nothing is cut, and no line ends in blanks."""
     columns = [[str(cell) for cell in column] for column in zip_longest(*rows, fillvalue="")]
     widths = [max(map(_cells, column)) for column in columns]
-    while width and 1 + sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    least = [min(whole, max(NARROWEST, *map(_longest, column))) for whole, column in zip(widths, columns, strict=True)]
+    if width and len(columns) > 2 and _whole(least) > width:
+        above = (_line(cells, widths[:-1]) for cells in zip(*columns[:-1], strict=True))
+        below = (_below(cell, width) for cell in columns[-1])
+        return "".join(part for both in zip(above, below, strict=True) for part in both)
+    while width and _whole(widths) > width and widths != least:
+        free = [at for at, (wide, floor) in enumerate(zip(widths, least, strict=True)) if wide > floor]
+        widths[max(free, key=widths.__getitem__)] -= 1
     return "".join(_line(cells, widths) for cells in zip(*columns, strict=True))
+
+
+def _whole(widths: Sequence[int]) -> int:
+    """Return the width of a line."""
+    return 1 + sum(widths) + 2 * (len(widths) - 1)
+
+
+def _longest(cell: str) -> int:
+    return max(map(_cells, cell.split()), default=0)
+
+
+def _below(cell: str, width: int) -> str:
+    """Return a cell on lines of its own, none where it is empty."""
+    lines = textwrap.wrap(cell, max(width - INDENT, NARROWEST), break_long_words=False, break_on_hyphens=False)
+    return "".join(f"{' ' * INDENT}{line}\n" for line in lines)
 
 
 def _cells(text: str) -> int:

@@ -45,6 +45,17 @@ def test_a_table_is_as_narrow_as_the_terminal_where_words_allow_it():
     assert len(table(ROWS, None).splitlines()) == len(ROWS)
 
 
+def test_the_last_column_goes_below_where_words_are_too_long_beside_it():
+    rows = [("name", "MACs", "choose it if"), ("n" * 30, "6,525,184", "memory is scarce"), ("x", "1", "")]
+    assert table(rows, 48).splitlines() == [
+        " name                            MACs",
+        "    choose it if",
+        f" {'n' * 30}  6,525,184",
+        "    memory is scarce",
+        " x                               1",
+    ]
+
+
 def test_columns_stand_below_each_other():
     lines = table([("a", "b"), ("漢字", "x y"), ("", "z")]).splitlines()
     assert lines == [" a     b", " 漢字  x y", "       z"]

@@ -1,5 +1,8 @@
 """limbeck zoo: what it lists is what there is; a recipe is copied whole and never over another file."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from limbeck import cli
@@ -9,6 +12,7 @@ from limbeck.runs import RECIPES
 from limbeck.verbs.info import info
 from limbeck.verbs.zoo import zoo
 
+PAGES = ("docs/experiments.md", "docs/fpga-figures.md", "benchmarks/README.md")
 NAME = "mealv2_resnet18"
 
 
@@ -73,9 +77,29 @@ def test_teachers_are_tags_that_match():
     assert all(one.tag.startswith("resnet152") and "." in one.tag and one.size >= 64 for one in found)
 
 
+def test_what_names_no_classes_is_no_teacher():
+    assert not [one.tag for one in zoo(teachers="vit_base_patch16*").teachers if ".dino" in one.tag]
+    with pytest.raises(InputError, match="name no classes, so they can't teach"):
+        zoo(teachers="vit_base_patch16_clip_224.openai")
+
+
+def test_students_are_ours_with_the_figures_of_the_docs():
+    found = zoo(students=True)
+    text = "".join((Path(__file__).parents[1] / page).read_text() for page in PAGES)
+    assert {row[0] for row in found.rows()[1:]} == {one.name for one in found.nets}
+    for one in found.students:
+        lines = [line for line in text.splitlines() if re.match(rf"\| {one.name}\b", line)]
+        shown = ((one.top1, "{:.2f} ("), (one.onnx, "| {:g}"), (one.c, "| {:g} |"))
+        for figure, as_written in shown:
+            assert figure is None or any(as_written.format(figure) in line for line in lines), (one.name, figure)
+        cycles = f"{(one.chip or 0) * 200_000:,.0f}"[:-2]  # at 200 MHz; the page has the last digits
+        assert one.chip is None or any(f"| {cycles}" in line for line in lines), (one.name, cycles)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--students", "--teachers", "*"], "not both"),
         (["--teachers", "resnet9999*"], "timm has no weights for 'resnet9999*'"),
         (["--copy", "x.toml"], "needs the name of a recipe"),
         ([NAME, "--teachers", "resnet*"], "not both"),

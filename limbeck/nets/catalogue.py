@@ -26,6 +26,29 @@ class Teacher:
     licence: str  # of the weights; empty where timm does not state it
 
 
+@dataclass(frozen=True)
+class Student:
+    """A net for a device. docs/experiments.md, docs/fpga-figures.md and benchmarks/README.md give the figures with
+    their commands; None: not measured."""
+
+    name: str
+    choose: str  # it if ...
+    top1: float | None = None  # per cent; distilled for four epochs on Fashion-MNIST, mean of three seeds
+    onnx: float | None = None  # CPU milliseconds per image, float32, one thread
+    c: float | None = None  # the same in 8 bits, with AVX-512 VNNI
+    chip: float | None = None  # milliseconds per image on a ZCU104, the clock of 200 MHz assumed
+
+
+STUDENTS = (
+    Student("dsodenet20", "memory is scarce: microcontrollers, FPGAs", 90.05, 0.217, 0.194, 0.0249),
+    Student("odenet20", "one more point is worth seven times the weights", 91.09, 0.50),
+    Student("resnet20", "accuracy matters most and 270 kB fit", 91.44, 0.43),
+    Student("dsodenet_l", "images have 96 pixels, on an FPGA"),
+    Student("mlperf_resnet8", "you compare with MLPerf Tiny at 32 pixels", None, 0.252, 0.137),
+    Student("mlperf_mobilenetv1_025", "images have 96 pixels and time is short", None, 0.217, 0.189),
+)
+
+
 def own_names() -> list[str]:
     """Return the names of the nets that Limbeck defines."""
     from limbeck.nets import odenet, tiny
@@ -53,7 +76,7 @@ def own_nets() -> tuple[Net, ...]:
 
 
 def teachers_like(pattern: str) -> tuple[Teacher, ...]:
-    """Return timm's tags that match; InputError where none does."""
+    """Return timm's tags that match and have classes; InputError where none does."""
     import timm
 
     tags = timm.list_pretrained(pattern)
@@ -62,4 +85,9 @@ def teachers_like(pattern: str) -> tuple[Teacher, ...]:
         hint = f"; did you mean {' or '.join(near)}?" if near else "; try resnet* or *in22k*"
         raise InputError(f"timm has no weights for {pattern!r}{hint}")
     found = [(tag, timm.get_pretrained_cfg(tag)) for tag in tags]
-    return tuple(Teacher(tag, config.input_size[-1], config.license or "") for tag, config in found if config)
+    # CLIP's towers that nobody fine-tuned have as many outputs as their embedding, and no classes
+    towers = {tag for tag in tags if "clip" in tag and "_ft_" not in tag}
+    named = [(tag, config) for tag, config in found if config and config.num_classes and tag not in towers]
+    if not named:
+        raise InputError(f"timm's weights for {pattern!r} name no classes, so they can't teach; try resnet* or *in1k*")
+    return tuple(Teacher(tag, config.input_size[-1], config.license or "") for tag, config in named)
