@@ -21,7 +21,7 @@ from limbeck.errors import InputError, VerificationError, first_line, shown
 from limbeck.flags import SHELLS, function_of, parse
 from limbeck.results import Result
 from limbeck.runs import Tell, to_toml
-from limbeck.terminal import after, table
+from limbeck.terminal import after, folded, table
 
 VERBS = (
     "data", "teach", "zero-shot", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps",
@@ -261,14 +261,14 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
 
 def _print(result: Result, following: str, *, json_too: bool, quiet: bool) -> None:
     """Print a table and the next command for people and, where none looks or it is wished, JSON for programs."""
-    person = sys.stdout.isatty()
+    person, width = sys.stdout.isatty(), shutil.get_terminal_size().columns
     if not quiet:
         rows = [tuple(map(shown, row)) for row in result.rows()]
-        print(table(rows, shutil.get_terminal_size().columns if person else None), end="")
+        print(table(rows, width if person else None), end="")
     if json_too or not person:
         print("--result " + json.dumps(result.to_json(), default=str))
     elif following and not quiet:
-        print(f"\nnext: {following}")
+        print("\nnext:", "\n".join(folded(following, width - len("next: "))))
 
 
 def _rank() -> int:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from limbeck.errors import shown
 from limbeck.runs import Tell, silent
+from limbeck.terminal import folded
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 
@@ -33,8 +34,11 @@ def show(*, quiet: bool) -> Iterator[Tell]:
     if not sys.stderr.isatty():
         yield _Lines(console)
         return
-    with Progress(_Line(), console=console, transient=True) as progress:
+    progress = Progress(_Line(), console=console, transient=True)
+    try:
         yield _Bars(progress)
+    finally:
+        progress.stop()
 
 
 class _Line(ProgressColumn):
@@ -83,15 +87,24 @@ class _Bars:
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         if event in {"note", "epoch"}:
-            self.progress.console.print(_sentence(event, values), highlight=False, markup=False)
+            console = self.progress.console
+            for line in _sentence(event, values).split("\n"):
+                shown = "\n".join(folded(line, console.width))
+                console.print(shown, highlight=False, markup=False, soft_wrap=True)
             return
         done, total = _place(event, values)
-        for task in self.progress.tasks:  # what is finished goes, and what begins anew has a speed of its own
-            if task.finished if task.description != event else (done or 0) < task.completed:
-                self.progress.remove_task(self.bars.pop(task.description))
+        self._forget(lambda task: task.description == event and (done or 0) < task.completed)  # it has another speed
         if event not in self.bars:
+            self.progress.start()
             self.bars[event] = self.progress.add_task(event, total=None, text="")
         self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
+        self._forget(lambda task: task.finished)
+
+    def _forget(self, gone: Callable[[Task], bool]) -> None:
+        for task in filter(gone, self.progress.tasks):
+            self.progress.remove_task(self.bars.pop(task.description))
+        if not self.bars:
+            self.progress.stop()
 
 
 def _place(event: str, values: dict[str, Any]) -> tuple[int | None, int | None]:

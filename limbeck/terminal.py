@@ -1,5 +1,6 @@
 """What a terminal shows of a result, as text: tables that fit it, and the command worth typing next."""
 
+import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -76,8 +77,24 @@ def _longest(cell: str) -> int:
 
 def _below(cell: str, width: int) -> str:
     """Return a cell on lines of its own, none where it is empty."""
-    lines = textwrap.wrap(cell, max(width - INDENT, NARROWEST), break_long_words=False, break_on_hyphens=False)
+    lines = folded(cell, max(width - INDENT, NARROWEST)) if cell else ()
     return "".join(f"{' ' * INDENT}{line}\n" for line in lines)
+
+
+def folded(line: str, width: int) -> list[str]:
+    """Return the line folded between words; of a command so that the shell, to which it is copied, reads it as one."""
+    if _cells(line) <= width:
+        return [line]
+    if not line.startswith("limbeck "):
+        return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+    lines = [""]
+    for word in re.findall(r"(?:'[^']*'|[^\s'])+", line):
+        if lines[-1] and _cells(f"{lines[-1]} {word} \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
 
 
 def _cells(text: str) -> int:
@@ -87,12 +104,8 @@ def _cells(text: str) -> int:
 
 
 def _line(cells: tuple[str, ...], widths: Sequence[int]) -> str:
-    folded = [
-        textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) if _cells(cell) > width else [cell]
-        for cell, width in zip(cells, widths, strict=True)
-    ]
     shown = ""
-    for parts in zip_longest(*folded, fillvalue=""):
+    for parts in zip_longest(*map(folded, cells, widths), fillvalue=""):
         padded = (part + " " * (width - _cells(part)) for part, width in zip(parts, widths, strict=True))
         shown += f" {'  '.join(padded)}".rstrip() + "\n"
     return shown

@@ -101,6 +101,16 @@ def test_a_plan_is_ordinary_commands_that_fit_the_minutes(asked):
     assert [shlex.join(step.words) for step in found.steps] == [row[1][8:] for row in found.rows()[1:-1]]
 
 
+def test_after_a_plan_the_command_that_carries_it_out_is_next(asked):
+    wish = replace(asked, target="my field", minutes=7.5, teachers=("a", "b"), size=32, device="fpga:lfe5u-85f")
+    found, _ = done(asked, dry_run=True)
+    assert found.following == asked.command
+    given = flags.parse(limbeck.auto, shlex.split(wish.command)[2:])
+    assert not given.pop("dry_run")
+    given.pop("tell", None)
+    assert planning.Asked(device=given.pop("for_"), **given) == wish
+
+
 @pytest.mark.parametrize(("minutes", "epochs"), [(1000, 30), (8, 23)])
 def test_epochs_fit_the_minutes(asked, minutes, epochs):
     found, _ = done(replace(asked, minutes=float(minutes)), dry_run=True)

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from limbeck import cli, flags, progress, recipe, runs
-from limbeck.terminal import NEXT, after, table
+from limbeck.terminal import NEXT, after, folded, table
 
 ROWS = [
     ("recipe", "verb", "what it is"),
@@ -59,6 +59,15 @@ def test_the_last_column_goes_below_where_words_are_too_long_beside_it():
 def test_columns_stand_below_each_other():
     lines = table([("a", "b"), ("漢字", "x y"), ("", "z")]).splitlines()
     assert lines == [" a     b", " 漢字  x y", "       z"]
+
+
+def test_a_folded_command_is_the_same_command_to_a_shell():
+    words = ["limbeck", "distill", "--data", "my photos/a  b", "--teachers", "runs/auto/teacher1", "runs/auto/teacher2"]
+    for width in (20, 40, 60, 200):
+        lines = folded(shlex.join(words), width)
+        assert shlex.split("\n".join(lines).replace("\\\n", "")) == words
+        assert width < 40 or max(map(len, lines)) <= width
+    assert folded("no command of ours but words", 20) == ["no command of ours", "but words"]
 
 
 def test_the_next_command_is_one_of_ours_with_flags_that_it_has():

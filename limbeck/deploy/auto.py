@@ -66,7 +66,7 @@ class Auto(Result):
         """Look at what was made, or make what was planned."""
         asked = self.asked
         if not self.done:
-            return ""
+            return asked.command
         shown = [step.words[-1] for step in self.steps if step.words[-1].endswith((".onnx", ".program"))]
         return " ".join(["limbeck serve", self.kept, *shown, "--data", asked.target or asked.data])
 
@@ -86,6 +86,7 @@ def auto(asked: Asked, perform: Perform, tell: Tell, *, dry_run: bool = False) -
         if step.words[0] in _WRITES:
             may_write(f"{asked.out}/{step.name}", _WRITES[step.words[0]], data=(asked.data, asked.target))
     if dry_run:
+        tell("note", {"text": memory.plan.about})
         return Auto(asked, tuple(_decided(memory, step) for step in memory.plan.steps), {}, "")
     _tell_plan(memory, tell)
     steps = []

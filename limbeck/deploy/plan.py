@@ -44,6 +44,15 @@ class Asked:
     size: int | None
     out: str
 
+    @property
+    def command(self) -> str:
+        """Return the command that asks for it."""
+        several = ("--teachers", *self.teachers) if self.teachers else ()
+        named = {"target": self.target, "for": self.device, "minutes": f"{self.minutes:g}", "student": self.student,
+                 "size": self.size, "out": self.out}  # fmt: skip
+        flags = (word for name, value in named.items() if value is not None for word in (f"--{name}", str(value)))
+        return "limbeck " + shlex.join(["auto", self.data, *several, *flags])
+
 
 @dataclass(frozen=True)
 class Step:
@@ -168,8 +177,12 @@ class _Draft:
         tell("note", {"text": f"timing a few steps{f' at {side} pixels' if side else ''}"})
         student = self.asked.student or self.device.student(side or self.photos.side)
         named = [("--model", *words) for words in self.teachers(side)]
-        return _Timed(self, side, student, named, [self._epoch(n, side) for n in named],
-                      self._epoch(("--model", student), side))  # fmt: skip
+        every, seconds = [*named, ("--model", student)], []
+        for number, words in enumerate(every):
+            tell("timing", {"image": number, "images": len(every)})
+            seconds.append(self._epoch(words, side))
+        tell("timing", {"image": len(every), "images": len(every)})
+        return _Timed(self, side, student, named, seconds[:-1], seconds[-1])
 
     def _epoch(self, named: tuple[str, ...], side: int | None) -> float:
         words = [*self.words("teach", named, side)[1:], "--epochs", str(PROBED), "--dry-run", "--out", self.place("x")]
