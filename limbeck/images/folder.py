@@ -52,7 +52,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where the images of a split lie."""
 
     root: Path
@@ -67,6 +67,11 @@ class _Place:
     def depth(self) -> int:
         """Folders of a key before those of its class."""
         return len(self.folder.relative_to(self.root).parts)
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that is called so, in any case; None where none is."""
+    return _SPLIT_OF.get(name.casefold())
 
 
 def list_folder(root: Path, split: Split, labelled: bool, on_broken: Literal["fatal", "skip"]) -> Listing:
@@ -84,7 +89,7 @@ def list_folder(root: Path, split: Split, labelled: bool, on_broken: Literal["fa
         )
     classes, labels = _labels(place, keys) if labelled else ((), None)
     notes = [left_out(root, skipped), *_notes(place, classes)]
-    return _usable(place, keys, classes, labels, on_broken=on_broken, notes=tuple(note for note in notes if note))
+    return usable(place, keys, classes, labels, on_broken=on_broken, notes=tuple(note for note in notes if note))
 
 
 # ---- files ------------------------------------------------------------------------------------------------
@@ -161,18 +166,18 @@ def left_out(root: Path, skipped: Sequence[Path]) -> str:
 # ---- splits -----------------------------------------------------------------------------------------------
 
 
-def _find(root: Path, split: Split) -> _Place:
+def _find(root: Path, split: Split) -> Place:
     """Return where the images of `split` are; MissingSplitError where other splits are there, but not this one."""
     present, beside = _splits(root)
     if not present:
-        return _Place(root, root, root, split, unsplit=True, borrowed=False, beside=())
+        return Place(root, root, root, split, unsplit=True, borrowed=False, beside=())
     unsplit = set(present) == {"train"}
     borrowed = split == "val" and "val" not in present and "test" in present
     folder = present.get("test" if borrowed else "train" if unsplit and split == "val" else split)
     if folder is None:
         there = ", ".join(f"{path.name}/" for path in present.values())
         raise MissingSplitError(f"{root} has no {split}/ folder, only {there}")
-    return _Place(root, folder, present.get("train", folder), split, unsplit, borrowed, beside)
+    return Place(root, folder, present.get("train", folder), split, unsplit, borrowed, beside)
 
 
 def image_folders(root: Path) -> list[Path]:
@@ -243,7 +248,7 @@ def _listed_splits(root: Path) -> dict[Split, Path]:
 # ---- labels -----------------------------------------------------------------------------------------------
 
 
-def _labels(place: _Place, keys: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
+def _labels(place: Place, keys: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
     """Return the classes, and the label of each key: by class folders, or by a list beside a flat folder."""
     flat = next((key for key in keys if key.count("/") == place.depth), None)
     if flat is None:
@@ -260,7 +265,7 @@ def _labels(place: _Place, keys: Sequence[str]) -> tuple[tuple[str, ...], NDArra
     return (), None
 
 
-def _by_folder(place: _Place, keys: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _by_folder(place: Place, keys: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Classes are the folders of train, sorted by name, as torchvision sorts them; another split may lack some."""
     own = _folders(place.folder)
     classes = tuple(_folders(place.train) or own)  # train may be a flat folder of unlabelled images
@@ -288,7 +293,7 @@ def _list_of(folder: Path) -> Path:
     return folder.with_name(folder.name + _LIST)
 
 
-def _by_list(place: _Place, keys: Sequence[str], listed: dict[str, str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _by_list(place: Place, keys: Sequence[str], listed: dict[str, str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Classes are those that train's list names, numbers in their order; this folder's list must name no others."""
     path = _list_of(place.folder)
     named = set((_listed(place.train) or listed).values())
@@ -326,7 +331,7 @@ def _listed(folder: Path) -> dict[str, str]:
 # ---- what is found ----------------------------------------------------------------------------------------
 
 
-def _notes(place: _Place, classes: tuple[str, ...]) -> Iterator[str]:
+def _notes(place: Place, classes: tuple[str, ...]) -> Iterator[str]:
     if place.beside:
         yield f"folders left out, as they are not splits: {', '.join(place.beside[:5])}"
     folded = Counter(name.casefold() for name in classes)
@@ -334,8 +339,8 @@ def _notes(place: _Place, classes: tuple[str, ...]) -> Iterator[str]:
         yield f"classes differ by case alone ({', '.join(twins[:4])}); if they are one, merge their folders"
 
 
-def _usable(
-    place: _Place,
+def usable(
+    place: Place,
     keys: list[str],
     classes: tuple[str, ...],
     labels: NDArray[np.int64] | None,
@@ -343,6 +348,8 @@ def _usable(
     on_broken: Literal["fatal", "skip"],
     notes: tuple[str, ...],
 ) -> Listing:
+    """Return the images of a split of which the headers say that they can be decoded; InputError where others are
+    there and are not to be left out, or where a class has no images."""
     root = place.root
     looks = list(headers([root / key for key in keys]))
     broken = [f"{key} ({look})" for key, look in zip(keys, looks, strict=True) if isinstance(look, str)]

@@ -30,9 +30,10 @@ from limbeck.images.source import (
     marked,
     packed,
 )
+from limbeck.images.table import is_table, list_table
 
 FORMS = (
-    "a folder, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME "
+    "a folder, a table FILE.csv, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME "
     "or digits:mnist|mfeat|optdigits|mnist-m-like"
 )
 
@@ -51,6 +52,7 @@ def open_source(
     DIR                      train/, val/, test/ with one directory per class, or class directories alone (train and
                              val are then split 80/20), or images alone (train only, no labels), or IDX files;
                              test is val too where there is no val
+    FILE.csv                 a table with the columns file and label, and perhaps split; .tsv, .json and .jsonl too
     torchvision:NAME[@ROOT]  a torchvision classification set under ROOT (./data)
     hfds/, hfids/, wds/, tfds/NAME   as timm's --dataset
     digits:NAME              built in, 28x28: mnist, mfeat, optdigits; or mnist-m-like, mnist on photos of scikit-image
@@ -70,6 +72,9 @@ def open_source(
         source = foreign.torchvision(spec, name, split, channels, download)
     elif reader in foreign.READERS and not Path(spec).exists():
         source = foreign.timm(spec, reader, split, channels, download)
+    elif is_table(spec):
+        listing = list_table(Path(spec), split, labelled, on_broken)
+        source = packed(_folder(spec, listing, split, channels), on_broken)
     elif not Path(spec).is_dir():
         raise InputError(_unknown(spec))
     elif _idx_stem(Path(spec)):

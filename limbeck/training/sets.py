@@ -55,7 +55,10 @@ def open_sets(
         opened = partial(opened, labelled=False)
     train = opened("train") if labelled else _any_images(opened)
     if labelled and train.labels is None:
-        raise InputError(f"{data} has training images without labels; put them into class folders, one per class")
+        raise InputError(
+            f"{data} has training images without labels; put them into class folders, one per class, or name their "
+            "classes in a table (FILE.csv)"
+        )
     try:
         held_out = None if training.unlabelled else opened("val")
     except MissingSplitError:

@@ -29,7 +29,8 @@ def data(
         limbeck data torchvision:CIFAR10 --download
 
     Args:
-        data: An image folder, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, wds/PATH, ...
+        data: An image folder, a table FILE.csv of files and labels, an IDX folder, digits:mnist,
+            torchvision:NAME, hfds/NAME, wds/PATH, ...
         split: The split to look at.
         loading: How images are read. Files that can't be read are listed, unless --on-broken is fatal.
     """

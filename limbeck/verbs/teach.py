@@ -27,7 +27,8 @@ def teach(
         limbeck teach --data photos/ --model resnet50.ram_in1k --pretrained --lr 0.01 --out runs/t2
 
     Args:
-        data: An image folder with train/ and val/, an IDX folder, digits:mnist, torchvision:NAME, hfds/NAME, ...
+        data: An image folder with train/ and val/, a table FILE.csv of files and labels, an IDX folder, digits:mnist,
+            torchvision:NAME, hfds/NAME, ...
         model: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to start from.
         out: The run folder to write.
         pretrained: Start from the weights of the tag that --model names; the head is new where the classes differ.
