@@ -10,6 +10,7 @@ python benchmarks/attack.py memory                          # peaks of processes
 
 import argparse
 import contextlib
+import csv
 import gzip
 import io
 import os
@@ -32,7 +33,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
-from kinds_of_things import everything
+from kinds_of_things import CLASSES, everything
 from test_attack import READERS, mutated
 
 from limbeck import flags, recipe, runs
@@ -183,21 +184,43 @@ TRAINED = ("model.safetensors", "metrics.csv")
 VERBS = {  # what each writes, and what of it must be the same after all
     "teach": ("teach --data {photos} --model resnet8 --arguments width=4 --epochs 4 --batch 4", TRAINED),
     "label": ("label --data {photos} --teachers {run} --weak-teachers --views 40", ("labels.json", "shard-00000.bin")),
+    "distill": (
+        "distill --data {photos} --student resnet8 --arguments width=4 --labels {labels} --epochs 4 --batch 4", TRAINED
+    ),
     "adapt": ("adapt {run} --source-free --target {photos} --epochs 2 --batch 4", TRAINED),
     "quantize": ("quantize {run} --data {photos} --calibration 16", ("x.program",)),
     "export": ("export {run} --data {photos}", ("x.onnx",)),
     "compile": ("compile {net.program} --max-dsp 60", ("design.json", "memories/weight0.mem", "net.program")),
     "evaluate": ("evaluate {run} --data {photos}", ("predictions.csv", "confusion.csv")),
     "report": ("report {run} --no-latency", ("x.html",)),
-}
-FILES = {"quantize": "x.program", "export": "x.onnx", "report": "x.html"}
-RESUMED = ("teach", "adapt")
+    "steps": ("steps {ode} --data {photos} --steps 1 2", ("1/model.safetensors", "2/model.safetensors")),
+    "predict": ("predict {run} {photos}", ("x.csv",)),
+    "bench": ("bench {run} --data {photos} --formats pytorch --rounds 2 --batch 1 4", ("x.csv",)),
+    "zero-shot": ("zero-shot local-dir:{clip} --classes cat dog", ("model.safetensors", "recipe.toml")),
+    "push": ("push {run} --to", ("model.safetensors", "config.json", "README.md")),
+    "auto": ("auto {photos} --teachers {run} --student resnet8 --minutes 0.1 --out", ("auto.json", "report.html")),
+}  # fmt: skip
+FILES = {"quantize": "x.program", "export": "x.onnx", "report": "x.html", "predict": "x.csv", "bench": "x.csv"}
+RESUMED = ("teach", "distill", "adapt")
+ONCE = ("steps", "predict", "bench", "zero-shot", "push")  # replace nothing
+READ = ("teach", "label", "distill", "adapt", "quantize", "export", "evaluate", "steps", "bench")
+
+
+def write_more(place: Path) -> None:
+    """Write a net with ODE blocks and a text–image model."""
+    torch.manual_seed(0)
+    zoo.save(zoo.create("dsodenet20", classes=CLASSES, channels=3, size=8), place / "ode")
+    from test_zeroshot import saved
+
+    saved(place / "clip")
 
 
 def command(verb: str, place: Path, out: Path) -> list[str]:
-    words = [str(place / word[1:-1]) if word.startswith("{") else word for word in VERBS[verb][0].split()]
-    read = [] if verb in ("compile", "report") else ["--workers", "0"]
-    return [*words, *read, "--out", str(out / FILES.get(verb, "out"))]
+    words = re.sub(r"\{(.*?)\}", lambda found: str(place / found[1]), VERBS[verb][0]).split()
+    where = str(out / FILES.get(verb, "out"))
+    if verb == "push":
+        return [*words, f"local-dir:{where}"]
+    return [*words, *(["--workers", "0"] if verb in READ else []), *([] if verb == "auto" else ["--out"]), where]
 
 
 def begun(arguments: list[str], log: Path) -> int:
@@ -222,10 +245,16 @@ def ended(pid: int) -> int:
 
 
 def content(verb: str, out: Path) -> list[bytes]:
-    """Return what the verb wrote, of what must be the same."""
-    names = VERBS[verb][1]
-    found = [(out / name if verb in FILES else out / "out" / name).read_bytes() for name in names]
-    return [re.sub(rb"20..-..-.. ..:.. UTC", b"", one) for one in found]  # a report says when it was made
+    """Return what the verb wrote, of what must be the same: all but times, and what is chosen by them."""
+    found = {name: out / name if verb in FILES else out / "out" / name for name in VERBS[verb][1]}
+    if verb == "auto":
+        assert found["report.html"].stat().st_size > 10_000
+        return [" ".join(runs.read_json(found["auto.json"])["done"]).encode()]
+    if verb == "bench":
+        with found["x.csv"].open() as file:
+            return [f"{row['model']} {row['format']} {row['top1']}".encode() for row in csv.DictReader(file)]
+    masked = rb"20..-..-.. ..:..( UTC|:\d\d)?|local-dir:\S+|out = .*"
+    return [re.sub(masked, b"", path.read_bytes()) for path in found.values()]
 
 
 def whole(place: Path, scratch: Path) -> tuple[dict[str, list[bytes]], dict[str, float]]:
@@ -267,13 +296,14 @@ def attack_processes(place: Path, tries: int, chance: random.Random, signals: tu
             slowest = max(slowest, waited)
         if number_of != signal.SIGKILL and code not in (0, 130):
             counts[verb][f"EXIT {code}"] += 1
-        if code != 0:
+        if code != 0 and not (verb in ONCE and (out / FILES.get(verb, "out")).exists()):
             again = (
                 [*arguments, "--resume"] if verb in RESUMED and (out / "out" / "recipe.toml").exists() else arguments
             )
             code = ended(begun(again, log))
             counts[verb]["went on"] += 1
         else:
+            code = 0
             counts[verb]["was done already"] += 1
         left = [path.name for path in out.rglob("*") if path.name.startswith(".partial-")]
         if "Traceback" in log.read_text() or code != 0:
@@ -409,14 +439,18 @@ def attack_memory(place: Path) -> None:
 def main_attack() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["bytes", "flips", "kills", "signals", "disk", "memory"])
+    parser.add_argument("--verbs", nargs="+", default=list(VERBS), choices=list(VERBS), help="to disturb")
     parser.add_argument("--tries", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     chance = random.Random(given.seed)
+    for verb in VERBS.keys() - set(given.verbs):
+        del VERBS[verb]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "there"
         everything(place)
+        write_more(place)
         match given.kind:
             case "bytes":
                 attack_bytes(place, given.tries, chance)

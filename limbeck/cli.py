@@ -67,8 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     _mend_streams()
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: what can't be decoded is raised
     try:
-        code = _answer(arguments)
-        sys.stdout.flush()
+        with _ended_by_signals():
+            code = _answer(arguments)
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # outside of a verb
+        return _fail(" ".join(arguments[:1]), "interrupted", 130)
     except BrokenPipeError:  # limbeck --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
         return 141
@@ -221,6 +224,32 @@ def _parting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt at once at SIGTERM and SIGHUP, as Python does at Ctrl-C."""
+
+    def end(number: int, frame: types.FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(end, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, types.FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have the handler get these signals, but a SIGHUP that is ignored, as nohup leaves it."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    heeded = [number for number in numbers if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
+@contextlib.contextmanager
 def _interruptible(tell: Tell) -> Iterator[Tell]:
     """Yield a Tell that raises KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP (of a terminal that is closed):
     between two steps, where it is safe. After PATIENCE seconds without one, and by a second signal, it is raised at
@@ -240,23 +269,17 @@ def _interruptible(tell: Tell) -> Iterator[Tell]:
             signal.setitimer(signal.ITIMER_REAL, 0)  # what is saved now may take its time
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield tell
-        return
-    heeded = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        heeded.append(signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in heeded}
     try:
-        yield heard
+        with _handled(ask, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+            try:
+                yield heard
+            finally:
+                if asked:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
     except RuntimeError as error:
         if asked:  # another rank got the signal first, and left
             raise KeyboardInterrupt from error
         raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print(result: Result, following: str, *, json_too: bool, quiet: bool) -> None:

@@ -87,7 +87,7 @@ def _why(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def building(out: Path) -> Iterator[Path]:
+def building(out: Path, flag: str = "--out") -> Iterator[Path]:
     """Yield a new folder beside `out`; on success it takes the place of `out`, else it is removed.
 
     A reader sees the old folder, the new one or, for a moment, none; never a mixture. What a process that was killed
@@ -104,7 +104,7 @@ def building(out: Path) -> Iterator[Path]:
             held.callback(shutil.rmtree, folder, ignore_errors=True)
             _hold(folder, held)
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot write {out}: {_why(error)}; choose another --out") from error
+            raise InputError(f"cannot write {out}: {_why(error)}; choose another {flag}") from error
         yield folder
         old = folder.with_name(f"{folder.name}-old")
         try:

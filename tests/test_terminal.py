@@ -195,6 +195,24 @@ def test_a_signal_is_heard_between_two_steps_and_else_soon(monkeypatch, number):
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_or_after_the_verb_ends_the_command_in_a_sentence(monkeypatch, capsys, number):
+    def answer(arguments: list[str]) -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        return 0
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(cli, "_answer", answer)
+    assert cli.main(["data", "photos"]) == 130
+    assert capsys.readouterr().err == "limbeck data: interrupted\n"
+    monkeypatch.setattr(cli, "_answer", lambda arguments: cli._guarded(arguments[0], []))
+    monkeypatch.setattr(cli, "_run", lambda verb, arguments: answer(arguments))
+    assert cli.main(["teach"]) == 130
+    assert capsys.readouterr().err.startswith("limbeck teach: interrupted; ")
+    assert signal.getsignal(number) == before
+
+
 @pytest.mark.slow
 def test_people_get_a_table_and_what_to_type_next_and_programs_get_json(capsys):
     shown = on_a_terminal("data", "digits:optdigits")

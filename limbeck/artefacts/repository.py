@@ -1,8 +1,9 @@
 """A run as a model repository, on the hub or in a folder: prepared, verified, published."""
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,20 +60,17 @@ def publish(run: str, to: str, beside: tuple[str, ...], licence: str, *, private
         raise InputError(f"{run} is not a finished run: no {MODEL} is there; give a folder that limbeck wrote")
     extra = _extra(beside)
     net = zoo.load(run).eval()
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=_parent(place)) as temporary:
-        made = Path(temporary) / "repository"
-        made.mkdir()
+    with _making(place) as made:
         for source in [*(folder / name for name in _RUN if (folder / name).is_file()), *extra]:
             _copied(source, made / source.name)
         runs.write_json(made / CONFIG, hub.config(net, licence))
         known = _verify(net, made, tell)
         runs.write_text(made / CARD, _card(net, made, to, licence))
         files = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
+        address = str(place)
         if place is None:
             message = f"{net.name} by limbeck {__version__}"
             address = hub.upload(made, repository, private=private, message=message)
-        else:
-            address = str(_placed(made, place))
     return Pushed(run, to, address, files, known)
 
 
@@ -90,15 +88,15 @@ def _places(to: str) -> tuple[str, Path | None]:
     return "", place
 
 
-def _parent(place: Path | None) -> Path | None:
-    """Return the folder to prepare in: that of `place`, so that all can appear in one step."""
-    if place is None:
-        return None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {place.parent}: {error.strerror}; choose another --to") from error
-    return place.parent
+@contextlib.contextmanager
+def _making(place: Path | None) -> Iterator[Path]:
+    """Yield a folder to prepare in, which then takes the place of `place`, or goes where there is none."""
+    if place is not None:
+        with runs.building(place, flag="--to") as made:
+            yield made
+    else:
+        with tempfile.TemporaryDirectory(prefix="limbeck-push-") as made_there:
+            yield Path(made_there)
 
 
 def _extra(beside: tuple[str, ...]) -> list[Path]:
@@ -115,14 +113,6 @@ def _extra(beside: tuple[str, ...]) -> list[Path]:
 def _copied(source: Path, copy: Path) -> None:
     with runs.replacing(copy) as temporary:
         shutil.copyfile(source, temporary)
-
-
-def _placed(made: Path, place: Path) -> Path:
-    try:
-        made.rename(place)  # an empty folder there is replaced
-    except OSError as error:
-        raise InputError(f"cannot write {place}: {error.strerror}; choose another --to") from error
-    return place
 
 
 def _verify(net: "Classifier", made: Path, tell: Tell) -> bool:
