@@ -27,6 +27,8 @@ from serving import CLASSES, encoded, picture, save_net, save_program, served
 from tools import need
 
 from limbeck import cli
+from limbeck.c import artefact, running
+from limbeck.c.write import write
 from limbeck.errors import InputError
 from limbeck.fpga import simulate
 from limbeck.fpga.emit import emit
@@ -452,6 +454,20 @@ def test_a_design_is_left_out_with_a_sentence_where_it_cannot_be_simulated(model
         )
     with pytest.raises(InputError, match=r"nothing is left to serve: .* is left out"), opened((str(tmp_path),)):
         pass
+
+
+def test_c_and_its_program_predict_alike_side_by_side(models, tmp_path, monkeypatch):
+    need("gcc")
+    program = load(models[2])
+    artefact.save(program, write(program, "x"), tmp_path / "x.c")
+    with opened((models[2], str(tmp_path / "x.c"))) as page, served(page) as port:
+        assert [voice.kind for voice in page.voices] == ["integer Program, run by numpy", "C, compiled here"]
+        _, (golden, compiled) = answers(port, encoded(picture(28, 28)))
+        assert compiled["top"] == golden["top"]
+    monkeypatch.setattr(running, "compiler", lambda: None)
+    with opened((models[0], str(tmp_path))) as page:
+        assert page.notes == (f"{tmp_path / 'x.c'} is left out: it cannot be compiled, there is no C compiler; "
+                              "apt-get install gcc",)  # fmt: skip
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from limbeck.results import Result
 from limbeck.runs import Tell
 
 MEMORY = "auto.json"  # in the folder: what was asked, the plan, and what is done
+_SERVED = (".onnx", ".program", ".c", ".design")  # what limbeck serve shows of what is made
 SLACK = 1.2  # times the minutes, which a plan may take without a word
 _WRITES: dict[str, Written] = {
     "teach": "run", "distill": "run", "adapt": "run", "quantize": "Program", "compile": "Design", "report": "report",
@@ -67,7 +68,9 @@ class Auto(Result):
         asked = self.asked
         if not self.done:
             return asked.command
-        shown = [step.words[-1] for step in self.steps if step.words[-1].endswith((".onnx", ".program"))]
+        shown = [
+            step.words[-1] for step in self.steps if step.words[-1].endswith((".onnx", ".program", ".c", ".design"))
+        ]
         return " ".join(["limbeck serve", self.kept, *shown, "--data", asked.target or asked.data])
 
 

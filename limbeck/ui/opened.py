@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck import runs
-from limbeck.artefacts.kinds import kind_of
+from limbeck.artefacts.kinds import Kind, kind_of
 from limbeck.artefacts.models import load_model, program_of
 from limbeck.errors import InputError
 from limbeck.fpga.parts import CLOCK
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from limbeck.ui.voice import Voice
 
 _TRAINED = {"teach": "taught on labels", "distill": "distilled student", "adapt": "adapted"}
-_SERVED = ("run", "Program", "ONNX file", "Design")
+_KINDS: dict[Kind, str] = {
+    "Program": "integer Program, run by numpy", "C file": "C, compiled here", "ONNX file": "ONNX, run by onnxruntime",
+    "ExecuTorch file": "ExecuTorch", "nothing": "pretrained",
+}  # fmt: skip
+_SERVED = ("run", "Program", "C file", "ONNX file", "Design")
 _SAMPLES = 10_000  # held-out images to choose from, at most
 _COLOURS = {1: "grey", 3: "colour"}
 
@@ -72,34 +76,35 @@ def _own_images(models: tuple[str, ...]) -> "Source | None":
 
 
 def _voice(model: str, reader: Executor, stack: contextlib.ExitStack, notes: list[str], tell: Tell) -> "Voice | None":
-    """Return the model, ready to predict; None where a design can't be simulated here, and `notes` says why."""
-    from limbeck.fpga.simulate import available
-
+    """Return the model, ready to predict; None where what runs it is not here, and `notes` says why."""
     tell("note", {"text": f"opening {model}"})
-    if kind_of(model) != "Design":
-        return _ready(model, _kind(model), load_model(model), reader)
-    if missing := available():
-        notes.append(f"{model} is left out: it cannot be simulated, {missing}")
+    what = kind_of(model)
+    if missing := _missing(what):
+        notes.append(f"{model} is left out: {missing}")
         tell("note", {"text": notes[-1]})
         return None
+    if what != "Design":
+        return _ready(model, _kind(model), load_model(model), reader)
     net, detail = _simulated(Path(model), stack, tell)
     return _ready(model, "simulated hardware", net, stack.enter_context(ThreadPoolExecutor(1)), detail)
 
 
+def _missing(what: Kind) -> str:
+    """Return why such models can't be run here; empty where they can."""
+    from limbeck.c.running import compiler
+    from limbeck.fpga.simulate import available
+
+    if what == "C file" and compiler() is None:
+        return "it cannot be compiled, there is no C compiler; apt-get install gcc"
+    missing = available() if what == "Design" else ""
+    return f"it cannot be simulated, {missing}" if missing else ""
+
+
 def _kind(model: str) -> str:
-    match kind_of(model):
-        case "Program":
-            return "integer Program, run by numpy"
-        case "ONNX file":
-            return "ONNX, run by onnxruntime"
-        case "ExecuTorch file":
-            return "ExecuTorch"
-        case "nothing":
-            return "pretrained"
-        case "run" if (recipe := Path(model) / runs.RECIPE).is_file():
-            return _TRAINED.get(str(runs.read_toml(recipe).get("verb")), "run")
-        case _:
-            return "saved net"
+    what = kind_of(model)
+    if what == "run" and (recipe := Path(model) / runs.RECIPE).is_file():
+        return _TRAINED.get(str(runs.read_toml(recipe).get("verb")), "run")
+    return _KINDS.get(what, "saved net")
 
 
 def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[Classifier, str]":

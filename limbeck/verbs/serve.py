@@ -45,7 +45,7 @@ def serve(
         limbeck serve runs/t1 runs/s s.program design --data photos/
 
     Args:
-        models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program and .onnx files,
+        models: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, .program, .c and .onnx files,
             folders that limbeck compile wrote, or a folder of these.
         data: As for teach: its held-out images can be shown, with their labels; by default those that the first run
             names, where they are at hand.
@@ -63,7 +63,7 @@ def serve(
     from limbeck.ui.server import is_loopback, listen, made, url_of
 
     if not models:
-        raise InputError("no model is given; name runs, .program or .onnx files, or designs")
+        raise InputError("no model is given; name runs, .program, .c or .onnx files, or designs")
     with (
         listen(host, port) as socket,
         opened(models, data=data, split=split, host=host, unlabelled=unlabelled, tell=tell) as page,
