@@ -88,7 +88,7 @@ class _Bars:
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         if event in {"note", "epoch"}:
             console = self.progress.console
-            for line in _sentence(event, values).split("\n"):
+            for line in _sentence(event, values, console.width).split("\n"):
                 shown = "\n".join(folded(line, console.width))
                 console.print(shown, highlight=False, markup=False, soft_wrap=True)
             return
@@ -97,7 +97,7 @@ class _Bars:
         if event not in self.bars:
             self.progress.start()
             self.bars[event] = self.progress.add_task(event, total=None, text="")
-        self.progress.update(self.bars[event], completed=done, total=total, text=_figures(values))
+        self.progress.update(self.bars[event], completed=done, total=total, text="  ".join(_figures(values)))
         self._forget(lambda task: task.finished)
 
     def _forget(self, gone: Callable[[Task], bool]) -> None:
@@ -113,21 +113,31 @@ def _place(event: str, values: dict[str, Any]) -> tuple[int | None, int | None]:
     return values.get(counted), values.get(f"{counted}s")
 
 
-def _sentence(event: str, values: dict[str, Any]) -> str:
+def _sentence(event: str, values: dict[str, Any], width: int | None = None) -> str:
+    """Return what an event says; of an epoch as many figures as fit the width."""
     if event == "note":
         return shown(str(values["text"]))
-    place = f"epoch {values['epoch']}/{values['epochs']}  " if "epoch" in values else ""
-    if event != "epoch":
-        done, total = _place(event, values)
-        place += f"{event} {done}/{total}  " if total else f"{event}  "
-    return f"{place}{_figures(values)}".rstrip()
+    if event == "epoch":
+        figures = [f"epoch {values['epoch']}/{values['epochs']}", *_figures(values)]
+        while width and len(figures) > 1 and len("  ".join(figures)) > width:
+            figures.pop()
+        return "  ".join(figures)
+    done, total = _place(event, values)
+    return "  ".join([f"{event} {done}/{total}" if total else event, *_figures(values)])
 
 
-def _figures(values: dict[str, Any]) -> str:
+def _rank(name: str) -> int:
+    """Return a place in the order of figures, which is kept where it is equal."""
+    return 0 if name in ("loss", "val_top1") else 1
+
+
+def _figures(values: dict[str, Any]) -> list[str]:
+    """Return the figures of an event: the loss and the share of held-out images that is right come first."""
     apart = ("lr", "images_per_second")
-    shown = [f"{name} {v:.4f}" for name, v in values.items() if name not in apart and isinstance(v, float)]
+    names = sorted((name for name, v in values.items() if name not in apart and isinstance(v, float)), key=_rank)
+    figures = [f"{name} {values[name]:.4f}" for name in names]
     if "lr" in values:
-        shown.append(f"lr {values['lr']:.4g}")
+        figures.append(f"lr {values['lr']:.4g}")
     if "images_per_second" in values:
-        shown.append(f"{values['images_per_second']:,.0f} images/s")
-    return "  ".join(shown)
+        figures.append(f"{values['images_per_second']:,.0f} images/s")
+    return figures

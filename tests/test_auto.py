@@ -139,6 +139,8 @@ def test_the_better_of_student_and_baseline_goes_on(asked):
         performer = Performer(student=Share(student), baseline=Share(0.8))
         found, commands = done(replace(asked, out=out), performer)
         assert found.kept == f"{out}/{best}"
+        better = dict(row for row in found.rows() if len(row) == 2).get("better", "the student")
+        assert better.startswith(f"the {best}")
         assert commands[-2].startswith(f"export {out}/{best} ")
         assert found.following.startswith(f"limbeck serve {out}/{best} {out}/net.onnx ")
 

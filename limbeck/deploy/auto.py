@@ -19,9 +19,12 @@ SLACK = 1.2  # times the minutes, which a plan may take without a word
 _WRITES: dict[str, Written] = {
     "teach": "run", "distill": "run", "adapt": "run", "quantize": "Program", "compile": "Design", "report": "report",
 }  # fmt: skip
-_TOLD = {  # rows of a verb's result that say how it went
-    "teach": ("top-1",), "distill": ("top-1",), "adapt": ("chosen", "adapted"), "quantize": ("integer top-1", "drop"),
-    "export": ("8-bit top-1", "drop", "RAM"), "compile": ("cycles",),
+_TOLD = {  # rows of a verb's result that say how it went, and words to put before what they say
+    "teach": {"top-1": ""}, "distill": {"top-1": ""},
+    "adapt": {"chosen": "", "adapted": "top-1", "classes predicted": "classes predicted:"},
+    "quantize": {"integer top-1": "top-1", "same answer": "same class as before:"},
+    "export": {"8-bit top-1": "top-1", "same answer": "same class as before:", "flash": "flash", "RAM": "RAM"},
+    "compile": {"cycles": "cycles:"},
 }  # fmt: skip
 
 
@@ -55,7 +58,20 @@ class Auto(Result):
                 (whole, "in all"),
             ]
         shown = [(name, _joined(one.told, spent(one.seconds))) for name, one in self.done.items()]
-        return [*shown, ("kept", self.kept), ("in all", spent(sum(one.seconds for one in self.done.values())))]
+        return [
+            *shown,
+            *self._better(),
+            ("kept", self.kept),
+            ("in all", spent(sum(one.seconds for one in self.done.values()))),
+        ]
+
+    def _better(self) -> list[tuple[str, str]]:
+        """Return which of student and baseline classified more held-out images; nothing where that is not known."""
+        student, baseline = (self.done[name].top1 if name in self.done else None for name in ("student", "baseline"))
+        if student is None or baseline is None or student == baseline:
+            return []
+        name, other = ("student", "baseline") if student > baseline else ("baseline", "student")
+        return [("better", f"the {name}, by {100 * abs(student - baseline):.2f} points; the {other} goes no further")]
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as JSON values."""
@@ -164,15 +180,25 @@ def _examine(asked: Asked, perform: Perform, tell: Tell) -> bool:
 def _carry_out(step: Step, asked: Asked, perform: Perform, tell: Tell) -> Outcome:
     begun, verb = time.monotonic(), step.words[0]
     going_on = _WRITES.get(verb) == "run" and kind_of(Path(asked.out) / step.name) == "run"
-    result = perform(verb, [*step.words[1:], *(("--resume",) if going_on else ())], tell)
+    result = perform(verb, [*step.words[1:], *(("--resume",) if going_on else ())], _without_epochs(tell))
     if result.problem or result.failure:
         raise InputError(result.problem or result.failure)
     rows, found = {row[0]: row[1] for row in result.rows() if len(row) > 1}, vars(result)
-    told = ", ".join(rows[name] for name in _TOLD.get(verb, ()) if name in rows)
+    told = _joined(*(f"{before} {rows[name]}".strip() for name, before in _TOLD.get(verb, {}).items() if name in rows))
     evaluation: Any = found.get("evaluation")
     top1, chance = (evaluation.top1, evaluation.is_chance) if evaluation else (None, False)
     told = _joined(told, "no better than guessing" if chance else "")
     return Outcome(told, time.monotonic() - begun, top1, chance, str(found.get("collapse", "")))
+
+
+def _without_epochs(tell: Tell) -> Tell:
+    """Return a Tell that leaves epochs out: what they come to is in the step's outcome."""
+
+    def heard(event: str, values: dict[str, Any]) -> None:
+        if event != "epoch":
+            tell(event, values)
+
+    return heard
 
 
 def _best(memory: _Memory) -> str:

@@ -18,11 +18,13 @@ def adapted_to(tag: str) -> str:
 
 
 def left(tag: str, data: str) -> str:
-    """Return a note that the net whose lineage has this tag is measured on a domain that it left; empty where not."""
+    """Return a note that the net whose lineage has this tag may be measured on a domain that it left, or nothing."""
     target = adapted_to(tag)
     if not target or Path(target).resolve() == Path(data).resolve():
         return ""
-    return f"the net was adapted to {target}: its figures on {data} are those of a domain that it left"
+    return (
+        f"the net was adapted to {target}; unless {data} is from there, its figures are those of a domain that it left"
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Adapted(Result):
         rows = [
             ("model", self.model),
             ("adapted to", f"{self.images:,} unlabelled images of {self.target}, method {self.method}"),
-            ("chosen", f"{spelt(self.chosen)}, by {self.criterion}"),
+            ("chosen", spelt(self.chosen) + (f", by {self.criterion}" if self.criterion != "last" else "")),
             ("InfoMax", f"{before.infomax:.3f} -> {after.infomax:.3f} nats"),
             ("classes predicted", f"{before.said:.1f} -> {after.said:.1f}"),
         ]
