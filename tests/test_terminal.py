@@ -126,7 +126,7 @@ def test_a_bar_says_step_and_time_left_whatever_the_width(width):
     assert re.search(r"\d+:\d\d left" if width > 20 else r"\d+:\d\d", line)
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("width", [30, 80, 200])
 def test_an_epoch_is_one_line_with_the_held_out_share_first(width):
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, color_system=None)
@@ -134,8 +134,9 @@ def test_an_epoch_is_one_line_with_the_held_out_share_first(width):
     losses = {name: 0.5 for name in ("loss", "mcc", "entropy", "diversity", "pseudo", "source", "val_top1", "val_nll")}
     bars("epoch", {"epoch": 3, "epochs": 19, **losses, "lr": 0.1})
     (line,) = out.getvalue().splitlines()
-    assert line.startswith("epoch 3/19  loss 0.5000") and len(line) <= width
-    assert ("  val_top1 0.5000" in line) == (width > 40)
+    assert line.startswith("epoch 3/19  loss 0.5000")
+    assert len(line) <= width
+    assert ("  val_top1 0.5000" in line) == (width > 30)
     assert ("lr 0.1" in line) == (width == 200)
 
 
