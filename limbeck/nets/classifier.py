@@ -106,7 +106,10 @@ class Classifier(nn.Module):
             values = (values * self.luma).sum(1, keepdim=True)
         if values.shape[-2:] != (self.input.size, self.input.size):
             values = _resized(values, self.input.size, self.input.interpolation)
-        values = torch.addcmul(self.shift, values, self.scale)  # here one grey channel becomes three
+        if torch.compiler.is_compiling():  # torch 2.6 can't export addcmul
+            values = values * self.scale + self.shift
+        else:
+            values = torch.addcmul(self.shift, values, self.scale)  # here one grey channel becomes three
         dtype = next(self.net.parameters()).dtype
         return values.to(dtype=dtype, memory_format=_memory_format(self.net))
 

@@ -25,6 +25,8 @@ OPSET = 18  # what torch's exporter writes without converting, and what runtimes
 FORMAT = "1"
 EIGHT_BITS = ["Conv", "Gemm", "MatMul"]  # sums stay float32: an ODE's state is rounded by no step, as in a Program
 _BATCH = 32
+_MOST_IMAGES = 1 << 30  # in a batch; torch 2.6 can't guard its own bound
+_OLDER = "; torch 2.6 needs other versions: pip install 'onnxscript==0.5.0' 'onnx_ir==0.1.12'"
 _LIMIT = 1 << 24  # bytes of metadata
 _CONTROL = {"Loop", "Scan", "If"}
 _LARGE_MAP = 1 << 10  # values
@@ -56,10 +58,11 @@ def export(classifier: Classifier, path: Path) -> None:
             made = torch.onnx.export(
                 classifier.eval(), (images,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
                 input_names=["images"], output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=({0: torch.export.Dim("batch", max=_MOST_IMAGES)},),
             )  # fmt: skip
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise InputError(f"{classifier.name} can't be written as ONNX: {first_line(error)}") from error
+        remedy = _OLDER if torch.__version__.startswith("2.6.") else ""
+        raise InputError(f"{classifier.name} can't be written as ONNX: {first_line(error)}{remedy}") from error
     assert made is not None
     made.save(str(path), external_data=False)
     _finish(path, description(classifier))
