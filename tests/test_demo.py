@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.artefacts import readers as artefacts
+from limbeck.c.running import compiler
 from limbeck.fpga.simulate import available
 from limbeck.page import lineage
 from limbeck.verbs import demo as story
@@ -39,11 +40,13 @@ def test_the_whole_story_is_told_and_not_done_twice(told, tmp_path):
     assert first.integers.agreement > 0.5
     assert (first.hardware is None) == bool(available())
     assert first.hardware is None or first.hardware.scores == 20
+    assert (first.in_c is None) == (compiler() is None)
+    assert first.in_c is None or 0 < first.in_c.milliseconds < first.in_c.float_milliseconds
     json.dumps(first.to_json())
     assert first.rows()[-1] == ("report", str(tmp_path / "demo" / "report.html"))
     assert "dsodenet20" in (tmp_path / "demo" / "report.html").read_text()
     told_costs_and_flags(tmp_path / "demo")
-    assert len(first.rows()) == 4 + 2 + (first.hardware is not None) + 2
+    assert len(first.rows()) == 4 + 2 + (first.in_c is not None) + (first.hardware is not None) + 2
     trained = [values for values in told if "epoch" in values]
     assert len(trained) == 5
     told.clear()
@@ -60,6 +63,6 @@ def told_costs_and_flags(folder):
     costs = {cost.what.partition(",")[0]: cost.seconds for cost in lineage.costs(found, called)}
     assert costs["label"] > 0
     again = {made.name: made for made in lineage.commands(found, called)}
-    (program,) = (called[one.path] for one in found if isinstance(one, artefacts.Integers))
+    program = next(name for path, name in called.items() if path.suffix == ".program")
     assert "--bits 8 --calibration 512" in again[program].line
     assert not again[program].note

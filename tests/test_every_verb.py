@@ -1,5 +1,7 @@
 """What holds of every verb: folders without labels, paths and streams of real machines."""
 
+import html
+import json
 import os
 import resource
 import shutil
@@ -13,6 +15,7 @@ import pytest
 import torch
 from kinds_of_things import everything
 from PIL import Image, ImageCms
+from tools import need
 
 from limbeck import runs
 from limbeck.artefacts.predictions import _view
@@ -241,3 +244,30 @@ def test_every_verb_works_under_an_odd_path_with_streams_that_know_ascii_alone(t
     assert b"Traceback" not in done.stderr
     assert (done.stdout + done.stderr).isascii()
     shutil.rmtree(out)
+
+
+# ---- C ----------------------------------------------------------------------------------------------------
+
+
+def test_verbs_answer_of_a_c_file_as_of_its_program(there, tmp_path, monkeypatch, capsys):
+    """Compiled once, in the user's cache; bench has a row of its own for it, and the report says that it compared."""
+    need("gcc")
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+
+    def said(command):
+        assert main([*command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out.rpartition("--result ")[2])
+
+    data, models = ["--data", str(there["data"])], (str(there["c"]), str(there["program"]))
+    photos = [str(path) for path in sorted((there["data"] / "val").rglob("*.png"))]
+    predicted, program = (said(["predict", model, *photos])["images"] for model in models)
+    assert predicted == program
+    evaluated, program = (said(["evaluate", model, *data]) for model in models)
+    for key in ("top1", "nll", "per_class"):
+        assert evaluated[key] == program[key]
+    rows = said(["bench", *models, *data, "--formats", "c", "program", "--rounds", "1", "--batch", "1", "2"])["rows"]
+    assert [row["format"] for row in rows] == ["c", "program", "c"]
+    assert {row["top1"] for row in rows} == {evaluated["top1"]}
+    said(["report", models[0], *data, "--out", str(tmp_path / "r.html")])
+    assert "every score the Program's, on 24 images" in html.unescape((tmp_path / "r.html").read_text())
+    assert len(list((tmp_path / ".cache" / "limbeck" / "libraries").glob("*.so"))) == 2  # bench's has another name

@@ -273,12 +273,15 @@ def test_every_tile_names_the_one_net_whose_figure_it_is(told):
     for name, of, seconds in (("s.onnx", "s", 0.1), ("s2.onnx", "s", 0.05), ("a.onnx", "a", 0.01)):
         nets.append(replace(nets[0], name=name, role="onnx", of=of, seconds=seconds, engine="onnxruntime"))
     nets.append(replace(nets[0], name="a.program", role="program", of="a", bytes=25, data="t", recorded=0.7))
+    nets.append(replace(nets[-1], name="a.c", engine="C", seconds=0.025, same=9))
     design = next(one for one in artefacts.find([str(told[0])])[0] if isinstance(one, artefacts.Design))
     made = tiles(nets, (("a", design),), ())
-    assert [tile.net for tile in made] == ["s", "s", "s", "a", "a"]
-    latency, integers = made[2], made[3]
+    assert [tile.net for tile in made] == ["s", "s", "s", "a", "a", "a"]
+    latency, integers, in_c = made[2], made[3], made[4]
     assert (latency.value, latency.note) == (words.time(0.05), "exported as s2.onnx")
     assert "4.0 times smaller" in integers.what
+    assert (in_c.value, in_c.note) == (words.time(0.025), "4.0 times as fast as a in PyTorch")
+    assert "every score the Program's, on 9 images" in in_c.what
 
 
 def test_adaptations_that_differ_in_their_seed_are_summed_up(told, tmp_path):

@@ -51,6 +51,7 @@ class Integers:
 
     path: Path
     program: Program
+    tables: int | None = None  # bytes of a C file's tables
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def read(path: Path) -> Artefact:
         case "Program":
             return Integers(path, load(path))
         case "C file":
-            return Integers(path, artefact.load(path)[0])
+            program, written = artefact.load(path)
+            return Integers(path, program, written.tables)
         case "ONNX file":
             return Onnx(path)
         case "run":

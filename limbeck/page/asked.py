@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.artefacts.models import load_model
-from limbeck.errors import InputError
+from limbeck.errors import InputError, VerificationError
 from limbeck.page import measured
 from limbeck.page.measured import TARGET, Seen
 from limbeck.runs import Tell
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from limbeck.nets.count import Table
     from limbeck.nets.zoo import Classifier
     from limbeck.page.values import Adaptation, Change, Net, Role
+
+_COMPARED = 100  # images on which a C file is compared with its Program
 
 
 @dataclass
@@ -164,11 +166,12 @@ def _asked(
     seen, said = _heard(net, str(one.path), spec, flag, sight)
     known = Net(
         name=called[one.path], path=one.path, role=role, model=net.name, parameters=cost.parameters, macs=cost.macs,
-        bytes=_bytes(one.path), engine=net.net.engine if isinstance(net.net, Outside) else "PyTorch",
+        bytes=_bytes(one), engine=net.net.engine if isinstance(net.net, Outside) else "PyTorch",
         of=called[run.path] if run is not None and run is not one else "", adapted_to=adapted_to(tag),
         data=spec if said is not None else "",
         found=None if said is None or said.labels is None or seen is None else figures(said, seen.source.classes),
         recorded=_recorded(one, net) if seen is None else None, seconds=measured.latency(net) if timed else None,
+        same=_compared(one, net, seen),
     )  # fmt: skip
     return Asked(known, one, net, table, seen if said is not None else None, said)
 
@@ -185,8 +188,30 @@ def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> 
         return seen, None
 
 
-def _bytes(path: Path) -> int:
-    return (path / "model.safetensors" if path.is_dir() else path).stat().st_size
+def _bytes(one: "Run | Integers | Onnx") -> int:
+    from limbeck.artefacts.readers import Integers, Run
+
+    if isinstance(one, Integers) and one.tables is not None:
+        return one.tables
+    return (one.path / "model.safetensors" if isinstance(one, Run) else one.path).stat().st_size
+
+
+def _compared(one: "Run | Integers | Onnx", net: "Classifier", seen: Seen | None) -> int:
+    """Return on how many images each score of a C file was found to be the Program's, 0 for what is none;
+    VerificationError where one is not."""
+    import numpy as np
+
+    from limbeck.artefacts.readers import Integers
+    from limbeck.integer.program import run
+    from limbeck.nets.outside import Outside
+
+    if not isinstance(one, Integers) or one.tables is None or seen is None:
+        return 0
+    assert isinstance(net.net, Outside)
+    images = measured.pixels(net, seen.source, _COMPARED)
+    if not np.array_equal(net.net.answer(images), (run(one.program, images) * one.program.scale).astype(np.float32)):
+        raise VerificationError(f"{one.path}: scores of the compiled C file are not the Program's")
+    return len(images)
 
 
 def _recorded(one: "Run | Integers | Onnx", net: "Classifier") -> float | None:

@@ -84,7 +84,7 @@ def _origin(one: Run | Labels | Integers | Design, name: str) -> Origin:
             taught = tuple(str(teacher.lineage["sha256"]) for teacher in m.teachers)
             return Origin(name, "label", "", "", "", "", m.data, m.fingerprint, str(m.seed), "", taught)
         case Integers() | Design():
-            what = "quantize" if isinstance(one, Integers) else "compile"
+            what = "compile" if isinstance(one, Design) else "quantize" if one.tables is None else "export"
             lineage = one.program.lineage
             return Origin(name, what, *_weights(lineage), "", "", "", "", _teachers(lineage))
 
@@ -123,11 +123,7 @@ def _command(one: Artefact, name: str, others: Sequence[Artefact]) -> Command:
         case Labels():
             return Command(name, _labels(one, again), "views that were drawn otherwise need their own flags", "")
         case Integers():
-            made = made_from(one.program.lineage, others)
-            settings = get(one.program.lineage, dict, "quantize") or {"data": "DATA"}
-            line = _line("quantize", str(made.path) if made else "RUN", *_flags(settings), "--out", again)
-            note = "" if "bits" in settings else "the file does not hold the flags of its making: bits, --train"
-            return Command(name, line, note, "")
+            return _integers(one, name, again, others)
         case Onnx():
             return Command(name, _line("export", "RUN", "--out", again), "an ONNX file does not name its run", "")
         case Design():
@@ -135,6 +131,17 @@ def _command(one: Artefact, name: str, others: Sequence[Artefact]) -> Command:
             program = str(one.path / "net.program")
             line = _line("compile", program, "--part", one.part.name, "--lanes", *lanes, "--out", again)
             return Command(name, line, "", "")
+
+
+def _integers(one: Integers, name: str, again: str, others: Sequence[Artefact]) -> Command:
+    if one.tables is not None:
+        line = _line("export", "PROGRAM", "--format", "c", "--out", again)
+        return Command(name, line, "a C file does not name its Program's file", "")
+    made = made_from(one.program.lineage, others)
+    settings = get(one.program.lineage, dict, "quantize") or {"data": "DATA"}
+    line = _line("quantize", str(made.path) if made else "RUN", *_flags(settings), "--out", again)
+    note = "" if "bits" in settings else "the file does not hold the flags of its making: bits, --train"
+    return Command(name, line, note, "")
 
 
 def _labels(one: Labels, again: str) -> str:

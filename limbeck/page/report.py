@@ -134,8 +134,9 @@ def _layers(asked: "Sequence[Asked]", designs: "Sequence[Design]", called: Mappi
     from limbeck.page.page import Layers
 
     made = []
+    numpy = {one.net.of for one in asked if one.net.engine == "numpy"} - {""}
     for one in asked:
-        if one.program is not None:
+        if one.program is not None and not (one.net.engine == "C" and one.net.of in numpy):
             images = None if one.seen is None else measured.pixels(one.classifier, one.seen.source, layers.IMAGES)
             made.append(Layers(one.net.name, "Program, integers", None, layers.rows(one.program, images)))
     if not made:

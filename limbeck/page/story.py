@@ -127,8 +127,9 @@ def tiles(
     if about is not None and not compares(nets):
         made += [_share(about), _parameters(about, nets), _latency(about, nets)]
     made += [_adapted(change) for change in adaptations[:1]]
-    programs = [net for net in nets if net.role == "program" and net is not about]
+    programs = [net for net in nets if net.role == "program" and net.engine != "C" and net is not about]
     made += [_integers(program, nets) for program in programs[:1]]
+    made += [_in_c(net, nets) for net in nets if net.engine == "C"][:1]
     made += [_hardware(name, design) for name, design in designs[:1]]
     return tuple(tile for tile in made if tile is not None)
 
@@ -167,6 +168,22 @@ def _integers(program: Net, nets: Sequence[Net]) -> Tile:
         what += f", {origin.bytes / program.bytes:.1f} times smaller than its float weights"
     note = "" if program.top1 is None else f"{share(program.top1)} of {_images(program)} classified correctly"
     return Tile(program.of or program.name, size(program.bytes), what, note)
+
+
+def _in_c(found: Net, nets: Sequence[Net]) -> Tile | None:
+    """Return how long the C file takes, on how many images its scores are the Program's, and how much faster it is
+    than what it was made from."""
+    if found.seconds is None:
+        return None
+    what = "per image in C, alone, one thread"
+    if found.same:
+        what += f"; every score the Program's, on {found.same:,} images"
+    slower = ((net, net.seconds) for net in nets if found.of in (net.name, net.of) and net.engine != "C")
+    faster = (
+        f"{s / found.seconds:.1f} times as fast as {net.name} in {net.engine}" for net, s in slower if found.of and s
+    )
+    note = next(faster, "")
+    return Tile(found.of or found.name, time(found.seconds), what, note)
 
 
 def _hardware(name: str, found: Design) -> Tile:

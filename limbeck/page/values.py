@@ -38,6 +38,7 @@ class Net:
     found: Evaluation | None = None  # None where images or labels are not at hand
     recorded: float | None = None  # top-1 that its run recorded, over all held-out images
     seconds: float | None = None  # of one image alone
+    same: int = 0  # images on which every score of a C file was compared with the Program's, and equal
 
     @property
     def top1(self) -> float | None:

@@ -1,13 +1,15 @@
 """limbeck demo."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck import runs
 from limbeck.artefacts.kinds import Written, may_write
+from limbeck.artefacts.models import load_model
 from limbeck.deploy.design import compile_program
+from limbeck.deploy.export import export, pace
 from limbeck.deploy.quantise import Quantised, Quantising, quantise
 from limbeck.deploy.simulate import Simulated, simulate
 from limbeck.page.asked import Sight
@@ -32,10 +34,20 @@ DSPS = 360  # a fifth of the ZCU104's: the simulator of the largest engine takes
 LEARNING = Training(epochs=5, batch=32, lr=0.1, nesterov=True, resume=True)
 PLACES: dict[str, Written] = {
     "teacher1": "run", "teacher2": "run", "labels": "label store", "student": "run", "hard": "run", "adapted": "run",
-    "adapted.program": "Program", "design": "Design", "report.html": "report",
+    "adapted.program": "Program", "adapted.c": "C file", "adapted.h": "C header", "design": "Design",
+    "report.html": "report",
 }  # fmt: skip
 LABELLING = Training()
 ADAPTING = Training(epochs=3, batch=32, lr=0.05, resume=True)
+
+
+@dataclass(frozen=True)
+class InC:
+    """The Program as a C file, compiled here."""
+
+    images: int  # on which every score was the Program's
+    milliseconds: float  # of CPU, one image
+    float_milliseconds: float  # of the float net in PyTorch
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Story(Result):
     stages: tuple[Trained, ...]
     adapted: Adapted  # the student, to digits from elsewhere
     integers: Quantised  # the adapted student's Program
+    in_c: InC | None  # None where there is no C compiler
     hardware: Simulated | None  # the Program's accelerator; None where there is no Verilator
     report: str  # the page that shows it all
     seconds: float
@@ -61,6 +74,9 @@ class Story(Result):
             shown += [
                 ("program", f"{self.integers.top1:7.2%}  of {FIELD}, 8-bit integers, {self.integers.size:,} bytes")
             ]
+        if (c := self.in_c) is not None:
+            faster = f"{c.float_milliseconds / c.milliseconds:.1f} times as fast as in PyTorch"
+            shown += [("C", f"the same scores on {c.images} images, {c.milliseconds:.2g} ms an image, {faster}")]
         if (hardware := self.hardware) is not None:
             equal = f"{hardware.scores} scores of {hardware.images} images equal"
             shown += [("design", f"{equal}, {hardware.latency:,} cycles per image")]
@@ -72,6 +88,7 @@ class Story(Result):
         later = {
             "adapted": self.adapted.to_json(),
             "integers": self.integers.to_json(),
+            "in_c": asdict(self.in_c) if self.in_c else None,
             "hardware": self.hardware.to_json() if self.hardware else None,
         }
         return {"seconds": self.seconds, "stages": stages, **later, "report": self.report}
@@ -86,8 +103,9 @@ def demo(*, out: str = "runs/demo", tell: Tell = runs.silent) -> Story:
 
     Two teachers, their soft labels, a small student, its chip. The student is a dsODENet of 23,680 parameters; the same
     net also learns from the labels, for comparison. The student adapts itself to digits from elsewhere, without labels,
-    and becomes 8-bit integers, and these an accelerator for the ZCU104 that is simulated, where Verilator is. The
-    report is a page that shows it all. Finished trainings and labels are not repeated.
+    and becomes 8-bit integers; these become a C file, where a C compiler is, and an accelerator for the ZCU104 that is
+    simulated, where Verilator is. The report is a page that shows it all. Finished trainings and labels are not
+    repeated.
 
     Examples:
         limbeck demo
@@ -120,11 +138,30 @@ def demo(*, out: str = "runs/demo", tell: Tell = runs.silent) -> Story:
     tell("note", {"text": "7. the adapted student in 8-bit integers"})
     program = str(place / "adapted.program")
     integers = quantise(field, FIELD, program, Quantising(), Training(), tell=tell)
+    in_c = _in_c(program, field, str(place / "adapted.c"), tell)
     hardware = _hardware(program, place, tell)
-    tell("note", {"text": "9. the report"})
+    tell("note", {"text": "10. the report"})
     page = report((str(place),), str(place / "report.html"), Sight(None, None, PICTURED), tell=tell).out
     nets = (*stages, _trained(student), _trained(hard))
-    return Story(nets, adapted, integers, hardware, page, time.monotonic() - begun)
+    return Story(nets, adapted, integers, in_c, hardware, page, time.monotonic() - begun)
+
+
+def _in_c(program: str, float_net: str, out: str, tell: Tell) -> InC | None:
+    """Write the Program as C, every score compared, and time it beside the float net; where there is no compiler, say
+    what to install."""
+    import torch
+
+    from limbeck.c.running import compiler
+
+    if compiler() is None:
+        tell("note", {"text": "8. no C: there is no C compiler; apt-get install gcc"})
+        return None
+    tell("note", {"text": "8. the same as one C file, every score compared"})
+    done = export(program, out, "c", FIELD, tell=tell)
+    c, whole = load_model(out), load_model(float_net).eval()
+    image = torch.zeros((1, *c.input.shape), dtype=torch.uint8)
+    with torch.inference_mode():
+        return InC(done.images, pace(c, image), pace(whole, image))
 
 
 def _hardware(program: str, place: Path, tell: Tell) -> Simulated | None:
@@ -132,9 +169,9 @@ def _hardware(program: str, place: Path, tell: Tell) -> Simulated | None:
     from limbeck.fpga.simulate import available
 
     if missing := available():
-        tell("note", {"text": f"8. no accelerator: {missing}"})
+        tell("note", {"text": f"9. no accelerator: {missing}"})
         return None
-    tell("note", {"text": f"8. an accelerator for the ZCU104 classifies {IMAGES} digits, every score compared"})
+    tell("note", {"text": f"9. an accelerator for the ZCU104 classifies {IMAGES} digits, every score compared"})
     design = str(place / "design")
     compile_program(program, design, max_dsp=DSPS, tell=tell)
     return simulate(design, FIELD, IMAGES, tell=tell)
