@@ -14,7 +14,7 @@ from programs import random_program
 from tools import need
 
 from limbeck.c import artefact, page, running
-from limbeck.c.memory import bytes_of, plan
+from limbeck.c.memory import bytes_of, plan, steps
 from limbeck.c.write import Written, selftest_images, write
 from limbeck.errors import InputError
 from limbeck.integer.program import image_extent, run
@@ -68,22 +68,20 @@ def test_a_group_is_not_taken_for_the_whole_map(tmp_path):
 
 
 def test_maps_that_live_at_once_lie_apart_or_follow_what_is_read():
-    """Played through byte by byte, with each node's reads and writes in the order of its pixels."""
+    """Played through byte by byte."""
     for seed in range(40):
         program, _ = random_program(seed, False)
-        sites = survey(program)
-        memory = plan(image_extent(program), sites)
+        order = tuple(steps(survey(program)))
+        memory = plan(image_extent(program), order)
+        extents = {"input": image_extent(program)}
         owner = np.full(memory.size, "", object)
-        image = memory.places["input"]
-        owner[image : image + bytes_of(image_extent(program))] = "input"
-        for number, site in enumerate(sites):
-            later = {name for other in sites[number + 1 :] for name in other.node.inputs}
-            place = memory.places[site.node.name]
-            owner[place : place + bytes_of(site.out)] = site.node.name
-            for name in later & {*memory.places} - {other.node.name for other in sites[number:]}:
-                extent = image_extent(program) if name == "input" else next(s.out for s in sites if s.node.name == name)
-                first = memory.places[name]
-                assert (owner[first : first + bytes_of(extent)] == name).all(), (seed, site.node.name, name)
+        owner[memory.places["input"] :][: bytes_of(extents["input"])] = "input"
+        for number, step in enumerate(order):
+            later = {name for other in order[number + 1 :] for name, _ in other.reads}
+            extents[step.name] = step.last.out
+            owner[memory.places[step.name] :][: bytes_of(step.last.out)] = step.name
+            for name in later & {*extents}:
+                assert (owner[memory.places[name] :][: bytes_of(extents[name])] == name).all(), (seed, step.name, name)
 
 
 def test_a_net_is_known_by_its_program_and_nothing_else_is_compiled(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.c.memory import Memory
+from limbeck.c.memory import Memory, Step
 from limbeck.errors import InputError, assert_never
 from limbeck.integer.fixed import Ints
 from limbeck.integer.program import (
@@ -31,8 +31,14 @@ from limbeck.integer.program import (
 from limbeck.integer.survey import Site
 
 BLOCK = 16  # outputs, or channels, at once
-_CHUNK = 256  # values of a sum at once
 _TAPS = 64  # of a depthwise window; larger ones are convolutions in groups
+_SLIDE = """\
+#if defined(VNNI)
+            if (f->rows == 3 && f->columns == 3)
+                slide(f, x, row, column, count, weight, first, n, sums);
+            else
+#endif
+"""
 _TYPES = {8: "int8_t", 16: "int16_t", 24: "int32_t", 32: "int32_t", 64: "int64_t"}
 _SHORT = {8: "s8", 16: "s16", 24: "s32", 32: "s32", 64: "s64"}
 
@@ -53,6 +59,7 @@ class Parts:
     named: dict[Any, str] = field(default_factory=dict)  # of a table's content or key: its name
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of each table
     windows: dict[str, int] = field(default_factory=dict)  # by type: values of the longest window
+    some: dict[str, int] = field(default_factory=dict)  # by type: the most channels of a map that is never whole
 
     def piece(self, template: str, **words: str) -> None:
         self.pieces[Piece(template, tuple(words.items()))] = None
@@ -122,17 +129,20 @@ class Kernels:
     memory: Memory
     parts: Parts
 
-    def call(self, site: Site) -> list[str]:  # noqa: PLR0911 - a case each
-        """Return the statements that compute the node; its functions and tables go into `parts`."""
-        op, name = site.node.op, site.node.name
-        places = [self.memory.places[each] for each in site.node.inputs]
-        xs = [_at(place, extent) for place, extent in zip(places, site.ins, strict=True)]
-        y = _at(self.memory.places[name], site.out)
+    def call(self, step: Step) -> list[str]:  # noqa: PLR0911 - a case each
+        """Return the statements that compute the step; its functions and tables go into `parts`."""
+        site, op = step.site, step.site.node.op
+        xs = [_at(self.memory.places[name], extent) for name, extent in step.reads]
+        y = _at(self.memory.places[step.name], step.last.out)
         match op:
+            case Conv() if step.sum is not None:
+                return self._conv_added(op, step, xs, y)
             case Conv():
-                return [self._conv(op, site, xs[0], y)]
+                call = self._conv(op, site)
+                return [f"{call}, {xs[0]}, 0, {prod(site.out.shape[1:])}, {y});"]
             case Add():
-                return self._add(op, site, xs, y)
+                call, ends = self._add(op, site)
+                return [f"{call}{', '.join(map(_term, xs, op.factors))}, {y}, {prod(site.out.shape)}, {ends});"]
             case Scale():
                 return [self._scale(op, site, xs, y)]
             case Table():
@@ -190,7 +200,8 @@ class Kernels:
 
     # --- the operations --------------------------------------------------------------------------------------------
 
-    def _conv(self, op: Conv, site: Site, x: str, y: str) -> str:
+    def _conv(self, op: Conv, site: Site) -> str:
+        """Return the call, but for its maps and pixels."""
         weight, taken = self.program.tensors[op.weight], site.ins[0]
         bits, by = self._sums(site, op.requant), 16 if op.weight_bits == 16 else 8
         depthwise = op.groups == len(weight) == taken.shape[0] and prod(weight.shape[2:]) <= _TAPS
@@ -206,13 +217,15 @@ class Kernels:
             indent = " " * (12 if depthwise else 16)
             line = f"{indent}border_{border}_{bits}(c, pixel, first, n, sums, count);\n"
         if depthwise:
-            weigh = f"{_SHORT[taken.bits]}_w{by}_{bits}"
+            weigh, slide = f"{_SHORT[taken.bits]}_w{by}_{bits}", ""
             self.parts.piece("taps")
             if weigh == "s8_w8_32":
                 self.parts.piece("weigh_8")
+                self.parts.piece("slide")
+                slide = _SLIDE
             else:
                 self.parts.piece("weigh", tag=weigh, a=str(bits), **kinds)
-            self.parts.piece("depthwise", **words, finish=finish, border=line, weigh=weigh)
+            self.parts.piece("depthwise", **words, finish=finish, border=line, weigh=weigh, slide=slide)
             table = np.moveaxis(weight[:, 0], 0, -1)  # [rows, columns, channels]
         else:
             dot = f"{_SHORT[taken.bits]}_w{by}_{bits}"
@@ -229,7 +242,26 @@ class Kernels:
         sides = (*weight.shape[2:], op.stride, op.padding[0], op.padding[2])
         first = [_frame(taken, sides, site.out), f"{op.groups}, {len(weight)}", name]
         struct = self._struct(site, f"conv_{bits}", [*first, self._requant(op.requant, bits), *fields])
-        return f"{'depthwise' if depthwise else 'conv'}_{tag}(&{struct}, {x}, {y});"
+        return f"{'depthwise' if depthwise else 'conv'}_{tag}(&{struct}"
+
+    def _conv_added(self, op: Conv, step: Step, xs: Sequence[str], y: str) -> list[str]:
+        """Return the loop over some pixels of a convolution, added at once."""
+        assert step.sum is not None
+        add, site = step.sum.node.op, step.site
+        assert isinstance(add, Add)
+        outs, pixels = site.out.shape[0], prod(site.out.shape[1:])
+        short = _SHORT[site.out.bits]
+        self.parts.some[short] = max(self.parts.some.get(short, 0), outs)
+        conv, (call, ends) = self._conv(op, site), self._add(add, step.sum)
+        others = iter(xs[1:])
+        terms = [f"SOME_{short}" if name == site.node.name else f"{next(others)} + k" for name in step.sum.node.inputs]
+        return [
+            f"for (k = 0; k < {pixels * outs}; k += TILE * {outs}) {{",
+            f"    const int n = smaller(TILE, {pixels} - k / {outs});",
+            f"    {conv}, {xs[0]}, k / {outs}, n, SOME_{short});",
+            f"    {call}{', '.join(map(_term, terms, add.factors))}, {y} + k, n * {outs}, {ends});",
+            "}",
+        ]
 
     def _border(self, border: Border | None, site: Site, bits: int) -> tuple[str, list[str]]:
         """Return the short name of the border table's type, "" where there is none, and its part of the struct."""
@@ -244,24 +276,17 @@ class Kernels:
         )
         return f"b{kind}", [f"{table}, {rows}, {columns}, {values.shape[2]}, {border.ticks}"]
 
-    def _add(self, op: Add, site: Site, xs: Sequence[str], y: str) -> list[str]:
-        low, high = ends(op.bits, op.relu)
+    def _add(self, op: Add, site: Site) -> tuple[str, str]:
+        """Return the call up to its terms, and what ends it."""
         bits = 32 if op.shift < 31 and site.bound + ((1 << op.shift) >> 1) < 1 << 31 else 64
-        short, size = _SHORT[site.out.bits], prod(site.out.shape)
-        terms = []
-        for x, extent, factor in zip(xs, site.ins, op.factors, strict=True):
-            tag = f"{_SHORT[extent.bits]}_{bits}"
-            self.parts.piece("term", tag=tag, a=str(bits), x=_TYPES[extent.bits])
-            terms.append(f"        term_{tag}(sums, {x} + k, n, {factor});")
-        self.parts.piece("total", tag=f"{short}_{bits}", a=str(bits), y=_TYPES[site.out.bits])
-        return [
-            f"for (k = 0; k < {size}; k += {_CHUNK}) {{",
-            f"    const int n = smaller({_CHUNK}, {size} - k);",
-            f"    int{bits}_t sums[{_CHUNK}] = {{0}};",
-            *(term[4:] for term in terms),
-            f"    total_{short}_{bits}(sums, {y} + k, n, {op.shift}, {low}, {high});",
-            "}",
-        ]
+        tag = "_".join([*(_SHORT[extent.bits] for extent in site.ins), _SHORT[site.out.bits], str(bits)])
+        kinds = [_TYPES[extent.bits] for extent in site.ins]
+        self.parts.piece(
+            "add", tag=tag, a=str(bits), y=_TYPES[site.out.bits],
+            terms=", ".join(f"const {kind} *x{place}, int32_t factor{place}" for place, kind in enumerate(kinds)),
+            sum=" + ".join(f"(int{bits}_t)x{place}[k] * factor{place}" for place in range(len(kinds))),
+        )  # fmt: skip
+        return f"add_{tag}(", f"{op.shift}, {', '.join(map(str, ends(op.bits, op.relu)))}"
 
     def _scale(self, op: Scale, site: Site, xs: Sequence[str], y: str) -> str:
         bits, (x, gate) = self._sums(site, op.requant), site.ins
@@ -345,3 +370,7 @@ def _frame(taken: Extent, sides: Sequence[int], out: Extent) -> str:
 
 def _at(place: int, extent: Extent) -> str:
     return f"{_SHORT[extent.bits].upper()}({place})"
+
+
+def _term(x: str, factor: int) -> str:
+    return f"{x}, {factor}"

@@ -1,8 +1,9 @@
 """Where maps lie in the arena: those that live at once lie apart, but what a node writes may follow what it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,46 @@ ALIGNED = 8  # bytes
 TILE = 8  # output pixels that a convolution has at once, at most
 
 
+class Step(NamedTuple):
+    """What is computed at once: a node, and the sum behind it, if that follows pixel by pixel, so that the node's own
+    map lies nowhere."""
+
+    site: Site
+    sum: Site | None = None
+
+    @property
+    def last(self) -> Site:
+        """The site whose map it gives."""
+        return self.sum or self.site
+
+    @property
+    def name(self) -> str:
+        return self.last.node.name
+
+    @property
+    def reads(self) -> Sequence[tuple[str, Extent]]:
+        """The maps that it takes."""
+        taken = list(zip(self.site.node.inputs, self.site.ins, strict=True))
+        if self.sum is not None:
+            both = zip(self.sum.node.inputs, self.sum.ins, strict=True)
+            taken += [(name, extent) for name, extent in both if name != self.site.node.name]
+        return taken
+
+
+def steps(sites: Sequence[Site]) -> Iterator[Step]:
+    """Yield the sites in their order: a convolution over all channels with the Add behind it, where that alone takes
+    it."""
+    takers = [name for site in sites for name in site.node.inputs]
+    summed: Site | None = None
+    for site, after in zip(sites, [*sites[1:], None], strict=True):
+        if site is summed:
+            continue
+        op, name = site.node.op, site.node.name
+        follows = after is not None and isinstance(after.node.op, Add) and name in after.node.inputs
+        summed = after if follows and isinstance(op, Conv) and op.groups == 1 and takers.count(name) == 1 else None
+        yield Step(site, summed)
+
+
 @dataclass(frozen=True)
 class Memory:
     """The first byte of each map, and what the arena is as large as."""
@@ -44,16 +85,17 @@ class _Buffer:
     dies: int  # the last node that reads it
 
 
-def plan(image: Extent, sites: Sequence[Site]) -> Memory:
-    """Return places for the image and the maps of all nodes."""
-    buffers = _buffers(image, sites)
+def plan(image: Extent, steps: Sequence[Step]) -> Memory:
+    """Return places for the image and the maps of all steps."""
+    buffers = _buffers(image, steps)
     overlaps = {}
-    for number, site in enumerate(sites):
-        for place, name in enumerate(site.node.inputs):
-            if buffers[name].dies == number and site.node.inputs.count(name) == 1:
-                shift = ahead(site, place)
+    for number, step in enumerate(steps):
+        names = [name for name, _ in step.reads]
+        for place, name in enumerate(names):
+            if buffers[name].dies == number and names.count(name) == 1:
+                shift = ahead(step, place)
                 if shift is not None:
-                    overlaps[name, site.node.name] = min(_aligned(shift), buffers[site.node.name].size)
+                    overlaps[name, step.name] = min(_aligned(shift), buffers[step.name].size)
     orders = (
         sorted(buffers.values(), key=lambda b: (-b.size, b.born)),
         sorted(buffers.values(), key=lambda b: (-b.size, -b.born)),
@@ -61,8 +103,8 @@ def plan(image: Extent, sites: Sequence[Site]) -> Memory:
         sorted(buffers.values(), key=lambda b: (-b.born, -b.size)),
         sorted(buffers.values(), key=lambda b: (-(b.dies - b.born) * b.size, b.born)),
     )
-    places, size = min((_placed(order, overlaps) for order in orders), key=lambda found: found[1])
-    moved = {site.node.name: sum(bytes_of(e) for e in (*dict.fromkeys(site.ins), site.out)) for site in sites}
+    places, size = min((_improved(order, overlaps) for order in orders), key=lambda found: found[1])
+    moved = {step.name: sum(map(bytes_of, (*dict(step.reads).values(), step.last.out))) for step in steps}
     node = max(moved, key=moved.__getitem__)
     return Memory(places, size, moved[node], node)
 
@@ -77,11 +119,13 @@ def width(bits: int) -> int:
     return {8: 1, 16: 2, 24: 4}[bits]
 
 
-def ahead(site: Site, place: int) -> int | None:
-    """Return how many bytes before its input's first one the node's map must begin, so that nothing is overwritten
+def ahead(step: Step, place: int) -> int | None:
+    """Return how many bytes before its input's first one the step's map must begin, so that nothing is overwritten
     that is still to be read. None: where they must lie apart."""
-    op, (x, out) = site.node.op, (site.ins[place], site.out)
+    op, (x, out) = step.site.node.op, (step.reads[place][1], step.last.out)
     before, after = (width(extent.bits) for extent in (x, out))
+    if step.sum is not None and place > 0:
+        return max(0, prod(out.shape) * (after - before))
     match op:
         case Add() | Table():
             return max(0, prod(out.shape) * (after - before))
@@ -122,15 +166,30 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNED) * ALIGNED
 
 
-def _buffers(image: Extent, sites: Sequence[Site]) -> dict[str, _Buffer]:
-    dies = {name: number for number, site in enumerate(sites) for name in site.node.inputs}
-    last = len(sites)
-    extents = {IMAGE: image, **{site.node.name: site.out for site in sites}}
-    born = {site.node.name: number for number, site in enumerate(sites)} | {IMAGE: -1}
+def _buffers(image: Extent, steps: Sequence[Step]) -> dict[str, _Buffer]:
+    dies = {name: number for number, step in enumerate(steps) for name, _ in step.reads}
+    last = len(steps)
+    extents = {IMAGE: image, **{step.name: step.last.out for step in steps}}
+    born = {step.name: number for number, step in enumerate(steps)} | {IMAGE: -1}
     return {
         name: _Buffer(name, _aligned(bytes_of(extent)), born[name], dies.get(name, last))
         for name, extent in extents.items()
     }
+
+
+def _improved(order: list[_Buffer], overlaps: dict[tuple[str, str], int]) -> tuple[dict[str, int], int]:
+    """Return places, and the size of all, once what reaches highest, or lives beside it, was placed first, as long as
+    that helps."""
+    places, size = _placed(order, overlaps)
+    while True:
+        highest = [buffer for buffer in order if places[buffer.name] + buffer.size == size]
+        moved = [buffer for buffer in order if any(_together(buffer, other) for other in highest)]
+        others = [[buffer, *(other for other in order if other is not buffer)] for buffer in moved]
+        tried = [(*_placed(other, overlaps), other) for other in others]
+        found = min(tried, key=lambda tried: tried[1])
+        if found[1] >= size:
+            return places, size
+        places, size, order = found
 
 
 def _placed(order: Sequence[_Buffer], overlaps: dict[tuple[str, str], int]) -> tuple[dict[str, int], int]:
@@ -141,7 +200,7 @@ def _placed(order: Sequence[_Buffer], overlaps: dict[tuple[str, str], int]) -> t
         taken = sorted(
             _forbidden(buffer, other, places[other.name], overlaps)
             for other in done
-            if buffer.born <= other.dies and other.born <= buffer.dies
+            if _together(buffer, other)
         )
         place = 0
         for first, last in taken:
@@ -150,6 +209,10 @@ def _placed(order: Sequence[_Buffer], overlaps: dict[tuple[str, str], int]) -> t
         places[buffer.name] = place
         done.append(buffer)
     return places, max(places[buffer.name] + buffer.size for buffer in done)
+
+
+def _together(a: _Buffer, b: _Buffer) -> bool:
+    return a.born <= b.dies and b.born <= a.dies
 
 
 def _forbidden(buffer: _Buffer, other: _Buffer, at: int, overlaps: dict[tuple[str, str], int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.c.kernels import Kernels, Parts, identifier
-from limbeck.c.memory import Memory, plan
+from limbeck.c.memory import Memory, plan, steps
 from limbeck.integer.program import IMAGE, Conv, Program, image_extent, run
 from limbeck.integer.survey import Site, survey
 from limbeck.runs import OPEN_SEAL
@@ -38,12 +38,14 @@ def write(program: Program, name: str) -> Written:
     written."""
     name = identifier(name)
     sites = survey(program)
-    memory, parts = plan(image_extent(program), sites), Parts()
+    order = tuple(steps(sites))
+    memory, parts = plan(image_extent(program), order), Parts()
     kernels = Kernels(program, memory, parts)
     body: list[str] = []
-    for site in sites:
-        body += ["", f"    {_comment(_said(site))}", *(f"    {line}" for line in kernels.call(site))]
-    places, arena = _windows(parts, memory.size)
+    for step in order:
+        said = [f"    {_comment(_said(site))}" for site in (step.site, step.sum) if site is not None]
+        body += ["", *said, *(f"    {line}" for line in kernels.call(step))]
+    places, arena = _scratch(parts, memory.size)
     last = sites[-1]
     words = {"name": name, "NAME": name.upper()}
     parts.piece("scores", tag=_short(last.out.bits), x=_type(last.out.bits), NAME=name.upper())
@@ -81,15 +83,21 @@ def _type(bits: int) -> str:
     return {8: "int8_t", 16: "int16_t", 24: "int32_t"}[bits]
 
 
-def _windows(parts: Parts, size: int) -> tuple[list[str], int]:
-    """Return the definitions of where windows are gathered, behind the maps, and the size of the arena."""
-    lines, many, longest = [], [], 0
-    for short, length in parts.windows.items():
-        lines.append(f"#define WINDOW_{short} {short.upper()}({size})")
-        many.append(f"static int{short[1:]}_t window_{short}[TILE * {length}];\n#define WINDOW_{short} window_{short}")
-        longest = max(longest, length * int(short[1:]) // 8)
-    found = ["#if TILE == 1 /* windows are gathered behind the maps */", *lines, "#else", *many, "#endif", ""]
-    return found if lines else [], size + -(-longest // 8) * 8
+def _scratch(parts: Parts, size: int) -> tuple[list[str], int]:
+    """Return the definitions of where windows are gathered and where pixels lie that are added at once, behind the
+    maps where a tile is one pixel, and the size of the arena."""
+    behind, beside = [], []
+    for name, lengths in (("window", parts.windows), ("some", parts.some)):
+        most = 0
+        for short, length in lengths.items():
+            macro, bits = f"{name.upper()}_{short}", int(short[1:])
+            behind.append(f"#define {macro} {short.upper()}({size})")
+            beside += [f"static int{bits}_t {name}_{short}[TILE * {length}];", f"#define {macro} {name}_{short}"]
+            most = max(most, length * bits // 8)
+        size += -(-most // 8) * 8
+    comment = "/* windows are gathered, and some pixels added, behind the maps */"
+    lines = [f"#if TILE == 1 {comment}", *behind, "#else", *beside, "#endif", ""]
+    return lines if behind else [], size
 
 
 def _comment(text: str) -> str:

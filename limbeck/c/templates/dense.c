@@ -1,12 +1,13 @@
-static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, @y@ *y)
+/* Computes `size` pixels from `pixel` on. */
+static void conv_@tag@(const struct conv_@a@ *c, const @x@ *x, int pixel, int size, @y@ *y)
 {
     const struct frame *f = &c->frame;
     const int share = f->channels / c->groups, outs = c->outs / c->groups;
-    const int length = (f->rows * f->columns * share + 3) / 4 * 4, pixels = f->out_height * f->out_width;
+    const int length = (f->rows * f->columns * share + 3) / 4 * 4, last = pixel + size;
     const int direct = f->rows * f->columns * f->stride * c->groups == 1 && length == f->channels;
-    int pixel, group, o;
-    for (pixel = 0; pixel < pixels; pixel += TILE, y += TILE * c->outs) {
-        const int count = smaller(TILE, pixels - pixel);
+    int group, o;
+    for (; pixel < last; pixel += TILE, y += TILE * c->outs) {
+        const int count = smaller(TILE, last - pixel);
         const @w@ *weight = (const @w@ *)c->weight;
         for (group = 0; group < c->groups; group++) {
             const @x@ *window = x + pixel * f->channels;

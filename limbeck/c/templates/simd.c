@@ -1,7 +1,7 @@
 /* -DLIMBECK_PLAIN leaves instructions of one processor out: the integers are the same. */
 #if defined(LIMBECK_PLAIN)
 #define TILE 1 /* output pixels of a convolution at once */
-#elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#elif defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include <immintrin.h>
 #define VNNI
 #define TILE 8
