@@ -34,8 +34,11 @@ BLOCK = 16  # outputs, or channels, at once
 _TAPS = 64  # of a depthwise window; larger ones are convolutions in groups
 _SLIDE = """\
 #if defined(VNNI)
-            if (f->rows == 3 && f->columns == 3)
-                slide(f, x, row, column, count, weight, first, n, sums);
+            const __mmask16 used = (__mmask16)((1u << n) - 1u);
+            if (f->rows == 3 && f->columns == 3 && f->stride == 1)
+                slide(f, x, row, column, count, weight, first, used, 1, sums);
+            else if (f->rows == 3 && f->columns == 3)
+                slide(f, x, row, column, count, weight, first, used, f->stride, sums);
             else
 #endif
 """

@@ -198,9 +198,7 @@ def _placed(order: Sequence[_Buffer], overlaps: dict[tuple[str, str], int]) -> t
     done: list[_Buffer] = []
     for buffer in order:
         taken = sorted(
-            _forbidden(buffer, other, places[other.name], overlaps)
-            for other in done
-            if _together(buffer, other)
+            _forbidden(buffer, other, places[other.name], overlaps) for other in done if _together(buffer, other)
         )
         place = 0
         for first, last in taken:

@@ -9,40 +9,46 @@ static inline __m512i three(const int8_t *a, const int8_t *b, const int8_t *c, _
     return _mm512_or_si512(_mm512_or_si512(first, second), third);
 }
 
-/* Sums of 3x3 windows in a row, of up to 16 channels; neighbours share columns. As in products_8, values enter as
- * x + 128. */
-static void slide(const struct frame *f, const int8_t *x, int row, int column, int count, const int8_t *weight, int first, int n,
-                  int32_t (*sums)[BLOCK])
+/* A column of a map, as x + 128; outside of it there are zeros. */
+static inline __m512i column_of(const int8_t *const rows[3], const int step[3], int at, int width, __mmask16 used)
+{
+    const __m512i flip = _mm512_set1_epi8(-128);
+    if (at < 0 || at >= width)
+        return flip;
+    return _mm512_xor_si512(three(rows[0] + at * step[0], rows[1] + at * step[1], rows[2] + at * step[2], used), flip);
+}
+
+/* Sums of 3x3 windows in a row, of up to 16 channels; neighbours share columns. */
+static inline void slide(const struct frame *f, const int8_t *x, int row, int column, int count, const int8_t *weight, int first,
+                         __mmask16 used, int stride, int32_t (*sums)[BLOCK])
 {
     static const int8_t zeros[BLOCK] = {0};
-    const __mmask16 used = (__mmask16)((1u << n) - 1u);
     const __m512i flip = _mm512_set1_epi8(-128);
     const int8_t *rows[3];
-    __m512i w[3], seen[3] = {flip, flip, flip}, excess = _mm512_setzero_si512();
+    __m512i w[3], a = flip, b = flip, c, start = _mm512_setzero_si512();
     int step[3], u, t;
     for (u = 0; u < 3; u++) {
         const int8_t *tap = weight + first + u * f->channels;
         const int within = row + u >= 0 && row + u < f->height;
         w[u] = three(tap, tap + 3 * f->channels, tap + 6 * f->channels, used);
-        excess = _mm512_dpbusd_epi32(excess, flip, w[u]);
+        start = _mm512_dpbusd_epi32(start, flip, w[u]);
         rows[u] = within ? x + (row + u) * f->width * f->channels + first : zeros;
         step[u] = within ? f->channels : 0;
     }
-    for (t = 0; t < count; t++, column += f->stride) {
-        const int known = t > 0 && f->stride == 1 ? 2 : 0;
-        __m512i sum;
-        if (known)
-            seen[0] = seen[1], seen[1] = seen[2];
-        for (u = known; u < 3; u++) {
-            const int at = column + u;
-            seen[u] = flip;
-            if (at >= 0 && at < f->width)
-                seen[u] = _mm512_xor_si512(
-                    three(rows[0] + at * step[0], rows[1] + at * step[1], rows[2] + at * step[2], used), flip);
+    start = _mm512_sub_epi32(_mm512_setzero_si512(), start); /* 128 * (sum of the weights) is taken off */
+    if (stride == 1) {
+        a = column_of(rows, step, column, f->width, used);
+        b = column_of(rows, step, column + 1, f->width, used);
+    }
+    for (t = 0; t < count; t++, column += stride) {
+        if (stride > 1) {
+            a = column_of(rows, step, column, f->width, used);
+            b = column_of(rows, step, column + 1, f->width, used);
         }
-        sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), seen[0], w[0]);
-        sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, seen[1], w[1]), seen[2], w[2]);
-        _mm512_storeu_si512(sums[t], _mm512_sub_epi32(sum, excess));
+        c = column_of(rows, step, column + 2, f->width, used);
+        _mm512_storeu_si512(
+            sums[t], _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, a, w[0]), b, w[1]), c, w[2]));
+        a = b, b = c;
     }
 }
 
