@@ -138,11 +138,8 @@ class Kernels:
         xs = [_at(self.memory.places[name], extent) for name, extent in step.reads]
         y = _at(self.memory.places[step.name], step.last.out)
         match op:
-            case Conv() if step.sum is not None:
-                return self._conv_added(op, step, xs, y)
             case Conv():
-                call = self._conv(op, site)
-                return [f"{call}, {xs[0]}, 0, {prod(site.out.shape[1:])}, {y});"]
+                return self._convolved(op, step, xs, y)
             case Add():
                 call, ends = self._add(op, site)
                 return [f"{call}{', '.join(map(_term, xs, op.factors))}, {y}, {prod(site.out.shape)}, {ends});"]
@@ -247,13 +244,14 @@ class Kernels:
         struct = self._struct(site, f"conv_{bits}", [*first, self._requant(op.requant, bits), *fields])
         return f"{'depthwise' if depthwise else 'conv'}_{tag}(&{struct}"
 
-    def _conv_added(self, op: Conv, step: Step, xs: Sequence[str], y: str) -> list[str]:
-        """Return the loop over some pixels of a convolution, added at once."""
-        assert step.sum is not None
-        add, site = step.sum.node.op, step.site
+    def _convolved(self, op: Conv, step: Step, xs: Sequence[str], y: str) -> list[str]:
+        """Return the call for the whole map; with a sum behind it the loop over some pixels, added at once."""
+        site = step.site
+        outs, pixels, short = site.out.shape[0], prod(site.out.shape[1:]), _SHORT[site.out.bits]
+        if step.sum is None:
+            return [f"{self._conv(op, site)}, {xs[0]}, 0, {pixels}, {y});"]
+        add = step.sum.node.op
         assert isinstance(add, Add)
-        outs, pixels = site.out.shape[0], prod(site.out.shape[1:])
-        short = _SHORT[site.out.bits]
         self.parts.some[short] = max(self.parts.some.get(short, 0), outs)
         conv, (call, ends) = self._conv(op, site), self._add(add, step.sum)
         others = iter(xs[1:])
