@@ -131,7 +131,7 @@ def _integers(
 
     return outside(
         answer, engine=engine, name=name, classes=program.classes, size=seen.width, channels=seen.channels,
-        interpolation=seen.interpolation, crop_pct=seen.crop_pct, cost=_cost(program),
+        interpolation=seen.interpolation, crop_pct=seen.crop_pct, white=seen.white, cost=_cost(program),
         lineage=_lineage(program, path),
     )  # fmt: skip
 

@@ -142,7 +142,7 @@ def _view(path: Path, header: "Header | str", sight: "Input") -> "NDArray[np.uin
     box = draw(augment, size, seed=0, epoch=0, indices=[0]).boxes[0].numpy()
     try:
         with one_large(header.height * header.width), decoding(str(path)):
-            image = open_image(path.read_bytes(), 3)
+            image = open_image(path.read_bytes(), 3, sight.white)
             return render_image(image, box, False, augment.size, augment.interpolation)
     except InputError as error:
         return str(error.__cause__ or error)

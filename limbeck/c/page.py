@@ -10,7 +10,7 @@ from pathlib import Path
 from limbeck.c.running import compiled
 from limbeck.c.write import Written, filled
 from limbeck.errors import InputError
-from limbeck.integer.program import Program
+from limbeck.integer.program import WHITE, Program
 from limbeck.runs import write_text
 from limbeck.version import __version__
 
@@ -58,6 +58,10 @@ def save(program: Program, written: Written, path: Path) -> None:
     i = program.input
     if i.channels not in (1, 3):
         raise InputError(f"a page shows pictures of 1 or 3 channels; this net takes {i.channels}")
+    if i.white != WHITE:
+        raise InputError(
+            f"a browser takes 65535 for white in images of 16 bits, and this net {i.white}; export --format c instead"
+        )
     facts = {
         "channels": i.channels, "height": i.height, "width": i.width, "crop": i.crop_pct, "scale": program.scale,
         "classes": program.classes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limbeck.c.kernels import Kernels, Parts, identifier
 from limbeck.c.memory import Memory, plan, steps
-from limbeck.integer.program import IMAGE, Conv, Program, image_extent, run
+from limbeck.integer.program import IMAGE, WHITE, Conv, Program, image_extent, run
 from limbeck.integer.survey import Site, survey
 from limbeck.runs import OPEN_SEAL
 from limbeck.version import __version__
@@ -184,10 +184,12 @@ def _header(program: Program, name: str, arena: int, tables: int, last: Site) ->
     i = program.input
     kind = {1: "grey", 3: "red, green, blue"}.get(i.channels, f"{i.channels} channels")
     crop = "the whole image" if i.crop_pct == 1 else f"the middle {100 * i.crop_pct:g}% of the shorter side"
+    deep = f" Before, values v of a grey picture of 16 bits become min(255, (255 v + {i.white // 2}) / {i.white})."
     low, high = -(1 << (last.out.bits - 1)), (1 << (last.out.bits - 1)) - 1
     words = {
         "name": name, "NAME": name.upper(), "classes": str(len(program.classes)), "channels": str(i.channels),
         "height": str(i.height), "width": str(i.width), "kind": kind, "crop": crop, "filter": i.interpolation,
+        "white": "" if i.white == WHITE else deep,
         "arena": str(arena), "tables": str(tables), "scale": repr(float(program.scale)), "low": f"{low:,}",
         "high": f"{high:,}", "version": __version__, "seal": OPEN_SEAL,
     }  # fmt: skip

@@ -110,7 +110,9 @@ def _images(source: "Source", net: "Program") -> "tuple[NDArray[np.uint8], NDArr
     size = net.input
     if size.height != size.width:
         raise InputError(f"the program takes images of {size.height} x {size.width}; data are rendered as squares")
-    view = Augment(size.height, kind="none", flip=False, crop_pct=size.crop_pct, interpolation=size.interpolation)
+    view = Augment(
+        size.height, kind="none", flip=False, crop_pct=size.crop_pct, interpolation=size.interpolation, white=size.white
+    )
     stream = batches(source, view, batch=min(len(source), 64), seed=0, epoch=0, shuffle=False, drop_last=False)
     pixels = torch.cat([batch.images for batch in stream]).numpy()
     comparable = source.labels is not None and source.classes == net.classes

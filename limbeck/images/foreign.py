@@ -19,6 +19,7 @@ from limbeck.errors import InputError, first_line
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.images import Header, bombs_raise, decoding, look, open_image, to_channels
 from limbeck.images.source import VAL_IS_TEST, Source, Split, counted, fingerprint_of, hold_out, marked, packed
+from limbeck.images.views import WHITE
 
 READERS = {
     "hfds": "pip install datasets",
@@ -54,17 +55,17 @@ def _header_of(image: Any) -> Header:  # noqa: ANN401 - a Pillow image, an open 
         return look(image)
 
 
-def _image_of(image: Any, channels: int) -> Image.Image:  # noqa: ANN401 - as above
+def _image_of(image: Any, channels: int, white: int) -> Image.Image:  # noqa: ANN401 - as above
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
-        return to_channels(image, channels)
+        return to_channels(image, channels, white)
     with image:
-        return open_image(image.read(), channels)
+        return open_image(image.read(), channels, white)
 
 
-def _read_item(items: MapStyle, channels: int, places: NDArray[np.int64], i: int) -> Image.Image:
-    return _image_of(items[int(places[i])][0], channels)
+def _read_item(items: MapStyle, channels: int, places: NDArray[np.int64], i: int, white: int = WHITE) -> Image.Image:
+    return _image_of(items[int(places[i])][0], channels, white)
 
 
 def _look_at(items: MapStyle, spec: str) -> tuple[list[Header], NDArray[np.int64]]:
@@ -211,7 +212,7 @@ def from_reader(reader: Any, *, spec: str, split: str, channels: int | None = No
 def _materialised(reader: Iterable[tuple[Any, Any]], spec: str) -> list[tuple[Image.Image, Any]]:
     items, size = [], 0
     for image, label in reader:
-        copy = image if isinstance(image, Image.Image) else _image_of(image, 3)
+        copy = image if isinstance(image, Image.Image) else _image_of(image, 3, WHITE)
         copy.load()
         size += copy.width * copy.height * len(copy.getbands())
         if size > MATERIALISE_BYTES:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from limbeck.errors import InputError
-from limbeck.images.views import MAX_SIDE
+from limbeck.images.views import MAX_SIDE, WHITE
 
 FORMATS = {  # Pillow's names of what is read, and the usual endings; Pillow knows others, some of which run programs
     "AVIF": (".avif", ".avifs"),
@@ -95,19 +95,20 @@ def decoding(name: str) -> Iterator[None]:
         ) from error
 
 
-def open_image(data: bytes, channels: int) -> Image.Image:
+def open_image(data: bytes, channels: int, white: int = WHITE) -> Image.Image:
     """Return the image in mode L (1 channel) or RGB (3), upright; its pixels may be decoded only when used.
 
-    Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8; of several frames the first counts.
+    Alpha is dropped, as torchvision and timm drop it; 16 bits are scaled to 8, `white` becoming 255; of several frames
+    the first counts.
     Raises what decoders raise, and ValueError for too many pixels.
     """
     image = Image.open(io.BytesIO(data), formats=formats())
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_BOMB)
-    return to_channels(ImageOps.exif_transpose(image) if _orientation(image) != 1 else image, channels)
+    return to_channels(ImageOps.exif_transpose(image) if _orientation(image) != 1 else image, channels, white)
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Image.Image, channels: int, white: int = WHITE) -> Image.Image:
     """Return the image in mode L (1 channel) or RGB (3); ValueError where its pixels have no known range."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode:
@@ -115,18 +116,18 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range, save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _eight_bits(image)
+        image = _eight_bits(image, white)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert(mode)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return 16-bit grey as mode L: 65535 becomes 255, rounded to nearest."""
+def _eight_bits(image: Image.Image, white: int) -> Image.Image:
+    """Return 16-bit grey as mode L: `white` and above become 255, the others in proportion, rounded to nearest."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"pixels from {values.min()} to {values.max()} don't fit 16 bits, save it with 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return Image.fromarray(np.minimum((255 * values + white // 2) // white, 255).astype(np.uint8))
 
 
 def headers(paths: list[Path]) -> Iterator[Header | str]:

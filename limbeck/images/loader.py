@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from limbeck.errors import InputError, first_line
 from limbeck.images.images import decoding
-from limbeck.images.source import Source
+from limbeck.images.source import Source, whitened
 from limbeck.images.views import (
     STREAM_ORDER,
     Augment,
@@ -119,6 +119,7 @@ def batches(
         raise InputError(
             f"{repeats} views of an image come in pairs of images; make --batch a multiple of {2 * repeats}"
         )
+    source = whitened(source, augment.white)
     places, epochs = torch.arange(len(source)), torch.full((len(source),), epoch)
     if shuffle:
         places, epochs = repeated(len(source), seed=seed, epoch=epoch, repeats=repeats)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from limbeck.errors import InputError
-from limbeck.images.views import Augment
+from limbeck.images.views import WHITE, Augment
 from limbeck.runs import LABELS, OLD_MANIFEST, read_json, write_json
 
 Kind = Literal["top", "whole", "sampled"]
@@ -90,6 +90,8 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **asdict(self)}))  # tuples become lists
+        if self.augment.white == WHITE:  # as it was before there was another
+            del plain["augment"]["white"]
         return plain
 
 
@@ -222,6 +224,7 @@ def _checks(m: Manifest) -> list[tuple[str, bool]]:
 def _augment_checks(view: Augment) -> list[tuple[str, bool]]:
     ranges = len(view.scale) == len(view.ratio) == 2 and _are_positive((*view.scale, *view.ratio, view.crop_pct))
     pixels = type(view.size) is type(view.shift) is int and 0 < view.size < 2**15 and 0 <= view.shift < 2**15
+    pixels = pixels and type(view.white) is int and 0 < view.white <= WHITE
     named = view.kind in ("crop", "shift", "none") and view.interpolation in ("bilinear", "bicubic")
     return [("augment", ranges and pixels and named and type(view.flip) is bool)]
 

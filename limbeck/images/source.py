@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.errors import InputError
 from limbeck.images.images import decoding, to_channels
-from limbeck.images.views import WHOLE_SIDE
+from limbeck.images.views import WHITE, WHOLE_SIDE
 
 Split = Literal["train", "val", "test"]
 OnBroken = Literal["fatal", "skip"]
@@ -37,7 +37,8 @@ class Source:
     keys: tuple[str, ...]  # the images' names, relative to the source
     channels: int  # 1 or 3
     sizes: Tensor  # int32 [N, 2], height and width in pixels
-    read: Callable[[int], Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises
+    read: Callable[..., Image.Image]  # image i in mode L or RGB, upright; see `decoding` for what it raises. It takes
+    # `white` too, which it has from `whitened`
     pixels: Tensor | None  # uint8 [N, channels, H, W]: small images of one size
     fingerprint: (
         str  # hex sha256: names, sizes, labels (a folder's names hold them), pixels or files' lengths; of files
@@ -46,6 +47,8 @@ class Source:
     note: str = ""  # what the user should know, as a split that was made here
     modes: tuple[tuple[str, int], ...] = ()  # Pillow's modes as stored, and how many images have each
     broken: tuple[str, ...] = ()  # "name (reason)" of the files that were left out
+    white: int = WHITE  # the value of 16-bit images that becomes 255
+    brightest: int = 0  # value of those 16-bit images that were looked at; 0: none were
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -124,11 +127,34 @@ def pixels_of(source: Source, i: int) -> NDArray[np.uint8]:
         return np.asarray(source.read(i))
 
 
-def _read_chosen(read: Callable[[int], Image.Image], chosen: Tensor, i: int) -> Image.Image:
-    return read(int(chosen[i]))
+def whitened(source: Source, white: int) -> Source:
+    """Return the source with the value `white` of its 16-bit images for white; its fingerprint stays."""
+    if white == source.white:
+        return source
+    if not _is_deep(source):
+        return replace(source, white=white)
+    found = replace(source, read=partial(source.read, white=white), white=white)
+    if source.pixels is None:
+        return found
+    return replace(found, pixels=torch.stack([_planes(found, i) for i in range(len(found))]))
 
 
-def _read_pixels(pixels: Tensor, i: int) -> Image.Image:
+def _is_deep(source: Source) -> bool:
+    return any(mode.startswith("I") for mode, _ in source.modes)
+
+
+def _planes(source: Source, i: int) -> Tensor:
+    """Return image i, uint8 [C, H, W]."""
+    height, width = source.sizes[i].tolist()
+    shaped = pixels_of(source, i).reshape(height, width, source.channels)
+    return torch.from_numpy(shaped.transpose(2, 0, 1).copy())
+
+
+def _read_chosen(read: Callable[..., Image.Image], chosen: Tensor, i: int, white: int | None = None) -> Image.Image:
+    return read(int(chosen[i]), **({} if white is None else {"white": white}))
+
+
+def _read_pixels(pixels: Tensor, i: int, white: int = WHITE) -> Image.Image:
     image = pixels[i].numpy()
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
@@ -184,7 +210,7 @@ def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
     images, broken = [], {}
     for i in range(len(source)):
         try:
-            images.append(pixels_of(source, i).reshape(height, width, source.channels).transpose(2, 0, 1))
+            images.append(_planes(source, i))
         except InputError as error:
             if on_broken == "fatal":
                 raise
@@ -195,10 +221,11 @@ def packed(source: Source, on_broken: OnBroken = "fatal") -> Source:
         )
     if broken:
         source = subset(source, [i for i in range(len(source)) if i not in broken])
-    pixels = torch.from_numpy(np.stack(images))
+    pixels = torch.stack(images)
     own = source.fingerprint.partition("-")[0]  # the pixels say more than marks
     digest = hashlib.sha256(own.encode() + pixels.numpy().tobytes()).hexdigest()
-    read, gone = partial(_read_pixels, pixels), (*source.broken, *broken.values())
+    read = source.read if _is_deep(source) else partial(_read_pixels, pixels)
+    gone = (*source.broken, *broken.values())
     return replace(source, pixels=pixels, read=read, fingerprint=digest, broken=gone)
 
 

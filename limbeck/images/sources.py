@@ -31,6 +31,7 @@ from limbeck.images.source import (
     packed,
 )
 from limbeck.images.table import is_table, list_table
+from limbeck.images.views import WHITE
 
 FORMS = (
     "a folder, a table FILE.csv, torchvision:NAME, hfds/NAME, hfids/NAME, wds/PATH, tfds/NAME "
@@ -85,9 +86,9 @@ def open_source(
     return source if labelled else replace(source, labels=None, classes=())
 
 
-def _read_file(root: Path, keys: Sequence[str], channels: int, i: int) -> Image.Image:
+def _read_file(root: Path, keys: Sequence[str], channels: int, i: int, white: int = WHITE) -> Image.Image:
     with decoding(str(root / keys[i])):
-        return open_image((root / keys[i]).read_bytes(), channels)
+        return open_image((root / keys[i]).read_bytes(), channels, white)
 
 
 def _unknown(spec: str) -> str:
@@ -110,18 +111,23 @@ def _folders(place: Path) -> list[str]:
 DEEP_LOOKED_AT = 16  # images of 16 bits, evenly spaced
 
 
-def _dark(listing: Listing) -> list[str]:
-    """Return a note where images of 16 bits hold values of fewer, as cameras of 12 bits write them; else nothing."""
+def _deep(listing: Listing) -> tuple[int, int]:
+    """Return how many images have 16 bits, and the brightest value of some of them."""
     deep = [key for key, header in zip(listing.keys, listing.headers, strict=True) if header.mode.startswith("I")]
-    peak = 0
+    brightest = 0
     for i in range(0, len(deep), -(-len(deep) // DEEP_LOOKED_AT) or 1):
         with contextlib.suppress(InputError), decoding(deep[i]), Image.open(listing.root / deep[i]) as image:
-            peak = max(peak, int(np.asarray(image).max()))
-    if not 0 < peak < 2**14:
+            brightest = max(brightest, int(np.asarray(image).max()))
+    return len(deep), brightest
+
+
+def _dark(number: int, brightest: int) -> list[str]:
+    """Return a note where images of 16 bits hold values of fewer, as cameras of 12 bits write them; else nothing."""
+    if not 0 < brightest < 2**14:
         return []
-    left = (peak + 128) // 257 + 1
-    text = f"{len(deep)} images of 16 bits hold values up to {peak:,} of 65,535, of which {left} grey levels are left"
-    return [f"{text}: save them scaled to the whole range"]
+    left, white = (brightest + 128) // 257 + 1, 2 ** brightest.bit_length() - 1
+    text = f"{number} images of 16 bits hold values up to {brightest:,} of 65,535"
+    return [f"{text}: of a net made with --white {white} that is white, for others {left} grey levels are left"]
 
 
 def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> Source:
@@ -139,6 +145,7 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
     channels = channels or (1 if all(header.grey for header in headers) else 3)
     sizes = torch.tensor([(header.height, header.width) for header in headers], dtype=torch.int32)
     own = None if labels is None else torch.from_numpy(labels[keep])
+    deep, brightest = _deep(listing)
     return Source(
         spec=spec,
         split=split,
@@ -154,9 +161,10 @@ def _folder(spec: str, listing: Listing, split: str, channels: int | None) -> So
             fingerprint_of(keys, sizes, None, np.array([header.length for header in headers])),
             [header.mark for header in headers],
         ),
-        note="; ".join([*notes, *listing.notes, *_dark(listing)]),
+        note="; ".join([*notes, *listing.notes, *_dark(deep, brightest)]),
         modes=counted(header.mode for header in headers),
         broken=listing.broken,
+        brightest=brightest,
     )
 
 

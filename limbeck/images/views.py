@@ -17,6 +17,7 @@ from limbeck.errors import InputError
 
 Interpolation = Literal["bilinear", "bicubic"]
 MAX_SIDE = 2**15 - 1  # pixels: a box is stored as int16
+WHITE = 65535  # of grey images of 16 bits: what is white, unless a camera of fewer bits took them
 WHOLE_SIDE = 96  # pixels: of an image whose sides are no longer, nets are judged by all of it, not by its centre
 
 
@@ -32,6 +33,7 @@ class Augment:
     flip: bool = True  # left-right, half of the views
     interpolation: Interpolation = "bilinear"
     crop_pct: float = 0.875  # none: the centre share of the shorter side, as evaluation takes it
+    white: int = WHITE  # the value of 16-bit images that becomes 255, as do those above it
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors.numpy import save as serialise
 
 from limbeck.errors import InputError
 from limbeck.integer.fixed import Ints
-from limbeck.integer.program import Program
+from limbeck.integer.program import WHITE, Input, Program
 from limbeck.integer.survey import survey, uses
 from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed, write_bytes
 
@@ -152,6 +152,8 @@ def _dataclass(value: Any, allowed: tuple[Any, ...], path: str) -> Any:  # noqa:
 def _parts(value: Any, kind: type[Any], path: str, without: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
     """Return the fields of an object of this kind."""
     hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in without}
+    if kind is Input and isinstance(value, dict):  # as it was before there was another
+        value = {"white": WHITE, **value}
     if not isinstance(value, dict) or value.keys() != {"kind", *hints} or value["kind"] != kind.__name__:
         raise InputError(f"{path} must have exactly kind, {', '.join(hints)}")
     return {name: _decode(value[name], hint, f"{path}.{name}") for name, hint in hints.items()}

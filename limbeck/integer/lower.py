@@ -83,7 +83,14 @@ def lower(
         size = classifier.input.size
         made = _Lowered(formatted(graph, chosen.formats)[0], chosen, (classifier.input.channels, size, size))
         program = Program(
-            Input(classifier.input.channels, size, size, _resize(classifier), classifier.input.crop_pct),
+            Input(
+                classifier.input.channels,
+                size,
+                size,
+                _resize(classifier),
+                classifier.input.crop_pct,
+                classifier.input.white,
+            ),
             made.tensors,
             tuple(made.nodes),
             classifier.classes,

@@ -153,6 +153,9 @@ class Node:
         return re.sub(r"\[\d+\]", "", self.name)
 
 
+WHITE = 65535  # of 16 bits
+
+
 @dataclass(frozen=True)
 class Input:
     """Images uint8 [channels, height, width], and how any picture is made one of these."""
@@ -162,6 +165,7 @@ class Input:
     width: int
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     crop_pct: float = 1.0
+    white: int = WHITE  # of grey pictures of 16 bits: what is made 255
 
 
 @dataclass(frozen=True, eq=False)

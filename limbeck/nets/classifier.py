@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.errors import InputError
+from limbeck.images.views import WHITE
 from limbeck.nets.fuse import can_fuse, cpu_features, fuse
 
 LARGEST_SIDE = 4096
@@ -20,7 +21,8 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Input:
-    """What a net expects: a square of `size` pixels, `channels` (1 or 3), (x / 255 - mean) / std."""
+    """What a net expects: a square of `size` pixels, `channels` (1 or 3), (x / 255 - mean) / std; of grey images of 16
+    bits the value `white` became 255."""
 
     size: int
     channels: int
@@ -28,6 +30,7 @@ class Input:
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
+    white: int = WHITE
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,6 +49,22 @@ class Lineage:
     teachers: tuple["Lineage", ...] = field(default=())
 
 
+def whiter(seen: Input) -> dict[str, int]:
+    """Return what a file says of the input's `white`: nothing of the usual one."""
+    return {} if seen.white == WHITE else {"white": seen.white}
+
+
+def white_of(asked: int | None, inputs: Iterable[Input]) -> int | None:
+    """Return the value that is white in 16-bit images: as `asked`, else what the nets that are to see them say; None
+    where all say the usual one. InputError where they differ."""
+    if asked is not None:
+        return asked
+    own = {seen.white for seen in inputs} - {WHITE}
+    if len(own) > 1:
+        raise InputError(f"for these nets different values are white, {sorted(own)}; say which is here with --white")
+    return next(iter(own), None)
+
+
 def check_input(found: Input, where: str) -> None:
     """Refuse what no net can expect to see."""
     right = (
@@ -56,11 +75,12 @@ def check_input(found: Input, where: str) -> None:
         and min(found.std) > 0
         and found.interpolation in INTERPOLATIONS
         and 0 < found.crop_pct <= 2
+        and 0 < found.white <= WHITE
     )
     if not right:
         raise InputError(
             f"{where} can't be used: {found}; size 1 to {LARGEST_SIDE}, 1 or 3 channels with a mean and a "
-            f"positive std each, {' or '.join(INTERPOLATIONS)}, crop_pct in (0, 2]"
+            f"positive std each, {' or '.join(INTERPOLATIONS)}, crop_pct in (0, 2], white 1 to {WHITE}"
         )
 
 

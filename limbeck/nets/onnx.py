@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import InputError, first_line
-from limbeck.nets.classifier import Classifier, Lineage
+from limbeck.images.views import WHITE
+from limbeck.nets.classifier import Classifier, Lineage, whiter
 from limbeck.nets.count import count
 from limbeck.nets.outside import Answer, Cost, outside
 from limbeck.runs import OPEN_SEAL, SEAL, read_sealed, sealed
@@ -80,6 +81,7 @@ def description(classifier: Classifier) -> dict[str, str]:
             "channels": seen.channels,
             "interpolation": seen.interpolation,
             "crop_pct": seen.crop_pct,
+            **whiter(seen),
         },
         "lineage": asdict(classifier.lineage),
         "cost": {"parameters": table.parameters, "macs": table.macs},
@@ -237,7 +239,7 @@ def described(
         made = outside(
             answer, engine=engine, name=f"{kind} of {known['name']}", classes=classes, size=int(seen["size"]),
             channels=int(seen["channels"]), interpolation=str(seen["interpolation"]),
-            crop_pct=float(seen["crop_pct"]), lineage=Lineage(
+            crop_pct=float(seen["crop_pct"]), white=int(seen.get("white", WHITE)), lineage=Lineage(
                 str(known["lineage"].get("tag", path)), data=str(known["lineage"]["data"]),
                 sha256=str(known["lineage"]["sha256"]),
             ),

@@ -54,11 +54,12 @@ def outside(
     channels: int,
     interpolation: str,
     crop_pct: float,
+    white: int,
     lineage: Lineage,
     cost: Cost,
 ) -> Classifier:
     """Return the Classifier that `answer` is. Its normalisation is `answer`'s own: it is given pixels as they are."""
-    seen = Input(size, channels, (0.0,) * channels, (1 / 255,) * channels, interpolation, crop_pct)
+    seen = Input(size, channels, (0.0,) * channels, (1 / 255,) * channels, interpolation, crop_pct, white)
     check_input(seen, lineage.tag)
     return Classifier(
         Outside(answer, engine, cost), name=name, arguments={}, classes=classes, input=seen, lineage=lineage

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import InputError, first_line
+from limbeck.images.views import WHITE
 from limbeck.nets.classifier import (
     Classifier,
     ClassOrder,
@@ -19,6 +20,7 @@ from limbeck.nets.classifier import (
     imagenet_1k,
     numbered,
     renewed,
+    whiter,
 )
 from limbeck.nets.fetch import WEIGHTS, from_hub, from_url
 from limbeck.nets.tags import (
@@ -348,7 +350,7 @@ def save(classifier: Classifier, folder: Path) -> Lineage:
         "name": classifier.name,
         "arguments": classifier.arguments,
         "classes": _own_classes(classifier),
-        "input": asdict(classifier.input),
+        "input": {**{k: v for k, v in asdict(classifier.input).items() if k != "white"}, **whiter(classifier.input)},
         "lineage": asdict(lineage),
     }
     write_bytes(Path(folder) / "model.safetensors", data)
@@ -417,11 +419,12 @@ def _get(document: dict[str, Any], key: str, kind: type, path: Path) -> Any:  # 
 
 
 def _read_input(document: dict[str, Any], path: Path) -> Input:
-    _only(document, {"size", "channels", "mean", "std", "interpolation", "crop_pct"}, path)
+    _only(document, {"size", "channels", "mean", "std", "interpolation", "crop_pct", "white"}, path)
     size, channels = _get(document, "size", int, path), _get(document, "channels", int, path)
     mean, std = (_numbers(_get(document, key, list, path), path) for key in ("mean", "std"))
     (crop_pct,) = _numbers([document.get("crop_pct")], path)
-    found = Input(size, channels, mean, std, _get(document, "interpolation", str, path), crop_pct)
+    white = _get({"white": WHITE, **document}, "white", int, path)
+    found = Input(size, channels, mean, std, _get(document, "interpolation", str, path), crop_pct, white)
     check_input(found, str(path))
     return found
 

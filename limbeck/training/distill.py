@@ -9,7 +9,7 @@ from limbeck.errors import InputError
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained, measured
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
-from limbeck.training.sets import fitting, open_sets
+from limbeck.training.sets import as_seen, fitting, open_sets
 from limbeck.training.settings import LARGE, Ensemble, Training, flat
 from limbeck.training.teachers import Stored, live, record_labels
 
@@ -60,10 +60,12 @@ def distill(
     ensemble.check(len(stored.store.manifest.teachers if stored else teachers))
     accelerator = accelerator_for(training, out)
     taught = stored or live(teachers, ensemble, data, training, accelerator, dry_run=dry_run, tell=tell)
+    training = replace(training, white=taught.white(training))
     sets = open_sets(data, taught.seeds(training), classes=taught.classes, labelled=hard_weight > 0, tell=tell)
     training = fitting(training, len(sets.train), accelerator.num_processes, tell)
     torch.manual_seed(training.seed)  # a student begins alike, whatever its teachers drew when they were built
     net = new_net(student, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
+    sets = as_seen(sets, net, tell)
     teaching = taught.of(net, sets, ensemble, training, accelerator, measure=not dry_run, tell=tell)
     for name, top1 in teaching.teachers:
         tell("note", {"text": f"teacher {name}: {measured(top1)}"})

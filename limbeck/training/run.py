@@ -324,6 +324,8 @@ def new_net(spec: str, sets: Sets, training: Training, *, pretrained: bool, argu
         pretrained=fetched, arguments=parsed(arguments), mean=mean, std=std, class_order=training.class_order,
     )  # fmt: skip
     check_random_steps(net, training)
+    if training.white is not None:
+        net.input = replace(net.input, white=training.white)
     return net
 
 

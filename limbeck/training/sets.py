@@ -47,6 +47,7 @@ def open_sets(
     from limbeck.images.folder import MissingSplitError
     from limbeck.images.source import moments
     from limbeck.images.sources import open_source
+    from limbeck.images.views import WHITE
 
     if labelled and training.unlabelled:
         raise InputError(f"--unlabelled leaves the labels of {data} out, which this training needs; leave one out")
@@ -75,10 +76,30 @@ def open_sets(
             f"({', '.join(train.classes[:5])}, ...); make them the same"
         )
     _tell_notes((train, held_out), tell)
+    train = in_white(train, training.white or WHITE, tell)
+    held_out = held_out and in_white(held_out, train.white, tell)
     mean, std = moments(train)
     named = train.classes or (held_out.classes if held_out else ()) or classes
     least = 1 / 255  # a channel that never varies, as in fluorescence images, is divided by a grey level, not by 0
     return Sets(train, held_out, named, mean, tuple(max(value, least) for value in std))
+
+
+def in_white(source: "Source", white: int, tell: Tell = silent) -> "Source":
+    """Return the source with `white` for white in its 16-bit images; tell where these are brighter."""
+    from limbeck.images.source import whitened
+
+    if source.brightest > white:
+        text = (
+            f"16-bit images of {source.spec} hold values up to {source.brightest:,}; those over {white:,} become white"
+        )
+        tell("note", {"text": text})
+    return whitened(source, white)
+
+
+def as_seen(sets: Sets, net: "Classifier", tell: Tell) -> Sets:
+    """Return the sets with what is white for the net."""
+    train = in_white(sets.train, net.input.white, tell)
+    return replace(sets, train=train, held_out=sets.held_out and in_white(sets.held_out, net.input.white, tell))
 
 
 def to_compare(data: str, loading: Loading, split: "Split" = "val", *, channels: int | None = None) -> "Source":
@@ -163,7 +184,7 @@ def augment_of(source: "Source", training: Training, size: int, interpolation: s
     flip = training.flip == "yes" or (training.flip == "auto" and not source.spec.startswith("digits:"))
     return Augment(
         size, kind=kind, scale=training.crop_scale, shift=training.shift, flip=flip,
-        interpolation=cast(Interpolation, interpolation),
+        interpolation=cast(Interpolation, interpolation), white=source.white,
     )  # fmt: skip
 
 
@@ -172,7 +193,7 @@ def centre(sight: "Input") -> "Augment":
     from limbeck.images.views import Augment, Interpolation
 
     kind = cast(Interpolation, sight.interpolation)
-    return Augment(sight.size, kind="none", flip=False, crop_pct=sight.crop_pct, interpolation=kind)
+    return Augment(sight.size, kind="none", flip=False, crop_pct=sight.crop_pct, interpolation=kind, white=sight.white)
 
 
 def judged(

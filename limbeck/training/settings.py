@@ -67,6 +67,9 @@ class Viewing:
     """Largest shift in each direction, in pixels."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Mirror half of the views left-right; auto: yes, but not for the built-in digits."""
+    white: int | None = None
+    """Value that is white in grey images of 16 bits, 4095 for a camera of 12; what is trained keeps it. By default that
+    of the nets that the training begins with, else 65535."""
 
     def __post_init__(self) -> None:
         refuse(self, self._limits())
@@ -77,6 +80,7 @@ class Viewing:
             ("size", self.size is None or self.size >= 1, "1 or more"),
             ("crop_scale", 0 < low <= high <= 1, "two shares of the image's area, the lower first"),
             ("shift", 0 <= self.shift <= MOST_SHIFT, f"from 0 to {MOST_SHIFT}"),
+            ("white", self.white is None or 0 < self.white < 2**16, "from 1 to 65535"),
         ]
 
 
@@ -89,7 +93,7 @@ class Training(Viewing, Loading):
             "epochs", "batch", "lr", "schedule", "warmup", "milestones", "gamma", "optimizer", "momentum", "nesterov",
             "weight_decay", "label_smoothing", "ema", "accumulate", "precision", "random_steps",
         ),
-        "view": ("size", "augment", "crop_scale", "shift", "flip", "mixup", "cutmix"),
+        "view": ("size", "augment", "crop_scale", "shift", "flip", "white", "mixup", "cutmix"),
         "run": (
             "resume", "seed", "limit", "validate_every", "repeats", "workers", "on_broken", "unlabelled", "class_order",
             "download", "track",

@@ -15,7 +15,7 @@ from limbeck.training.results import measured
 from limbeck.training.run import accelerator_for, by_first
 from limbeck.training.sets import augment_of, open_sets, workers_of
 from limbeck.training.settings import Ensemble, Training
-from limbeck.training.teachers import judge, load_teacher
+from limbeck.training.teachers import judge, load_teacher, show_white
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -120,6 +120,7 @@ def write(
     """Write the store, this rank's share of the shards; continue where it was interrupted."""
     from limbeck.images import labelling, manifest
     from limbeck.images.labels import unfinished
+    from limbeck.nets.classifier import white_of
 
     if not teachers:
         raise InputError("no teacher is given; name them after --teachers")
@@ -128,7 +129,9 @@ def write(
     ranks, batch = accelerator.num_processes, training.batch
     dtype, compiled = ensemble.teacher_dtype, ensemble.compile_teachers
     frozen = [load_teacher(spec, dtype, compiled, accelerator) for spec in teachers]
+    training = replace(training, white=white_of(training.white, [teacher.input for teacher in frozen]))
     sets = open_sets(data, training, classes=frozen[0].classes, labelled=False, tell=tell)
+    show_white(frozen, sets.train.white)
     kind, count = manifest.record_kind(len(sets.classes), records.top, records.sampled)
     largest = max((teacher.input for teacher in frozen), key=lambda sight: sight.size)
     drawn = augment_of(sets.train, training, training.size or largest.size, largest.interpolation)
@@ -294,7 +297,7 @@ def verify(folder: str, data: str, teachers: tuple[str, ...], training: Training
         )
     accelerator = accelerator_for(training, folder)
     frozen = _same_teachers(store, teachers, compiled, accelerator)
-    as_stored = replace(training, seed=known.seed)  # --limit takes the images of the store
+    as_stored = replace(training, seed=known.seed, white=known.augment.white)  # --limit takes the images of the store
     sets = open_sets(data or known.data, as_stored, classes=known.classes, labelled=False)
     check_source(store.folder, known, sets.train, sets.classes)
     named = [teacher.spec for teacher in known.teachers]

@@ -6,7 +6,7 @@ from limbeck import runs
 from limbeck.runs import Tell
 from limbeck.training.results import Estimate, Trained
 from limbeck.training.run import accelerator_for, begin_run, new_net, train
-from limbeck.training.sets import augment_of, fitting, open_sets
+from limbeck.training.sets import as_seen, augment_of, fitting, open_sets
 from limbeck.training.settings import Training, flat
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def teach(
     sets = open_sets(data, training, tell=tell)
     training = fitting(training, len(sets.train), accelerator.num_processes, tell)
     net = new_net(model, sets, training, pretrained=pretrained and not dry_run, arguments=arguments)
+    sets = as_seen(sets, net, tell)
     if not dry_run:
         begin_run(out, "teach", settings, sets, training, accelerator, tell=tell)
 

@@ -49,6 +49,12 @@ class Live:
         """Return the settings by which --limit draws images."""
         return training
 
+    def white(self, training: Training) -> int | None:
+        """Return what is white in 16-bit images: as given, else as the teachers say; None where they say nothing."""
+        from limbeck.nets.classifier import white_of
+
+        return white_of(training.white, [teacher.input for teacher in self.nets])
+
     def of(
         self, net: "Classifier", sets: Sets, ensemble: Ensemble, training: Training, accelerator: "Accelerator",
         *, measure: bool, tell: Tell,
@@ -60,6 +66,7 @@ class Live:
         answer = ask(list(self.nets), average=ensemble.average, weights=ensemble.weights, temperature=temperature)
         size = max(n.input.size for n in [net, *self.nets])  # a larger teacher sees real pixels, not enlarged ones
         view = augment_of(sets.train, training, size, net.input.interpolation)
+        show_white(self.nets, sets.train.white)
         top1 = judge(
             self.specs, self.nets, sets, training, accelerator, measure=measure, weak=ensemble.weak_teachers, tell=tell
         )
@@ -81,6 +88,10 @@ class Stored:
         """Return the settings by which --limit draws images: those of the store."""
         return replace(training, seed=self.store.manifest.seed)
 
+    def white(self, training: Training) -> int | None:
+        """Return what is white in 16-bit images: as given, which must be the store's, else as there."""
+        return training.white or self.store.manifest.augment.white
+
     def of(
         self, net: "Classifier", sets: Sets, ensemble: Ensemble, training: Training, accelerator: "Accelerator",
         *, measure: bool, tell: Tell,
@@ -96,6 +107,12 @@ class Stored:
         teachers = tuple((teacher.spec, teacher.top1) for teacher in known.teachers)
         lineages = tuple(lineage_of(teacher.lineage) for teacher in known.teachers)
         return Teaching(recall, known.temperature, view, teachers, lineages, self.store)
+
+
+def show_white(nets: "Sequence[Classifier]", white: int) -> None:
+    """Have nets that see the same images take the same value of 16 bits for white."""
+    for net in nets:
+        net.input = replace(net.input, white=white)
 
 
 def live(
@@ -191,6 +208,7 @@ def _check_labels(
         "flip": (training.flip, default.flip, "yes" if augment.flip else "no"),
         "crop-scale": (training.crop_scale, default.crop_scale, augment.scale),
         "shift": (training.shift, default.shift, augment.shift),
+        "white": (training.white, augment.white, augment.white),
     }
     for flag, (given, usual, stored) in asked.items():
         if given not in (usual, stored):

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limbeck.errors import InputError
 from limbeck.images.source import Source
+from limbeck.images.views import WHITE
 from limbeck.ui.picture import LARGEST_BYTES, Picture, TooLargeError, of_source, too_many_bytes, uploaded
 from limbeck.ui.shift import SLIDERS, Backgrounds, read_shift
 from limbeck.ui.voice import TOP, Views, Voice, answer
@@ -150,7 +151,7 @@ def _line(value: dict[str, Any]) -> str:
 
 
 def _thumbnail(picture: Picture) -> str:
-    image = picture.read()
+    image = picture.read(WHITE)
     image.thumbnail((320, 320))
     return _png(image)
 

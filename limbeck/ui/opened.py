@@ -124,7 +124,8 @@ def _simulated(design: Path, stack: contextlib.ExitStack, tell: Tell) -> "tuple[
     seen = like.input
     net = outside(
         hardware, engine="verilator", name=like.name, classes=like.classes, size=seen.size, channels=seen.channels,
-        interpolation=seen.interpolation, crop_pct=seen.crop_pct, lineage=like.lineage, cost=like.net.cost,
+        interpolation=seen.interpolation, crop_pct=seen.crop_pct, white=seen.white, lineage=like.lineage,
+        cost=like.net.cost,
     )  # fmt: skip
     return net, (
         f"{cycles:,} cycles per image: {1e6 * cycles / CLOCK:,.0f} µs at {CLOCK / 1e6:.0f} MHz, assumed; every score "

@@ -25,7 +25,7 @@ class TooLargeError(InputError):
 class Picture:
     """A picture that can be looked at more than once."""
 
-    read: Callable[[], Image.Image]  # in mode RGB, upright, its pixels not decoded yet
+    read: Callable[[int], Image.Image]  # in mode RGB, upright, its pixels not decoded yet; takes what is white
     height: int  # pixels
     width: int
     label: str = ""  # its class, where that is known
@@ -49,7 +49,7 @@ def uploaded(data: bytes) -> Picture:
         raise TooLargeError(f"the image has more than {LARGEST_PIXELS:,} pixels; make it smaller and send it again")
     with _decoding():
         header = look(io.BytesIO(data))
-    return Picture(lambda: open_image(data, 3), header.height, header.width)
+    return Picture(lambda white: open_image(data, 3, white), header.height, header.width)
 
 
 def too_many_bytes() -> TooLargeError:
@@ -73,11 +73,12 @@ def of_source(source: Source, number: int) -> Picture:
         raise InputError(f"there is no image {number}; there are {len(source)}")
     height, width = (int(side) for side in source.sizes[number])
     label = "" if source.labels is None else source.classes[int(source.labels[number])]
-    return Picture(lambda: to_channels(source.read(number), 3), height, width, label=label, name=source.keys[number])
+    read = lambda white: to_channels(source.read(number, white=white), 3)  # noqa: E731
+    return Picture(read, height, width, label=label, name=source.keys[number])
 
 
 def view_of(picture: Picture, sight: Augment) -> Pixels:
     """Return what a net that is judged by the view `sight` is to see, uint8 [3, size, size]."""
     box = draw(sight, (picture.height, picture.width), seed=0, epoch=0, indices=[0]).boxes[0].numpy()
     with _decoding():
-        return render_image(picture.read(), box, False, sight.size, sight.interpolation)
+        return render_image(picture.read(sight.white), box, False, sight.size, sight.interpolation)

@@ -2,7 +2,7 @@
  * @name@.h: a classifier of @channels@x@height@x@width@ pixels into @classes@ classes, by Limbeck @version@.
  *
  * Pixels are uint8, [height][width][channels] from the upper left corner, @kind@, not normalised. Of a picture take
- * @crop@, and resize it to @height@ rows of @width@ (@filter@). Scores lie from @low@ to @high@; one unit stands for
+ * @crop@, and resize it to @height@ rows of @width@ (@filter@).@white@ Scores lie from @low@ to @high@; one unit stands for
  * @scale@ of the net's logits.
  * @seal@
  */

@@ -27,7 +27,7 @@ from limbeck.training.run import (
 )
 from limbeck.training.sets import Sets, fitting
 from limbeck.training.settings import Training, flat
-from limbeck.training.teachers import load_teacher
+from limbeck.training.teachers import load_teacher, show_white
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +71,8 @@ def adapt(
     accelerator = accelerator_for(training, out)
     net = zoo.load(model).to(accelerator.device).to(memory_format=torch.channels_last)
     check_random_steps(net, training)
+    training = replace(training, white=training.white or net.input.white)
+    show_white([net], training.white or net.input.white)
     domains = open_domains(net, model, target, source, training, tell)
     training = fitting(training, domains.images, accelerator.num_processes, tell)
     frozen = [load_teacher(spec, how.teacher_dtype, False, accelerator) for spec in teachers]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.errors import InputError
 from limbeck.runs import Tell
-from limbeck.training.sets import Sets, augment_of, balanced, judged, open_sets, training_batches
+from limbeck.training.sets import Sets, augment_of, balanced, in_white, judged, open_sets, training_batches
 from limbeck.training.settings import Training
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_domains(
         note = zoo.check_classes(net, sets.classes, model, order=training.class_order)
         if note:
             tell("note", {"text": note})
-    train = _opened(target, "train", training)
+    train = in_white(_opened(target, "train", training), net.input.white, tell)
     if note := check_target(target, net.classes, training):
         tell("note", {"text": note})
     if len(train) < 2:
@@ -66,7 +66,7 @@ def open_domains(
     if training.limit is not None:
         train = balanced(train, training.limit, training.seed)
     try:
-        held_out = _opened(target, "val", training)
+        held_out = in_white(_opened(target, "val", training), net.input.white)
     except MissingSplitError:
         held_out = train
     return Domains(train, held_out, sets)
