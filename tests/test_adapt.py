@@ -238,6 +238,7 @@ def test_permuting_the_targets_labels_changes_the_report_alone(taught, tmp_path,
     assert (one.chosen, one.signs, one.changed) == (other.chosen, other.signs, other.changed)
 
 
+@pytest.mark.slow
 def test_a_heap_of_images_is_adapted_to_like_the_set_it_came_from(taught, tmp_path):
     target = open_source("digits:mfeat", "train")
     for i in range(96):

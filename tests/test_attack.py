@@ -67,6 +67,7 @@ def attacked(there, tmp_path, name):
     return tmp_path / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_flipped_bit_is_noticed_or_changes_nothing(there, tmp_path, name):
     path = attacked(there, tmp_path, name)
@@ -99,6 +100,7 @@ def mutated(document, chance):
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run/model.json", "run/results.json", "design/design.json", "labels/labels.json"])
 def test_a_mutated_document_ends_in_a_sentence(there, tmp_path, name):
     """The mutation is sealed again, as a stranger would; paths in it lead nowhere."""

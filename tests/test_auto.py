@@ -19,6 +19,8 @@ from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import silent
 
+pytestmark = pytest.mark.slow
+
 EPOCH = {"resnet20": 4.0, "resnet8": 4.0, "dsodenet20": 2.0, "mlperf_mobilenetv1_025": 1.0, "resnet18.a1_in1k": 9.0}
 
 
@@ -210,7 +212,6 @@ def test_every_device_s_commands_parse(name):
         assert flags.parse(flags.function_of(verb), words)["out"] == command.name
 
 
-@pytest.mark.slow
 def test_from_photos_to_a_device(tmp_path, monkeypatch, capsys):
     """The whole, for some steps; the settings of each run are those of the command that was shown."""
     monkeypatch.setattr(planning, "FEWEST_STEPS", 1)

@@ -88,6 +88,7 @@ def test_help_and_version_load_no_net():
     assert int(count) < 400  # a bare interpreter has about 60
 
 
+@pytest.mark.slow
 def test_help_of_a_verb_loads_no_torch():
     code = "import sys; from limbeck import cli; cli.main(['distill', '--help']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -321,6 +322,7 @@ def test_a_recipe_that_is_not_there_is_said(capsys, tmp_path):
 SPELLINGS = [["-c", "r.toml"], ["--config", "r.toml"], ["--config=r.toml"], ["-c=r.toml"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_takes_a_recipe_however_the_flag_is_written(capsys, tmp_path, monkeypatch, verb):
     function = cli.function_of(verb)

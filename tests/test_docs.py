@@ -161,6 +161,7 @@ def script(name: str) -> types.ModuleType:
     return made
 
 
+@pytest.mark.slow
 def test_the_drawing_of_the_imports_is_up_to_date():
     made = script("make_imports")
     assert made.drawing() in made.PAGE.read_text(), "run make reference"

@@ -29,6 +29,8 @@ from limbeck.training.settings import Loading
 from limbeck.ui import picture
 from limbeck.ui.opened import opened
 
+pytestmark = pytest.mark.slow
+
 ODD = "my photos – ä ' \" $HOME {x} %s"
 
 
@@ -228,7 +230,6 @@ for line in open(sys.argv[1], encoding="utf-8").read().splitlines():
 """
 
 
-@pytest.mark.slow
 def test_every_verb_works_under_an_odd_path_with_streams_that_know_ascii_alone(there, tmp_path):
     out = tmp_path / ODD / "out"
     out.mkdir(parents=True)

@@ -22,6 +22,8 @@ from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.export import export
 from limbeck.verbs.quantize import quantize
 
+pytestmark = pytest.mark.slow
+
 DIGITS = "digits:optdigits"
 TEN = tuple("0123456789")
 
@@ -62,7 +64,6 @@ def exported(run, tmp_path_factory):
     return export(run, out=str(out))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "size", "arguments"),
     [
@@ -84,7 +85,6 @@ def test_the_file_takes_pixels_in_any_number_and_answers_as_the_net_does(name, c
     assert [o.version for o in onnx_package.load(tmp_path / "x.onnx").opset_import if not o.domain] == [onnx.OPSET]
 
 
-@pytest.mark.slow
 def test_the_metadata_says_classes_input_and_lineage_and_not_where_it_was_made(run, exported):
     net, said = zoo.load(run), metadata(exported.out)
     assert said["classes"] == list(TEN)

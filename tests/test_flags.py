@@ -142,6 +142,7 @@ def test_another_shell_is_refused(capsys, shell):
     assert said.err.endswith("is none of bash, zsh, fish; give one of these\n")
 
 
+@pytest.mark.slow
 def test_completion_loads_no_torch():
     code = "import sys; from limbeck import cli; cli.main(['--completion', 'bash']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -319,6 +319,7 @@ def signal_to_noise(net, program, images):
     return 10 * np.log10(np.square(logits).mean() / np.square(wrong).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", ["minmax", "percentile", "mse"])
 def test_sixteen_bits_are_30_db_better_than_eight(ranges):
     net = family("dsodenet20")

@@ -166,6 +166,7 @@ def eight(tmp_path_factory):
     return net, folder / "x8.onnx", images
 
 
+@pytest.mark.slow
 def test_convolutions_and_relus_of_the_8_bit_onnx_file_are_one_operation_on_integers(eight, tmp_path):
     """After a ReLU there are no negatives: all 8 bits are used, and onnxruntime's rounding is the ReLU."""
     _, path, _ = eight
@@ -186,6 +187,7 @@ def test_convolutions_and_relus_of_the_8_bit_onnx_file_are_one_operation_on_inte
             assert (zero.dtype, int(zero)) == (np.uint8, 0)
 
 
+@pytest.mark.slow
 def test_constant_maps_are_stored_by_the_lines_that_differ(tmp_path):
     net = family("odenet20", size=17, width=16)
     images = images_for(net, 32)

@@ -22,6 +22,8 @@ from limbeck.nets import zoo
 from limbeck.nets.classifier import Lineage
 from limbeck.verbs.push import push
 
+pytestmark = pytest.mark.slow
+
 DIGITS = "digits:optdigits"
 SHORT = limbeck.Training(epochs=1, limit=200, batch=50)
 
@@ -65,7 +67,6 @@ def logits(net) -> torch.Tensor:
 # ---- a folder ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_what_was_pushed_is_as_good_as_the_run(distilled, tmp_path):
     to = f"local-dir:{tmp_path / 'pub'}"
     pushed = push(distilled, to=to)

@@ -70,6 +70,7 @@ def test_rounding_passes_gradients_unchanged():
     assert x.grad.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["euler", "rk4"])
 def test_gradients_point_where_the_float_nets_do(solver):
     net = family("dsodenet20", size=8, solver=solver)

@@ -59,6 +59,7 @@ def test_an_interruption_leaves_nothing(run, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_every_layer_that_rounds_has_a_row(run, tmp_path):
     done = quantize(run, data=DIGITS, out=str(tmp_path / "x.program"), calibration=64)
     rows = dict(done.rows())

@@ -36,6 +36,8 @@ from limbeck.runs import silent
 from limbeck.training.adaptation.adapted import ADAPTED
 from limbeck.verbs.report import report as report_of
 
+pytestmark = pytest.mark.slow
+
 report = partial(report_of, trust=True)  # the runs are our own
 
 SECTIONS = ["nets", "training", "mistakes", "calibration", "teachers", "adaptation", "layers", "accelerator", "cost",

@@ -141,6 +141,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(settings=st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True), VALUES))
 def test_settings_come_back_from_toml_as_they_were(tmp_path_factory, settings):
     path = tmp_path_factory.mktemp("toml") / "recipe.toml"
@@ -261,6 +262,7 @@ def refused(run: Path) -> bool:
     return done.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_process_does_not_unlock_its_first(tmp_path):
     for name in "ab":
         begin(tmp_path / name, "teach", SETTINGS, resume=False)

@@ -57,6 +57,7 @@ def models(tmp_path_factory):
     return grey, colour, save_program(grey, folder / "x.program"), str(folder / "x.onnx")
 
 
+@pytest.mark.slow
 def test_a_folder_stands_for_the_models_in_it(models):
     folder = Path(models[0]).parent
     (folder / "begun").mkdir(exist_ok=True)  # no model of ours

@@ -72,6 +72,7 @@ def test_held_out_images_are_of_no_other_class(tmp_path, held_out, right):
             open_sets(str(tmp_path), Training())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "said"), [(40, True), (20, False), (16, False)])
 def test_few_steps_an_epoch_are_said(tmp_path, batch, said):
     told = []

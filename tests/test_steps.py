@@ -14,6 +14,8 @@ from limbeck.verbs.evaluate import evaluate
 from limbeck.verbs.steps import steps
 from limbeck.verbs.teach import teach
 
+pytestmark = pytest.mark.slow
+
 DATA = "digits:mfeat"
 QUICK = Training(epochs=1, batch=64, limit=512, lr=0.1, random_steps=True)
 

@@ -70,6 +70,7 @@ def test_a_folded_command_is_the_same_command_to_a_shell():
     assert folded("no command of ours but words", 20) == ["no command of ours", "but words"]
 
 
+@pytest.mark.slow
 def test_the_next_command_is_one_of_ours_with_flags_that_it_has():
     for verb, template in NEXT.items():
         assert verb in cli.VERBS
@@ -87,6 +88,7 @@ def test_the_next_command_quotes_and_keeps_silent_where_it_knows_too_little():
     assert after("teach", {"data": None, "out": "x"}) == after("report", values) == ""
 
 
+@pytest.mark.slow
 def test_other_tools_words_lead_to_ours():
     every = {flag.name for verb in cli.VERBS for flag in flags._flags(cli.function_of(verb))}
     for theirs, ours in recipe.THEIRS.items():

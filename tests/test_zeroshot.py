@@ -121,6 +121,7 @@ def test_a_siglip_of_timm_and_a_tokenizer_of_hugging_face_is_loaded(tmp_path, su
         assert (made(images).softmax(1) - expected).abs().max() < 1e-5  # sums in another order
 
 
+@pytest.mark.slow
 def test_photos_and_names_make_a_student(clip, photos, tmp_path, capsys):
     runs = {name: str(tmp_path / name) for name in ("a", "b", "labels", "student", "adapted", "report.html")}
     assert named(clip, runs["a"], "--data", str(photos)) == 0

@@ -243,6 +243,7 @@ def test_equal_nets_have_equal_fingerprints_whatever_their_memory_format(tmp_pat
     assert zoo.save(made, tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_compiled_net_is_saved_as_the_plain_one(tmp_path):
     made = small()
     plain = zoo.save(made, tmp_path)
@@ -577,6 +578,7 @@ def test_weights_of_every_torchvision_architecture_fit_when_they_come_back_as_pl
             put(other, dict(one.state_dict()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tv/mnasnet0_5", "tv/squeezenet1_1", "efficientnet_lite0", "mobilenetv3_small_050"])
 def test_a_saved_net_of_any_family_is_loaded(tmp_path, name):
     made = zoo.create(name, classes=CLASSES, channels=3, size=64).eval()

@@ -28,6 +28,7 @@ def test_every_recipe_is_listed_with_the_first_line_of_its_head(listed):
         assert f"# {one.about}\n" == (RECIPES / f"{one.name}.toml").read_text().splitlines(keepends=True)[0]
 
 
+@pytest.mark.slow
 def test_every_net_of_ours_is_listed(listed):
     assert [one.name for one in listed.nets] == [*odenet.default_cfgs, *tiny.default_cfgs]
 
