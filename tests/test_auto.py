@@ -172,13 +172,20 @@ def test_a_target_is_adapted_to_and_what_collapsed_is_not_kept(tmp_path, asked, 
 
 def test_it_goes_on_where_it_stopped_and_refuses_other_wishes(asked):
     class Stops(Performer):
+        at = "teach"
+
         def __call__(self, verb, words, tell):
-            if verb == "distill":
+            if verb == self.at and "--dry-run" not in words:
                 raise KeyboardInterrupt
             return super().__call__(verb, words, tell)
 
+    stops = Stops()
     with pytest.raises(KeyboardInterrupt):
-        done(asked, Stops())
+        done(asked, stops)
+    stops.at = "distill"
+    with pytest.raises(KeyboardInterrupt):
+        done(asked, stops)
+    assert [one.split()[0] for one in stops.commands] == ["data", "teach", "teach"], "the plan is made once"
     _, commands = done(asked)
     assert [one.split()[0] for one in commands] == ["distill", "teach", "export", "report"], "no look, no plan anew"
     _, commands = done(asked)

@@ -272,6 +272,8 @@ def test_every_tile_names_the_one_net_whose_figure_it_is(told):
     nets += [replace(nets[0], name="a", role="adapted", data="t", seconds=0.1)]
     assert [tile.net for tile in tiles(nets, (), ())] == ["s"] * 3
     assert "no exported file" in tiles(nets, (), ())[2].note
+    other = replace(nets[0], name="a.c", role="program", of="a", seconds=0.01, engine="C")
+    assert (tiles([*nets, other], (), ())[2].net, tiles([*nets, other], (), ())[2].note) == ("a", "exported as a.c")
     for name, of, seconds in (("s.onnx", "s", 0.1), ("s2.onnx", "s", 0.05), ("a.onnx", "a", 0.01)):
         nets.append(replace(nets[0], name=name, role="onnx", of=of, seconds=seconds, engine="onnxruntime"))
     nets.append(replace(nets[0], name="a.program", role="program", of="a", bytes=25, data="t", recorded=0.7))

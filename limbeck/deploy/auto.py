@@ -107,6 +107,7 @@ def auto(asked: Asked, perform: Perform, tell: Tell, *, dry_run: bool = False) -
     if dry_run:
         tell("note", {"text": memory.plan.about})
         return Auto(asked, tuple(_decided(memory, step) for step in memory.plan.steps), {}, "")
+    memory.save()
     _tell_plan(memory, tell)
     steps = []
     for number, step in enumerate(memory.plan.steps, start=1):
@@ -158,6 +159,10 @@ class _Memory:
     def note(self, name: str, outcome: Outcome) -> None:
         """Keep how a step went."""
         self.done[name] = outcome
+        self.save()
+
+    def save(self) -> None:
+        """Write it all: a plan that is begun is gone on with, whatever the machine's speed is next time."""
         done = {name: asdict(one) for name, one in self.done.items()}
         runs.write_sealed(self.path, {"asked": asdict(self.asked), "plan": asdict(self.plan), "done": done})
 

@@ -190,9 +190,10 @@ def _heard(net: "Classifier", spec: str, data: str, flag: str, sight: Sight) -> 
 
 def _bytes(one: "Run | Integers | Onnx") -> int:
     from limbeck.artefacts.readers import Integers, Run
+    from limbeck.integer.survey import stored
 
-    if isinstance(one, Integers) and one.tables is not None:
-        return one.tables
+    if isinstance(one, Integers):  # the file holds more than a device does
+        return stored(one.program) if one.tables is None else one.tables
     return (one.path / "model.safetensors" if isinstance(one, Run) else one.path).stat().st_size
 
 

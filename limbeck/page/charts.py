@@ -216,7 +216,11 @@ def _panel(rows: Sequence[Mapping[str, float]], panel: Sequence[str], top: float
     left, bottom = 44.0, top + 112
     epochs = [row["epoch"] for row in rows]
     xs = Scale(min(epochs), max(epochs), left, WIDE - 12)
-    ys = Scale(*around([row[name] for row in rows for name in panel if name in row], share=0.06), bottom, top + 10)
+    values = [row[name] for row in rows for name in panel if name in row]
+    high = _usual(values)
+    ys = Scale(*around([min(value, high) for value in values], share=0.06), bottom, top + 10)
+    if high < max(values):
+        yield text(left + 6, top + 8, f"↑ {_plain(max(values))}", "figure")
     yield _axis_y(ys, left, WIDE - 12, said, 4)
     yield line(left, bottom, WIDE - 12, bottom, "axis")
     for value in {v for v in xs.ticks(6) if v == int(v)}:
@@ -225,7 +229,7 @@ def _panel(rows: Sequence[Mapping[str, float]], panel: Sequence[str], top: float
     solid = cycle(("solid-1", "solid-2"))
     for place, name in enumerate(panel):
         style = next(solid) if name.startswith("val_") else next(styles)
-        points = [(xs(row["epoch"]), ys(row[name])) for row in _thin(rows) if name in row]
+        points = [(xs(row["epoch"]), ys(min(row[name], high))) for row in _thin(rows) if name in row]
         yield _drawn(points, f"curve {style}")
         x, y = left + (place % 2) * 158, bottom + 31 + 15 * (place // 2)
         yield from _key(short(_spelt(name), 20), style, x, y)
@@ -240,8 +244,15 @@ def _spelt(name: str) -> str:
     return " ".join(words)
 
 
+def _usual(values: Sequence[float]) -> float:
+    """Return the largest value; where it towers over nine tenths of them, as in a first epoch, twice their largest."""
+    high, most = max(values), sorted(values)[9 * (len(values) - 1) // 10]
+    return 2 * most if 0 < 4 * most < high else high
+
+
 def _plain(value: float) -> str:
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 # ---- what a net gets wrong, and how sure it is --------------------------------------------------------------

@@ -60,6 +60,7 @@ def _cost(one: Run | Labels, name: str) -> Cost:
         return Cost(name, f"label, {one.manifest.views} views", one.manifest.images, None, one.seconds)
     counts = [number(one.results, key) for key in ("images", "epochs")]
     images, epochs = (None if count is None else int(count) for count in counts)
+    epochs = None if get(one.results, str, "method") == "norm" else epochs  # nothing is trained
     return Cost(name, one.verb or "net", images, epochs, number(one.results, "seconds"))
 
 
@@ -135,8 +136,10 @@ def _command(one: Artefact, name: str, others: Sequence[Artefact]) -> Command:
 
 def _integers(one: Integers, name: str, again: str, others: Sequence[Artefact]) -> Command:
     if one.tables is not None:
-        line = _line("export", "PROGRAM", "--format", "c", "--out", again)
-        return Command(name, line, "a C file does not name its Program's file", "")
+        programs = (other for other in others if isinstance(other, Integers) and other.tables is None)
+        made_of = next((p for p in programs if p.program.lineage == one.program.lineage), None)
+        line = _line("export", str(made_of.path) if made_of else "PROGRAM", "--format", "c", "--out", again)
+        return Command(name, line, "" if made_of else "a C file does not name its Program's file", "")
     made = made_from(one.program.lineage, others)
     settings = get(one.program.lineage, dict, "quantize") or {"data": "DATA"}
     line = _line("quantize", str(made.path) if made else "RUN", *_flags(settings), "--out", again)

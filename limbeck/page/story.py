@@ -151,19 +151,21 @@ def _parameters(about: Net, nets: Sequence[Net]) -> Tile:
 
 
 def _latency(about: Net, nets: Sequence[Net]) -> Tile | None:
-    """Return the latency of the fastest file that was exported from the net; that in PyTorch where there is none."""
-    exported = [net for net in nets if net.of == about.name and net.seconds is not None]
-    fastest = min(exported, key=lambda net: net.seconds or 0.0, default=about)
+    """Return the latency of the fastest file that was exported from the net, else from another; that in PyTorch where
+    there is none."""
+    exported = [net for net in nets if net.of and net.seconds is not None]
+    own = [net for net in exported if net.of == about.name]
+    fastest = min(own or exported, key=lambda net: net.seconds or 0.0, default=about)
     if fastest.seconds is None:
         return None
     what = f"per image, alone, on one thread of {fastest.engine}"
     note = f"exported as {fastest.name}" if exported else "no exported file is at hand; limbeck export writes one"
-    return Tile(about.name, time(fastest.seconds), what, note)
+    return Tile(fastest.of or fastest.name, time(fastest.seconds), what, note)
 
 
 def _integers(program: Net, nets: Sequence[Net]) -> Tile:
     origin = next((net for net in nets if net.name == program.of), None)
-    what = "in integers"
+    what = "of weights and tables, in integers"
     if origin is not None and program.bytes < origin.bytes:
         what += f", {origin.bytes / program.bytes:.1f} times smaller than its float weights"
     note = "" if program.top1 is None else f"{share(program.top1)} of {_images(program)} classified correctly"

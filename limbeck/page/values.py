@@ -30,7 +30,7 @@ class Net:
     model: str  # "dsodenet20"
     parameters: int
     macs: int  # of one image
-    bytes: int  # of its weights on disk
+    bytes: int  # of its weights: on disk, of integers on a device
     engine: str  # what ran it
     of: str = ""  # the run whose weights it has, where it is a file that was exported from one
     adapted_to: str = ""  # the images that it was adapted to
