@@ -10,6 +10,7 @@ The verbs of the command line are functions here, with the same names and keywor
 from limbeck.errors import InputError, VerificationError
 from limbeck.training.settings import Training
 from limbeck.verbs.adapt import adapt
+from limbeck.verbs.audit import audit
 from limbeck.verbs.auto import auto
 from limbeck.verbs.bench import bench
 from limbeck.verbs.compile import compile
@@ -36,7 +37,7 @@ from limbeck.verbs.zoo import zoo
 from limbeck.version import __version__
 
 __all__ = [
-    "InputError", "Training", "VerificationError", "__version__", "adapt", "auto", "bench", "compile", "data", "demo",
-    "distill", "doctor", "evaluate", "export", "info", "label", "merge_labels", "predict", "push", "quantize", "report",
-    "serve", "simulate", "steps", "teach", "verify_labels", "zero_shot", "zoo",
+    "InputError", "Training", "VerificationError", "__version__", "adapt", "audit", "auto", "bench", "compile", "data",
+    "demo", "distill", "doctor", "evaluate", "export", "info", "label", "merge_labels", "predict", "push", "quantize",
+    "report", "serve", "simulate", "steps", "teach", "verify_labels", "zero_shot", "zoo",
 ]  # fmt: skip

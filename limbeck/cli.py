@@ -24,9 +24,9 @@ from limbeck.runs import Tell, to_toml
 from limbeck.terminal import after, folded, table
 
 VERBS = (
-    "data", "teach", "zero-shot", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate", "steps",
-    "predict", "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "auto", "demo", "zoo",
-    "doctor", "info",
+    "data", "teach", "zero-shot", "audit", "label", "merge-labels", "verify-labels", "distill", "adapt", "evaluate",
+    "steps", "predict", "quantize", "export", "push", "compile", "simulate", "report", "bench", "serve", "auto", "demo",
+    "zoo", "doctor", "info",
 )  # fmt: skip
 # Read by libgomp when a verb loads torch: threads that wait for each other sleep after so many spins. Its own 300,000
 # make training on a busy machine many times slower (benchmarks/busy.py).
