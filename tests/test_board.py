@@ -4,6 +4,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -461,3 +462,17 @@ def test_a_design_for_another_part_is_refused(program, tmp_path):
 def test_a_clock_that_the_pll_does_not_make_is_refused(design):
     with pytest.raises(InputError, match=r"must be a multiple of 12\.5 from 25 to 200 MHz"):
         bitstream.make(design, BOARDS["ulx3s"], clock=99)
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "signal 9 ended it"),
+        ("import sys; print('Info: placing'); sys.exit(3)", "it ended early"),
+        ("import sys; print('ERROR: no bel left for MULT18X18D'); sys.exit(1)", "no bel left for MULT18X18D"),
+    ],
+)
+def test_why_nothing_was_routed_is_said(tmp_path, monkeypatch, code, fault):
+    monkeypatch.setattr(bitstream, "_tool", lambda _: [sys.executable, "-c", code])
+    with pytest.raises(InputError, match=rf"could not place and route for ulx3s: {fault} \(.*nextpnr.log\)"):
+        bitstream._routed(tmp_path, BOARDS["ulx3s"], "lfe5u-85f", 100, 1, lambda *_: None)

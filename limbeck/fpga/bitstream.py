@@ -64,9 +64,13 @@ class Bitstream:
     @property
     def critical(self) -> str:
         """The critical path in a line: where it begins and ends, its nanoseconds."""
-        routing = sum(step.delay for step in self.path if step.kind == "routing")
-        whole = sum(step.delay for step in self.path)
-        return f"{self.path[0].place} to {self.path[-1].place}: {whole:.1f} ns, {routing:.1f} of them routing"
+        return _in_words(self.path)
+
+
+def _in_words(path: tuple[Step, ...]) -> str:
+    routing = sum(step.delay for step in path if step.kind == "routing")
+    whole = sum(step.delay for step in path)
+    return f"{path[0].place} to {path[-1].place}: {whole:.1f} ns, {routing:.1f} of them routing"
 
 
 def available() -> str:
@@ -115,8 +119,8 @@ def make(design: Path, board: Board, *, clock: float | None = None, tell: runs.T
         absorbed = _synthesised(design, folder, speed)
         for seed in range(1, _SEEDS + 1):
             report = _routed(folder, board, part, speed, seed, tell)
-            fmax = min(found["achieved"] for found in report["fmax"].values())
-            tell("note", {"text": f"placement {seed}: {fmax:.1f} MHz, for {speed:g}"})
+            fmax, path = _slowest(report)
+            tell("note", {"text": f"placement {seed}: {fmax:.1f} MHz, for {speed:g}; {_in_words(path)}"})
             if clock is None and best == 0:  # now it is known what to aim at
                 reach = math.floor(fmax / _STEP)
                 speeds = [step * _STEP for step in range(reach, 1, -1) if step * _STEP != speed or fmax < speed]
@@ -204,11 +208,18 @@ def _routed(folder: Path, board: Board, part: str, speed: float, seed: int, tell
                     tell("note", {"text": f"{phase} (placement {seed}, {speed:g} MHz)"})
     if process.returncode or not report.exists():
         errors = [line.removeprefix("ERROR: ").strip() for line in lines if line.startswith("ERROR")]
+        ended = f"signal {-process.returncode} ended it" if process.returncode < 0 else "it ended early"
         raise InputError(
-            f"nextpnr could not place and route for {board.name}: {errors[0] if errors else lines[-1:]} "
-            f"({folder / 'nextpnr.log'})"
+            f"nextpnr could not place and route for {board.name}: {[*errors, ended][0]} ({folder / 'nextpnr.log'})"
         )
     return runs.read_json(report)
+
+
+def _slowest(report: dict[str, Any]) -> tuple[float, tuple[Step, ...]]:
+    """Return the MHz that nextpnr found of the slowest clock, and its critical path."""
+    clock, found = min(report["fmax"].items(), key=lambda each: each[1]["achieved"])
+    path = next(p["path"] for p in report["critical_paths"] if p["from"] == p["to"] == f"posedge {clock}")
+    return found["achieved"], tuple(Step(step["type"], step["to"]["cell"], step["delay"]) for step in path)
 
 
 def pll(speed: float) -> dict[str, int]:
@@ -232,14 +243,13 @@ def _packed(
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode or not file.exists():
         raise InputError(f"ecppack could not write {file}: {(done.stdout + done.stderr).strip()[-300:]}")
-    clock, achieved = min(report["fmax"].items(), key=lambda found: found[1]["achieved"])
-    path = next(p["path"] for p in report["critical_paths"] if p["from"] == p["to"] == f"posedge {clock}")
+    fmax, path = _slowest(report)
     return Bitstream(
         board=board.name,
         file=str(file),
         clock=speed,
-        fmax=achieved["achieved"],
-        path=tuple(Step(step["type"], step["to"]["cell"], step["delay"]) for step in path),
+        fmax=fmax,
+        path=path,
         used={kind: (n["used"], n["available"]) for kind, n in report["utilization"].items() if n["used"]},
         absorbed=absorbed,
         seed=seed,
