@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
@@ -23,6 +20,9 @@ from limbeck.runs import Tell
 from limbeck.training.settings import Loading
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from limbeck.images.source import Source
 
 HEAD = ["image", "predicted", "confidence", "group", "group_size", "label"]
@@ -100,6 +100,8 @@ def ask(
     tell: Tell = runs.silent,
 ) -> Audit:
     """Write the sheet of the photos to be answered, OUT, and beside it a page that shows them."""
+    import numpy as np
+
     from limbeck.learn.evaluate import csv_text
     from limbeck.page import audit
     from limbeck.page.measured import picture
@@ -155,7 +157,7 @@ def read(sheet: Path) -> Audit:
             raise InputError(f"{sheet} has {len(shares)} images of group {place}, which has {sizes[place]}")
     groups = tuple(Group(sizes[place], len(own), sum(own)) for place, own in sorted(answers.items()))
     total = sum(sizes.values())
-    mean = sum(sizes[place] * float(np.mean(shares)) for place, shares in confidence.items()) / total
+    mean = sum(sizes[place] * sum(shares) / len(shares) for place, shares in confidence.items()) / total
     accuracy, interval = (None, None) if any(not group.answered for group in groups) else estimate(groups)
     confused = sorted(((*pair, count) for pair, count in wrong.items()), key=lambda each: -each[2])
     shown = tuple(confused[:_SHOWN])
@@ -163,13 +165,15 @@ def read(sheet: Path) -> Audit:
 
 
 def draw(
-    confidence: NDArray[np.floating], images: int, generator: np.random.Generator
-) -> list[tuple[int, NDArray[np.int64]]]:
+    confidence: "NDArray[np.floating]", images: int, generator: "np.random.Generator"
+) -> "list[tuple[int, NDArray[np.int64]]]":
     """Return, by group from the least to the most confident, (how many images it has, places of those drawn [M]).
 
     A group's images share the spread that their confidence lets one expect, sqrt(c (1 - c)), equally with the others',
     and as many are drawn of each: nearly Neyman's allocation (1934).
     """
+    import numpy as np
+
     if len(confidence) <= images:
         return [(len(confidence), np.arange(len(confidence)))]
     groups = max(1, min(_GROUPS, images // _LEAST))
@@ -192,6 +196,8 @@ def estimate(groups: Sequence[Group]) -> tuple[float, tuple[float, float]]:
     Clopper and Pearson's interval for as many answers as would tell as much in a simple sample (Korn and Graubard
     1998), at most twice those that there are: spreads of a few answers are themselves uncertain.
     """
+    import numpy as np
+
     total = sum(group.size for group in groups)
     accuracy = sum(group.size * group.right / group.answered for group in groups) / total
     answered = sum(group.answered for group in groups)
@@ -213,7 +219,7 @@ def estimate(groups: Sequence[Group]) -> tuple[float, tuple[float, float]]:
 
 def _predicted(
     models: Sequence[str], source: "Source", batch: int, loading: Loading, tell: Tell
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+) -> "tuple[tuple[str, ...], NDArray[np.float64]]":
     """Return the classes, and float64 [images, classes]: the mean of the models' probabilities."""
     import torch
 
