@@ -5,6 +5,8 @@ python benchmarks/attack.py flips --tries 2000 --seed 1     # one bit of what is
 python benchmarks/attack.py kills --tries 60 --seed 1       # kill -9 at any moment, and the command that goes on
 python benchmarks/attack.py signals --tries 30 --seed 1     # SIGINT, SIGTERM, SIGHUP at any moment
 python benchmarks/attack.py disk --tries 40 --seed 1        # a disk with any room left (root alone: it mounts one)
+python benchmarks/attack.py overwrite --tries 800 --seed 1  # every --out against every kind of thing, oddly spelt
+python benchmarks/attack.py requests --tries 600 --seed 1   # what strangers send to limbeck serve
 python benchmarks/attack.py memory                          # peaks of processes that are given large inputs
 """
 
@@ -13,15 +15,18 @@ import contextlib
 import csv
 import gzip
 import io
+import json
 import os
 import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -33,17 +38,20 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
-from kinds_of_things import CLASSES, everything
+from kinds_of_things import CLASSES, everything, snapshot
+from test_artefacts import WRITES, words
 from test_attack import READERS, mutated
 
 from limbeck import flags, recipe, runs
 from limbeck.artefacts import readers
+from limbeck.artefacts.kinds import kind_of
 from limbeck.cli import function_of, main
 from limbeck.errors import InputError
 from limbeck.images.idx import read_idx
 from limbeck.images.images import decoding, headers, open_image
 from limbeck.nets import zoo
 from limbeck.nets.weights import read_weights
+from limbeck.ui.shift import SLIDERS
 
 LONG = 10.0  # seconds
 PICTURES = {"jpg": "RGB", "png": "RGBA", "tif": "I;16", "gif": "P", "webp": "RGB", "bmp": "RGB", "jp2": "RGB"}
@@ -354,6 +362,120 @@ def attack_disk(place: Path, tries: int, chance: random.Random) -> None:
     show(counts)
 
 
+# ---- overwriting ------------------------------------------------------------------------------------------
+
+
+def spelt(path: Path, chance: random.Random) -> str:
+    """Return the path in one of the ways that people write it."""
+    plain = str(path)
+    match chance.randrange(6):
+        case 0:
+            return os.path.relpath(plain)
+        case 1:
+            return f"{plain}/"
+        case 2:
+            return f"{path.parent}/./{path.name}"
+        case 3:
+            return f"{path.parent}/nowhere/../{path.name}"
+        case 4:
+            return f"{plain}/new{chance.choice(['', '.program', '.onnx', '.html', '.c', '.csv'])}"
+        case _:
+            return plain
+
+
+def attack_overwrite(place: Path, tries: int, chance: random.Random) -> None:
+    """Have verbs write where something lies; whatever it is, it stays, byte for byte."""
+    there = {path.name: path for path in sorted(place.iterdir())}
+    counts = {verb: Counter[str]() for verb in WRITES}
+    os.chdir(place / "folder")
+    before = snapshot(place)
+    for number in range(tries):
+        verb = list(WRITES)[number % len(WRITES)]
+        start, last = words(verb, {**there, "data": there["photos"], "program": there["net.program"]})
+        target = spelt(chance.choice(list(there.values())), chance)
+        arguments = [*start, f"{last}{target}"] if last.endswith(":") else [*start, last, target]
+        log = place.parent / "log"
+        log.write_bytes(b"")
+        code = ended(begun(arguments, log))
+        found, text = snapshot(place), log.read_text(errors="replace")
+        if "Traceback" in text or code not in (0, 2):
+            print(f"{arguments}: {code} {text}", file=sys.stderr)
+            counts[verb][f"FAILED {code}"] += 1
+            continue
+        gone = [name for name, what in before.items() if found.get(name) != what]
+        counts[verb]["refused" if code else "made anew"] += 1
+        if gone and not (code == 0 and ours(verb, Path(target))):
+            print(f"{arguments}: {gone[:3]}", file=sys.stderr)
+            counts[verb]["CHANGED"] += 1
+        for name in sorted(found.keys() - before.keys(), reverse=True):
+            counts[verb]["LEFT BY A REFUSAL"] += code != 0
+            (place / name).rmdir() if (place / name).is_dir() else (place / name).unlink()
+        if gone:
+            before = snapshot(place)
+    show({verb: +found for verb, found in counts.items()})
+
+
+def ours(verb: str, target: Path) -> bool:
+    """Whether the verb may make anew what lies there: its own kind, as it was written."""
+    kinds = {"report": "report", "evaluate": "evaluation", "quantize": "Program", "export": "ONNX file", "c": "C file",
+             "compile": "Design", "label": "label store"}  # fmt: skip
+    return kind_of(target) == kinds.get(verb)
+
+
+# ---- requests ---------------------------------------------------------------------------------------------
+
+
+def attack_requests(place: Path, tries: int, chance: random.Random) -> None:
+    """Send what strangers may send; every answer is one, and at the end the page classifies as it did."""
+    from serving import served
+
+    from limbeck.ui.opened import opened
+
+    good = (place / "photos" / "val" / "a" / "0.png").read_bytes()
+    counts = {name: Counter[str]() for name in ("bodies", "queries", "raw bytes", "half open")}
+    with opened((str(place / "run"),), data=str(place / "photos")) as page, served(page) as port:
+
+        def sent(raw: bytes, patience: float = LONG) -> bytes:
+            """Send bytes; return what comes back until the server or patience ends it."""
+            with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
+                connection.sendall(raw)
+                answer = b""
+                with contextlib.suppress(TimeoutError, ConnectionResetError):
+                    while part := connection.recv(1 << 16):
+                        answer += part
+                return answer
+
+        def asked(body: bytes, query: str = "") -> bytes:
+            head = f"POST /answers{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+        first = [json.loads(line)["top"] for line in sent(asked(good)).splitlines() if line.startswith(b'{"voice"')]
+        for number in range(tries):
+            kind = list(counts)[number % len(counts)]
+            begun_at = time.monotonic()
+            match kind:
+                case "bodies":
+                    answer = sent(asked(damaged(good, chance) if number % 3 else chance.randbytes(999)))
+                case "queries":
+                    name, value = chance.choice([*SLIDERS, "sample", "draw", "x"]), chance.randbytes(6)
+                    query = f"?{name}={urllib.parse.quote(value)}" if number % 3 else f"?{name}={chance.random()}"
+                    answer = sent(asked(good, query))
+                case "raw bytes":
+                    answer = sent(damaged(asked(good), chance), patience=1.0)
+                case _:
+                    with socket.create_connection(("127.0.0.1", port)) as connection:
+                        connection.sendall(asked(good)[: chance.randrange(90)])
+                    answer = b"HTTP/1.1 closed"
+            status = answer[9:12].decode(errors="replace") if answer.startswith(b"HTTP/1.1 ") else "no answer"
+            bad = status.startswith("5") or b"Traceback" in answer or time.monotonic() - begun_at > LONG
+            if bad:
+                print(f"{kind}: {answer[:300]!r}", file=sys.stderr)
+            counts[kind]["FAILED" if bad else status] += 1
+        last = [json.loads(line)["top"] for line in sent(asked(good)).splitlines() if line.startswith(b'{"voice"')]
+        assert first == last != [], "the page answers otherwise than before"
+    show(counts)
+
+
 # ---- memory -----------------------------------------------------------------------------------------------
 
 
@@ -446,7 +568,9 @@ def attack_memory(place: Path) -> None:
 
 def main_attack() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["bytes", "flips", "kills", "signals", "disk", "memory"])
+    parser.add_argument(
+        "kind", choices=["bytes", "flips", "kills", "signals", "disk", "overwrite", "requests", "memory"]
+    )
     parser.add_argument("--verbs", nargs="+", default=list(VERBS), choices=list(VERBS), help="to disturb")
     parser.add_argument("--tries", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
@@ -468,6 +592,10 @@ def main_attack() -> None:
                 attack_processes(place, given.tries, chance, (signal.SIGKILL,))
             case "signals":
                 attack_processes(place, given.tries, chance, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+            case "overwrite":
+                attack_overwrite(place, given.tries, chance)
+            case "requests":
+                attack_requests(place, given.tries, chance)
             case "disk":
                 attack_disk(place, given.tries, chance)
             case _:
