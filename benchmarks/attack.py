@@ -240,7 +240,12 @@ def command(verb: str, place: Path, out: Path) -> list[str]:
 
 
 def begun(arguments: list[str], log: Path) -> int:
-    """Fork a process that runs the command; return its number."""
+    """Have a process run the command, return its number. Most are forks of this one, which has loaded torch; not so
+    those that train more than once, as torch's pool of threads bears no fork."""
+    if arguments[0] == "auto":
+        with log.open("ab") as file:
+            command_line = [sys.executable, "-m", "limbeck", *arguments]
+            return subprocess.Popen(command_line, stdout=file, stderr=file, start_new_session=True).pid
     pid = os.fork()
     if pid:
         return pid

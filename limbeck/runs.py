@@ -93,7 +93,7 @@ def building(out: Path, flag: str = "--out") -> Iterator[Path]:
     A reader sees the old folder, the new one or, for a moment, none; never a mixture. What a process that was killed
     left beside `out` is swept away. InputError where that can't be written.
     """
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.realpath(out)) if out.name == ".." else Path(os.path.realpath(out.parent), out.name)
     prefix = f"{_PARTIAL}{out.name}-"
     folder = out.with_name(f"{prefix}{secrets.token_hex(8)}")
     with contextlib.ExitStack() as held:

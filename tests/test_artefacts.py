@@ -125,6 +125,31 @@ def test_a_folder_is_not_called_as_a_file_is(tmp_path, kind, ending):
         may_write(str(tmp_path / f"x{ending}"), kind)
 
 
+@pytest.mark.parametrize("verb", WRITES)
+def test_no_verb_goes_back_out_of_a_folder_that_is_not_there_or_lies_behind_a_link(there, capsys, tmp_path, verb):
+    """When it was made, `gone/../letter.txt` was the user's letter."""
+    root = there["run"].parent
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    for name in ("letter.txt", "folder", "design", "run"):  # beside the link, and where it leads something else
+        (shutil.copytree if there[name].is_dir() else shutil.copy)(there[name], tmp_path / name)
+    before = snapshot(root), snapshot(tmp_path)
+    start, last = words(verb, there)
+
+    def tried(place: str) -> list[str]:
+        return [*start, *([f"{last}{place}"] if last.endswith(":") else [last, place])]
+
+    said = ""
+    for name in ("letter.txt", "folder", "run", "fake.program", "fake.onnx", "fake.pte", "net.c", "page.html", "x.csv"):
+        said += refused(capsys, tried(f"{root}/gone/../{name}"))
+        assert (snapshot(root), snapshot(tmp_path)) == before
+    assert f"leads through {root}/gone, which is not there; leave it out" in said
+    if verb in ("compile", "push"):  # which build a folder and put it in the other's place
+        assert main(tried(f"{tmp_path}/link/../folder")) == 0, capsys.readouterr().err
+        found = snapshot(tmp_path)
+        assert {path: kept for path, kept in found.items() if not path.startswith("far/folder")} == before[1]
+
+
 def test_a_verb_that_reads_images_writes_nothing_among_them(there, capsys):
     sentence = refused(
         capsys,

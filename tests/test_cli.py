@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -232,6 +233,15 @@ def test_a_disk_that_fills_up_is_said_in_a_sentence(tmp_path):
     assert f"limbeck teach: cannot write {tmp_path / 'run' / 'state.pt'}: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists(), "it is free again"
+
+
+@pytest.mark.slow
+def test_a_net_that_outputs_nan_in_the_end_is_not_saved_and_leaves_its_out_free(tmp_path, monkeypatch, capsys):
+    found = SimpleNamespace(top1=0.1, nll=float("nan"))
+    monkeypatch.setattr("limbeck.training.run.evaluate_on", lambda *_, **__: found)
+    assert cli.main(["teach", *DIGITS, *TINY, "--out", str(tmp_path / "run")]) == 2
+    assert "training diverged: the trained net outputs NaN" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

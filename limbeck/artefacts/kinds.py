@@ -159,6 +159,7 @@ def may_write(
     if not out or "\0" in out:
         raise InputError(f"{flag} {out!r} can't be a path; choose another")
     place, known = Path(out), f"{flag} {out}"
+    _check_way(place, known)
     _check_name(place, known, kind)
     found = kind_of(place)
     for name in inputs:
@@ -201,6 +202,13 @@ def _example(kind: Written) -> str:
         "recipe": "recipe.toml",
     }
     return named.get(kind) or next(f"net{ending}" for ending, name in _SUFFIXES.items() if name == kind)
+
+
+def _check_way(place: Path, known: str) -> None:
+    """Refuse a way back out of what is not there: once it was made, `gone/../photos` would be the user's photos."""
+    for number, part in enumerate(place.parts):
+        if part == ".." and not (before := Path(*place.parts[:number])).is_dir():
+            raise InputError(f"{known} leads through {before}, which is not there; leave it out")
 
 
 def _check_name(place: Path, known: str, kind: Written) -> None:

@@ -112,13 +112,14 @@ def train(
 
         def validate(final: "nn.Module", epoch: int) -> dict[str, float]:
             found = judge(cast("Classifier", final))
+            if epoch == training.epochs:  # before its state is saved
+                _refuse_diverged(found)
             return {"val_top1": found.top1, "val_nll": found.nll} if found else {}
 
         with freed_if_refused(folder, accelerator):
             earlier = run(loop, student, folder, validate, training.validate_every, tell)
     evaluation = judge(student)
-    if evaluation is not None and not math.isfinite(evaluation.nll):
-        raise InputError("training diverged: the trained net outputs NaN or infinity; lower --lr and start anew")
+    _refuse_diverged(evaluation)
     parameters = sum(p.numel() for p in student.parameters())
     seconds = earlier + time.monotonic() - begun if finished is None else finished
     done = Trained(out, student.name, parameters, len(sets.train), training.epochs, seconds, evaluation, teachers)
@@ -126,6 +127,11 @@ def train(
         _save(student, done, folder)
     runs.give_up(folder)
     return done
+
+
+def _refuse_diverged(found: "Evaluation | None") -> None:
+    if found is not None and not math.isfinite(found.nll):
+        raise InputError("training diverged: the trained net outputs NaN or infinity; lower --lr and start anew")
 
 
 @contextlib.contextmanager

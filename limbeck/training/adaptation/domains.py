@@ -119,7 +119,7 @@ def class_places(own: tuple[str, ...], classes: tuple[str, ...], target: str) ->
     parts = [f"lacks {', '.join(missing[:5])}"] * bool(missing) + [f"adds {', '.join(strange[:5])}"] * bool(strange)
     raise InputError(
         f"{target} has {len(own)} classes and the model {len(classes)}: it {' and '.join(parts)}; "
-        "a target must have the model's classes"
+        "a target must have the model's classes; where its folders are none, as of days, pass --unlabelled"
     )
 
 
