@@ -150,7 +150,7 @@ def multipliers(lanes: Lanes) -> tuple[int, int]:
 def resources(found: Plan) -> Resources:
     """Return what the plan takes."""
     lanes = found.lanes
-    brams = sum(_brams(width, depth) for width, depth in _blocks(found))
+    brams = sum(_brams(width, depth, found.part) for width, depth in _blocks(found))
     urams = sum(-(-width // 72) * -(-depth // 4096) for width, depth in _ultra(found))
     results = lanes.pixels * lanes.inputs
     products = -(-lanes.pixels // (1 if found.value_bits == 16 else 2)) * lanes.inputs * (lanes.outputs + 9)
@@ -297,8 +297,11 @@ def _ultra(found: Plan) -> Iterator[tuple[int, int]]:
         yield widths(found)["offset"], depth_for(found.schedule.depths["offset"])
 
 
-def _brams(width: int, depth: int) -> float:
+def _brams(width: int, depth: int, part: Part) -> float:
     """Return the 36 Kb blocks of a memory with one read and one write port, in halves."""
+    if part.family == "ecp5" and depth > 512:  # in slices of one block (ram.sv)
+        sliced = next((wide for wide, words in ((18, 1024), (9, 2048), (4, 4096), (2, 8192)) if depth <= words), 1)
+        return -(-width // sliced) * -(-depth // 16384) / 2
     half = min(-(-width // wide) * -(-depth // words) for wide, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096)))
     whole = min(
         -(-width // wide) * -(-depth // words) for wide, words in ((72, 512), (36, 1024), (18, 2048), (9, 4096))

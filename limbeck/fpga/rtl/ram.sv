@@ -18,13 +18,25 @@ module ram #(
 );
   localparam int AddrW = $clog2(Depth);
 
-  (* ram_style = Style *) logic [Width-1:0] mem [0:Depth-1];
-  logic [Width-1:0] read_q;
+`ifdef LIMBECK_MULT18
+  // An ECP5's block RAM has words of 1, 2, 4, 9, 18 or 36 bits, the fewer the deeper. Deep memories are cut into slices of one
+  // block: a multiplexer behind several blocks would keep q_o out of them, and the clock slow.
+  localparam int SliceW =
+      Depth <= 512 ? Width : Depth <= 1024 ? 18 : Depth <= 2048 ? 9 : Depth <= 4096 ? 4 : Depth <= 8192 ? 2 : 1;
+`else
+  localparam int SliceW = Width;
+`endif
 
-  always_ff @(posedge clk_i) begin
-    if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i;
-    read_q <= mem[raddr_i[AddrW-1:0]];
-    q_o <= read_q;
+  for (genvar low = 0; low < Width; low += SliceW) begin : gen_slice
+    localparam int Bits = Width - low < SliceW ? Width - low : SliceW;
+    (* ram_style = Style *) logic [Bits-1:0] mem [0:Depth-1];
+    logic [Bits-1:0] read_q;
+
+    always_ff @(posedge clk_i) begin
+      if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i[low+:Bits];
+      read_q <= mem[raddr_i[AddrW-1:0]];
+      q_o[low+:Bits] <= read_q;
+    end
   end
 
   initial if (Depth < 2) $fatal(1, "ram: Depth must be at least 2");
