@@ -1,7 +1,8 @@
 """The C of limbeck export: equal to the Program, and how fast.
 
 python benchmarks/c.py equal --programs 300     random Programs; each is compiled by the next of the ways
-python benchmarks/c.py speed NET.program NET.onnx ...    CPU time of one image in one thread, formats taking turns
+python benchmarks/c.py speed [NETS] [--onnx2c BINARY]    CPU time of one image in one thread, formats taking turns
+python benchmarks/c.py devices [NETS]    the same scores on x86-64, aarch64, riscv64 and Cortex-M; instructions, code
 """
 
 import argparse
@@ -12,15 +13,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from limbeck.c.write import Written, write
-from limbeck.integer import file
+from limbeck.integer.graph import pixels as onnx_pixels
+from limbeck.integer.lower import lower
 from limbeck.integer.program import Program, run
+from limbeck.nets import onnx, zoo
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+NETS = {  # channels, pixels, classes
+    "dsodenet20": (1, 28, 10), "mlperf_resnet8": (3, 32, 10), "mlperf_mobilenetv1_025": (3, 96, 2),
+    "mobilenetv2_100": (3, 224, 1000), "resnet18": (3, 224, 1000),
+}  # fmt: skip
 
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 STATIC = ("-std=c99", "-O2", "-static")
@@ -70,36 +81,41 @@ def equal(programs: int, first: int) -> None:
     print(f"{sum(done.values())} programs equal: {dict(done)}; nodes: {dict(operations)}")
 
 
-def speed(paths: list[str], rounds: int) -> None:
+def net_of(name: str) -> tuple[zoo.Classifier, Program, Tensor]:
+    """Return a net of random weights as benchmarks/nets.py makes them, its 8-bit Program, and images."""
+    from nets import lived_in  # type: ignore[import-not-found]
+
+    channels, size, classes = NETS[name]
+    net, images = lived_in(name, classes=tuple(map(str, range(classes))), channels=channels, size=size)
+    return net, lower(net, images), images
+
+
+def speed(names: list[str], rounds: int, onnx2c: str | None) -> None:
     """Take turns; the least CPU time of one image counts, for another process only adds to it."""
-    for program_path, onnx_path in zip(paths[::2], paths[1::2], strict=True):
-        program = file.load(program_path)
-        image = np.random.default_rng(0).integers(0, 256, (1, *shape(program))).astype(np.uint8)
+    torch.set_num_threads(1)
+    for name in names:
+        net, program, images = net_of(name)
+        image = images[:1].numpy()
         with tempfile.TemporaryDirectory() as place:
-            calls = {
-                name: compiled(program, image, Path(place) / str(number), flags)
-                for number, (name, flags) in enumerate(
-                    {
-                        "C, native": ("-O3", "-march=native"),
-                        "C, AVX2": ("-O3", "-mavx2"),
-                        "C, plain": ("-O3", "-march=native", "-DLIMBECK_PLAIN"),
-                    }.items()
-                )
-            }
-            calls["onnxruntime float32"] = session(onnx_path, image)
-            calls["numpy"] = lambda program=program, image=image: run(program, image)
+            folder = Path(place)
+            ways = {"C, native": ("-O3", "-march=native"), "C, AVX2": ("-O3", "-mavx2")}
+            ways["C, plain"] = ("-O3", "-march=native", "-DLIMBECK_PLAIN")
+            calls = {way: compiled(program, image, folder / str(k), ways[way]) for k, way in enumerate(ways)}
+            onnx.export(net, folder / "net.onnx")
+            onnx.quantise(folder / "net.onnx", folder / "8.onnx", onnx_pixels(net, images))
+            if onnx2c is not None:
+                calls["onnx2c"] = by_onnx2c(onnx2c, folder, image, len(program.classes))
+            calls["onnxruntime float32"] = session(folder / "net.onnx", image)
+            calls["onnxruntime int8"] = session(folder / "8.onnx", image)
+            calls["PyTorch"] = partial(zoo.freeze(net, dtype="float32"), images[:1])
+            calls["numpy"] = partial(run, program, image)
             best = dict.fromkeys(calls, float("inf"))
-            for _ in range(rounds):
-                for name, call in calls.items():
-                    call()
-                    best[name] = min(best[name], timed(call))
-        print(
-            f"{Path(program_path).stem}: " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in best.items()), flush=True
-        )
-
-
-def shape(program: Program) -> tuple[int, int, int]:
-    return program.input.channels, program.input.height, program.input.width
+            with torch.inference_mode():
+                for _ in range(rounds):
+                    for way, call in calls.items():
+                        call()
+                        best[way] = min(best[way], timed(call))
+        print(f"{name}: " + ", ".join(f"{way} {ms:.3f} ms" for way, ms in best.items()), flush=True)
 
 
 def timed(call) -> float:
@@ -126,28 +142,119 @@ def compiled(program: Program, image, folder: Path, flags: tuple[str, ...]):
     return lambda: call(pixels.ctypes.data, scores.ctypes.data)
 
 
-def session(path: str, image):
+def session(path: Path, image):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = made.get_inputs()[0].name
     return lambda: made.run(None, {name: image})
 
 
+def by_onnx2c(tool: str, folder: Path, image, classes: int):
+    """Return a call of onnx2c's float C; it refuses two attributes that mean nothing here."""
+    import onnx as files
+
+    model = files.load(folder / "net.onnx")
+    for node in model.graph.node:
+        for attribute in [a for a in node.attribute if a.name in ("noop_with_empty_axes", "allowzero")]:
+            node.attribute.remove(attribute)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    files.save(model, folder / "plain.onnx")
+    with (folder / "onnx2c.c").open("wb") as source:
+        subprocess.run([tool, str(folder / "plain.onnx")], stdout=source, stderr=subprocess.DEVNULL, check=True)
+    flags = ["-std=gnu99", "-O3", "-march=native", "-w", "-shared", "-fPIC"]
+    subprocess.run(["gcc", *flags, str(folder / "onnx2c.c"), "-lm", "-o", str(folder / "onnx2c.so")], check=True)
+    call = ctypes.CDLL(str(folder / "onnx2c.so")).entry
+    call.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    pixels, logits = np.ascontiguousarray(image), np.zeros((1, classes), np.float32)
+    call(pixels.ctypes.data, logits.ctypes.data)
+    assert np.allclose(logits, session(folder / "net.onnx", image)()[0], rtol=1e-3, atol=1e-3)
+    return lambda: call(pixels.ctypes.data, logits.ctypes.data)
+
+
+CORTEX = ("-std=gnu99", "-ffunction-sections", "--specs=nano.specs", "--specs=nosys.specs", "-nostartfiles")
+CORTEX += ("-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments", f"-Wl,-T,{HERE / 'device' / 'mps2.ld'}")
+BOARDS = {  # qemu has no board with a Cortex-M0+ and this much memory: a Cortex-M3 runs its code
+    "cortex-m0plus": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500",
+}  # fmt: skip
+QEMU = ("-icount", "shift=0", "-nographic", "-monitor", "none", "-serial", "null", "-semihosting-config")
+
+
+def devices(names: list[str]) -> None:
+    """Compare the hash of scores on every kind of processor, and count instructions and bytes of code."""
+    for name in names:
+        _, program, _ = net_of(name)
+        written, expected = write(program, "net"), hashed(program)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            sources = [str(put(written, folder)), str(HERE / "device" / "main.c")]
+            found = {}
+            for way in ("gcc -O3 plain", "gcc -O3 native", "aarch64 NEON", "aarch64 dot products", "riscv64"):
+                (command, emulator), binary = WAYS[way], str(folder / "net")
+                subprocess.run([*command, "-Wno-error", f"-I{folder}", *sources, "-o", binary], check=True)
+                found[way] = said([*emulator, binary])
+            for cpu, board in BOARDS.items():
+                for level in ("-Os", "-O2"):
+                    way, binary = f"{cpu} {level}", str(folder / "net.elf")
+                    command = ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb", level, f"-I{folder}"]
+                    start = str(HERE / "device" / "start.c")
+                    subprocess.run([*command, *CORTEX, *sources, start, "-o", binary], check=True)
+                    emulator = ["qemu-system-arm", "-M", board, *QEMU, "enable=on,target=native", "-kernel", binary]
+                    found[way] = said(emulator)
+                    subprocess.run([*command, "-std=c99", "-c", sources[0], "-o", binary], check=True)
+                    count = int(found[way]["instructions"])
+                    print(f"{name}, {way}: {count:,} instructions, {code_of(binary):,} bytes of code")
+        wrong = [way for way, values in found.items() if values["scores"] != expected]
+        assert not wrong, wrong
+        needs = f"{written.tables:,} bytes of tables, {written.arena:,} of RAM"
+        print(f"{name}: scores {expected} on {', '.join(found)}; {needs}", flush=True)
+
+
+def said(command: list[str]) -> dict[str, str]:
+    """Return what the program prints, as words and values; qemu's semihosting prints to stderr."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(line.split() for line in (done.stdout + done.stderr).splitlines())
+
+
+def code_of(binary: str) -> int:
+    """Return the bytes of machine code, without tables."""
+    sizes = subprocess.run(["arm-none-eabi-size", "-A", binary], capture_output=True, text=True, check=True).stdout
+    return sum(int(line.split()[1]) for line in sizes.splitlines() if line.startswith(".text"))
+
+
+def hashed(program: Program) -> str:
+    """Return what device/main.c prints of the Program's scores: FNV-1a, of 4 images of noise."""
+    i, state, found = program.input, 1, 2166136261
+    size = i.channels * i.height * i.width
+    images = np.empty((4, size), np.uint8)
+    for pixels in images:
+        for k in range(size):
+            state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+            pixels[k] = state >> 24
+    shaped = np.ascontiguousarray(images.reshape(-1, i.height, i.width, i.channels).transpose(0, 3, 1, 2))
+    for score in run(program, shaped).reshape(-1).tolist():
+        found = ((found ^ (score & 0xFFFFFFFF)) * 16777619) & 0xFFFFFFFF
+    return f"{found:08x}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("equal", "speed"))
-    parser.add_argument("files", nargs="*")
+    parser.add_argument("what", choices=("equal", "speed", "devices"))
+    parser.add_argument("nets", nargs="*")
     parser.add_argument("--programs", type=int, default=300)
     parser.add_argument("--first", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--onnx2c", help="onnx2c's binary, built from github.com/kraiskil/onnx2c")
     given = parser.parse_args()
-    if given.what == "equal":
-        equal(given.programs, given.first)
-    else:
-        speed(given.files, given.rounds)
+    match given.what:
+        case "equal":
+            equal(given.programs, given.first)
+        case "speed":
+            speed(given.nets or list(NETS), given.rounds, given.onnx2c)
+        case _:
+            devices(given.nets or ["dsodenet20", "mlperf_resnet8", "mlperf_mobilenetv1_025"])
 
 
 if __name__ == "__main__":

@@ -75,10 +75,12 @@ def printed(row: Row) -> Row:
     return row
 
 
-def lived_in(name: str, images: int = 2) -> tuple[zoo.Classifier, Tensor]:
+def lived_in(
+    name: str, images: int = 2, *, classes: tuple[str, ...] = CLASSES, channels: int = 3, size: int | None = None
+) -> tuple[zoo.Classifier, Tensor]:
     """Return a net of random weights whose norms have seen its own maps, and the smooth images that they saw."""
     torch.manual_seed(0)
-    net = zoo.create(name, classes=CLASSES, channels=3)
+    net = zoo.create(name, classes=classes, channels=channels, size=size)
     seen = net.input
     coarse = torch.rand(images, seen.channels, 6, 6)
     pixels = (nn.functional.interpolate(coarse, (seen.size, seen.size), mode="bilinear") * 255).to(torch.uint8)

@@ -9,8 +9,8 @@ static void add_@tag@(@terms@, @y@ *y, int size, int shift, int32_t low, int32_t
         for (k = first; k < last; k++)
             sums[k - first] = half + @sum@;
         for (k = first; k < last; k++) {
-            const int@a@_t value = sums[k - first] >> shift;
-            y[k] = (@y@)(value < low ? low : value > high ? high : value);
+            const int@a@_t value = sums[k - first] >> shift, above = value < low ? low : value;
+            y[k] = (@y@)(above > high ? high : above);
         }
     }
 }

@@ -18,8 +18,8 @@ static void depthwise_@tag@(const struct conv_@a@ *c, const @x@ *x, int pixel, i
                 inside(&taps, f, row, column + t * f->stride);
                 if (taps.count == 9 && n == BLOCK)
                     weigh_@weigh@(&taps, 9, x, at, weight, first, BLOCK, sums[t]);
-                else if (taps.count == 9)
-                    weigh_@weigh@(&taps, 9, x, at, weight, first, n, sums[t]);
+                else if (n == BLOCK)
+                    weigh_@weigh@(&taps, taps.count, x, at, weight, first, BLOCK, sums[t]);
                 else
                     weigh_@weigh@(&taps, taps.count, x, at, weight, first, n, sums[t]);
             }

@@ -145,10 +145,17 @@ static inline void products_8(const int8_t *RESTRICT window, int length, int cou
         sums[0][o] = 0;
     for (q = 0; q < length; q += 4, weight += 4 * n) {
         const int32_t a = window[q], b = window[q + 1], c = window[q + 2], d = window[q + 3];
+#if defined(__x86_64__) || defined(__i386__) || defined(__wasm__) /* compilers take words in vectors, but not bytes */
+        int32_t words[BLOCK];
+        memcpy(words, weight, 4 * (size_t)n);
+        for (o = 0; o < n; o++)
+            sums[0][o] += a * (int8_t)words[o] + b * (int8_t)(words[o] >> 8) + c * (int8_t)(words[o] >> 16) + d * (words[o] >> 24);
+#else
         for (o = 0; o < n; o++) {
             const int8_t *w = weight + 4 * o;
             sums[0][o] += a * w[0] + b * w[1] + c * w[2] + d * w[3];
         }
+#endif
     }
 }
 

@@ -1,3 +1,13 @@
+#if !defined(VNNI)
+static inline void row_@tag@(const int32_t *RESTRICT sums, const int32_t *RESTRICT offset, const uint16_t *RESTRICT mult,
+                             const struct requant_32 *r, int n, @y@ *RESTRICT y)
+{
+    int k;
+    for (k = 0; k < n; k++)
+        y[k] = (@y@)larger(r->low, smaller(r->high, scaled_32(sums[k] + offset[k], mult[k], r)));
+}
+#endif
+
 /* `count` pixels of y, `outs` values each: those of the channels from `first` on, from their sums. */
 static void finish_@tag@(const struct requant_32 *requant, int first, int n, const int32_t (*RESTRICT sums)[BLOCK], int count,
                          int outs, @y@ *RESTRICT y)
@@ -42,11 +52,10 @@ static void finish_@tag@(const struct requant_32 *requant, int first, int n, con
         return;
 #endif
     for (t = 0; t < count; t++, y += outs) {
-        int l;
-        for (l = k; l < n; l++) {
-            const int32_t value = scaled_32(sums[t][l] + offset[l], mult[l], &r);
-            y[l] = (@y@)(value < r.low ? r.low : value > r.high ? r.high : value);
-        }
+        if (n - k == BLOCK)
+            row_@tag@(sums[t], offset, mult, &r, BLOCK, y);
+        else
+            row_@tag@(sums[t] + k, offset + k, mult + k, &r, n - k, y + k);
     }
 #endif
 }
