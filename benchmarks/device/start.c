@@ -31,4 +31,6 @@ void Reset_Handler(void)
         *to++ = 0;
     block[1] = (uint32_t)main();
     semihosting(0x20, block);
+    for (;;) /* until it has ended */
+        ;
 }
