@@ -13,8 +13,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from torch import Tensor
 from limbeck.deploy.comparison import sample
 from limbeck.images.sources import open_source
 from limbeck.integer.extract import extract
-from limbeck.integer.fixed import Format, Rounding, encode
 from limbeck.integer.graph import (
     FloatAdd,
     FloatConv,
@@ -49,6 +48,28 @@ WIDTHS = {
     "24-16, parameters with 16 bits before the point": (24, 12, 16, 0),
     "Q20, 32 bits": (32, 20, 32, 20),
 }
+Rounding = Literal["half_up", "truncate"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """Signed `bits`-bit integers that stand for multiples of 2**-fraction."""
+
+    bits: int
+    fraction: int
+    rounding: Rounding = "half_up"  # or "truncate", towards minus infinity (AP_TRN)
+
+    def saturated(self, x: Tensor) -> Tensor:
+        """Return x clipped to what the bits hold (AP_SAT)."""
+        half = 1 << (self.bits - 1)
+        return x.clamp(-half, half - 1)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """Return the integers that stand for x."""
+        scaled = torch.ldexp(x.double(), torch.tensor(self.fraction)) + (0.5 if self.rounding == "half_up" else 0)
+        return self.saturated(scaled.floor()).to(torch.int64)
+
+
 FINE = Format(36, 22)
 
 
@@ -147,7 +168,7 @@ def fixed(graph: Graph, x: Tensor, formats: Pair, see: Callable[[str, Tensor], N
         z = maps[0]
         match node.op:
             case FloatAdd(factors, relu):
-                total = saturated(sum(round(f) * each for f, each in zip(factors, maps, strict=True)), formats.values)
+                total = formats.values.saturated(sum(round(f) * each for f, each in zip(factors, maps, strict=True)))
                 return total.clamp(min=0) if relu else total
             case FloatMean():
                 return torch.div(z.sum((2, 3), keepdim=True), z[0, 0].numel(), rounding_mode="floor")
@@ -158,19 +179,19 @@ def fixed(graph: Graph, x: Tensor, formats: Pair, see: Callable[[str, Tensor], N
             case op:
                 raise NotImplementedError(type(op).__name__)
 
-    return evaluate(graph, encoded(x, formats.values), told, apply)
+    return evaluate(graph, formats.values.encoded(x), told, apply)
 
 
 def conv(layer: FloatConv, z: Tensor, formats: Pair) -> Tensor:
     """Return the layer's map: every product dropped to the values' format, then BatchNorm's in turn."""
     values, params = formats
-    acc = products(encoded(layer.weight, params), z, layer, params.fraction, values.rounding)
+    acc = products(params.encoded(layer.weight), z, layer, params.fraction, values.rounding)
     if layer.constant is not None:
-        acc = acc + encoded(layer.constant.times * layer.constant.map, values)
-    acc = saturated(acc, values)
-    scale, shift = encoded(layer.scale, params), encoded(layer.shift, params)
+        acc = acc + values.encoded(layer.constant.times * layer.constant.map)
+    acc = values.saturated(acc)
+    scale, shift = params.encoded(layer.scale), params.encoded(layer.shift)
     y = dropped(acc * scale[:, None, None], params.fraction, values.rounding)
-    y = saturated(y + dropped_to(shift, params, values)[:, None, None], values)
+    y = values.saturated(y + dropped_to(shift, params, values)[:, None, None])
     return y.clamp(min=0) if layer.relu else y
 
 
@@ -201,14 +222,6 @@ def dropped_to(x: Tensor, form: Format, other: Format) -> Tensor:
     """Return integers of one format in another."""
     by = form.fraction - other.fraction
     return dropped(x.clone(), by, other.rounding) if by > 0 else x << -by
-
-
-def encoded(x: Tensor, form: Format) -> Tensor:
-    return torch.from_numpy(encode(x.double().numpy(), form))
-
-
-def saturated(x: Tensor, form: Format) -> Tensor:
-    return x.clamp(form.low, form.high)
 
 
 # --- why -----------------------------------------------------------------------------------------------------------
