@@ -38,9 +38,9 @@ NEXT = {
 
 def after(verb: str, values: Mapping[str, Any]) -> str:
     """Return the command worth typing after a verb that had these keywords; nothing where none is sure."""
-    said = {name: _quoted(value) for name, value in values.items() if value not in (None, "", ())}
+    quoted = {name: _quoted(value) for name, value in values.items() if value not in (None, "", ())}
     try:
-        return NEXT[verb].format_map(said)
+        return NEXT[verb].format_map(quoted)
     except KeyError:  # no such verb, or a keyword that was left out
         return ""
 

@@ -122,7 +122,7 @@ def _machine() -> list[Finding]:
 
         from limbeck.nets.classifier import computes_bfloat16
         from limbeck.nets.fuse import cpu_features
-    except Exception:  # _base has said so
+    except Exception:  # _base has reported it
         return found
     memory = psutil.virtual_memory()
     found.append(Finding("machine", "memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free"))
@@ -180,11 +180,11 @@ def _tool(names: tuple[str, ...], flag: str, use: str, package: str) -> Finding:
         return Finding("tools", names[0], f"is missing; for {use}", f"apt-get install {package}")
     try:
         done = subprocess.run([path, flag], capture_output=True, text=True, timeout=_PATIENCE, check=False)
-        said = (done.stdout + done.stderr).strip().partition("\n")[0]
+        output = (done.stdout + done.stderr).strip().partition("\n")[0]
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = f"does not respond ({first_line(error)})"
-    version = re.search(r"\d+(\.\d+)+", said)
-    return Finding("tools", names[0], f"{version[0] if version else said[:60]}; for {use}")
+        output = f"does not respond ({first_line(error)})"
+    version = re.search(r"\d+(\.\d+)+", output)
+    return Finding("tools", names[0], f"{version[0] if version else output[:60]}; for {use}")
 
 
 def _places() -> list[Finding]:
@@ -193,7 +193,7 @@ def _places() -> list[Finding]:
     try:
         import torch
         from huggingface_hub import constants
-    except Exception:  # _base has said so
+    except Exception:  # _base has reported it
         return []
     found = [("timm and the hub", Path(constants.HF_HUB_CACHE)), ("torchvision", Path(torch.hub.get_dir()))]
     return [_place(name, path) for name, path in found]

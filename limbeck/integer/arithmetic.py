@@ -106,7 +106,7 @@ def multiplied(made: Builder, call: Call, ref: Ref, number: Tensor | float) -> V
 
 def by_channel(made: Builder, ref: Ref, number: Tensor | float) -> Tensor | None:
     """Return the number as a vector [channels] that a map can be changed by; None where it is one number for a map
-    that nothing can be folded into, or where it is not by channel."""
+    that nothing can be folded into."""
     value, shape = made.values[ref.number], made.calls[ref.number].shape
     channels = shape[1]
     if isinstance(number, Tensor) and number.numel() == channels and _channel_axis(number, shape):
@@ -149,7 +149,7 @@ def product(made: Builder, call: Call) -> Value:
 
 
 def one_base(made: Builder, refs: Iterable[Ref]) -> bool:
-    """Whether all are functions of the values of one map, at least one more than the map itmade."""
+    """Whether all are functions of the values of one map, at least one of them more than the map itself."""
     values = [made.values[ref.number] for ref in refs]
     bases = [base(made, ref) for ref in refs]
     return len({*bases}) == 1 and None not in bases and any(isinstance(v, Function) for v in values)

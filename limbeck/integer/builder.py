@@ -29,7 +29,7 @@ class Map:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """gain · map + offset, by channel: what a convolution can take into itself."""
+    """gain · map + offset, by channel, which a convolution can absorb."""
 
     name: str
     gain: Tensor  # [channels]
@@ -61,7 +61,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class Strided:
-    """Every so-manieth row and column of a map."""
+    """Every `rows`-th row and `columns`-th column of a map."""
 
     name: str
     rows: int
@@ -117,7 +117,7 @@ class Builder:
         return self.uses[ref.number] == 1
 
     def own_conv(self, ref: Ref) -> tuple[str, FloatConv] | None:
-        """Return the convolution that gave this and whose map nobody else takes, if it may still be changed."""
+        """Return the convolution that gave this if nothing else reads its map and it may still be changed."""
         value = self.values[ref.number]
         node = self.nodes.get(value.name) if isinstance(value, Map) else None
         if node is None or not isinstance(node.op, FloatConv) or node.op.relu or not self.once(ref):

@@ -53,7 +53,7 @@ def extract(classifier: Classifier, recorded: Trace | None = None) -> Graph:
     return graph if classifier.order is None else in_order(graph, classifier.order)
 
 
-def value(made: Builder, call: Call) -> Value:  # noqa: C901, PLR0911, PLR0912 - a case an operation
+def value(made: Builder, call: Call) -> Value:  # noqa: C901, PLR0911, PLR0912 - one case per operation
     """Return what a call gives, in terms of nodes."""
     given = call.arguments
     match call.op:
@@ -122,7 +122,7 @@ def convolution(made: Builder, call: Call) -> Value:
 
 
 def into(made: Builder, ref: Ref, conv: FloatConv) -> tuple[str, FloatConv]:
-    """Return the map that a convolution takes, and the convolution with what came before folded into it."""
+    """Return the map that a convolution reads, and the convolution with what came before folded in."""
     match made.values[ref.number]:
         case Affine(name, gain, offset):
             seen = offset[:, None, None].expand(made.shape(name))[None]

@@ -91,7 +91,7 @@ def _smallest(table: Ints) -> NDArray[Any]:
 
 
 def _packed(table: Ints) -> NDArray[np.uint8]:
-    """Return 4-bit integers two a byte, the first in the low half; an odd one out has a zero beside it."""
+    """Return 4-bit integers, two per byte, the first in the low half; after an odd number of them comes a zero."""
     halves = np.pad(table.reshape(-1), (0, table.size % 2)).astype(np.uint8) & 15
     low, high = halves[::2], halves[1::2]
     return low + 16 * high

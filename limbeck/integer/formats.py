@@ -1,4 +1,4 @@
-"""How many bits each map has: what users say, what readers take, and which maps must have one format."""
+"""How many bits each map has: what users set, what readers take, and which maps must share a format."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ def check_formats(formats: Formats, graph: Graph) -> None:
 
 
 def ends_of(graph: Graph) -> tuple[str, str]:
-    """Return the first and the last convolution: few weights, and what they round is felt everywhere or at once."""
+    """Return the first and the last convolution: they have few weights, and their rounding errors matter most."""
     convs = [node.path for node in graph if isinstance(node.op, FloatConv)]
     return convs[0], convs[-1]
 
@@ -152,7 +152,7 @@ def formatted(graph: Graph, formats: Formats) -> tuple[Graph, dict[str, int]]:
 
 
 def _uncapped(graph: Graph) -> Graph:
-    """Return the graph with a rescaling behind each capped map that sums join: there saturation can't be the cap."""
+    """Return the graph with a rescaling after each capped map of a chain with sums, where saturation can't cap it."""
     chains = chains_of(graph)
     names = {
         node.name: f"{node.name}.capped"

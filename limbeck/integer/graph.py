@@ -46,7 +46,7 @@ class FloatAdd:
 
 @dataclass(frozen=True)
 class FloatNarrow:
-    """Where a map gets another format: in floats nothing happens but a ReLU, if it is one."""
+    """Where a map gets another format: in floats the identity, or a ReLU."""
 
     relu: bool = False
 
@@ -141,7 +141,7 @@ def path_of(name: str) -> str:
 
 
 def readers(graph: Graph) -> dict[str, list[FloatNode]]:
-    """Return who takes each map, by the map's name, the image's too."""
+    """Return the nodes that read each map, by the map's name, the image's included."""
     found: dict[str, list[FloatNode]] = {IMAGE: [], **{node.name: [] for node in graph}}
     for node in graph:
         for name in node.inputs:
@@ -181,11 +181,11 @@ def window_sums(x: Tensor, pool: FloatAveragePool) -> Tensor:
 
 
 def shortcut(x: Tensor, op: FloatShortcut) -> Tensor:
-    """Return every stride-th pixel, and zero channels behind."""
+    """Return every stride-th pixel, with zero channels appended."""
     return F.pad(x[:, :, :: op.stride, :: op.stride], (0, 0, 0, 0, 0, op.channels - x.shape[1]))
 
 
-def apply(node: FloatNode, maps: list[Tensor]) -> Tensor:  # noqa: C901, PLR0911 - a case an operation
+def apply(node: FloatNode, maps: list[Tensor]) -> Tensor:  # noqa: C901, PLR0911 - one case per operation
     """Return the node's map [N, C, H, W] from those that it takes."""
     x = maps[0]
     match node.op:
@@ -219,7 +219,7 @@ def apply(node: FloatNode, maps: list[Tensor]) -> Tensor:  # noqa: C901, PLR0911
 
 
 def evaluate(graph: Graph, x: Tensor, see: See, apply: Apply = apply) -> Tensor:
-    """Return the logits [N, classes] of pixels - 128, telling `see` every map under its node's name."""
+    """Return the logits [N, classes] of pixels - 128, calling `see` with each node's name and map."""
     see(IMAGE, x)
     maps = {IMAGE: x}
     last = {name: node.name for node in graph for name in node.inputs}

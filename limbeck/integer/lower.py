@@ -56,7 +56,7 @@ from limbeck.integer.tables import narrowing, ratios, table_of, tables, together
 from limbeck.integer.trace import LowerError
 from limbeck.nets.classifier import Classifier
 
-_FOLDING_TOLERANCE = 1e-3  # of the largest logit: float32's rounding, in another order, through a deep net
+_FOLDING_TOLERANCE = 1e-3  # of the largest logit: float32's rounding when a deep net's sums are taken in another order
 _CHECKED_IMAGES = 8
 
 
@@ -138,7 +138,7 @@ class _Lowered:
     def scale(self, node: FloatNode) -> tuple[float, ...]:
         return self.plan.scale_of(node.name)
 
-    def operation(self, node: FloatNode) -> Operation:  # noqa: C901, PLR0911 - a case an operation
+    def operation(self, node: FloatNode) -> Operation:  # noqa: C901, PLR0911 - one case per operation
         plan, scale, bits = self.plan, self.scale(node), self.plan.bits_of(node.name)
         comes_in, shape = plan.scale_of(node.inputs[0]), self.shapes[node.inputs[0]]
         match node.op:

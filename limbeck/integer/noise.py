@@ -1,4 +1,4 @@
-"""What rounding did to a net, node by node: which one to make wide."""
+"""How much noise rounding adds to a net, node by node: which node to make wide."""
 
 import math
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ class Conv:
 class Add:
     """(sum of factor · map) / 2**shift, rounded half up, saturated, then negatives to 0 if `relu`.
 
-    A factor an input; the maps have one shape. Of one map it is a narrowing, a rescaling or a ReLU.
+    One factor per input; the maps have equal shapes. Of one map it is a narrowing, a rescaling or a ReLU.
     """
 
     factors: tuple[int, ...]
@@ -130,7 +130,7 @@ class Shortcut:
     channels: int
 
 
-Requantised = Conv | Scale | AveragePool | GlobalAverage  # what sums, and ends in a Requant
+Requantised = Conv | Scale | AveragePool | GlobalAverage  # those that sum, and end in a Requant
 Operation = Conv | Add | Scale | Table | MaxPool | AveragePool | GlobalAverage | Concat | Shortcut
 
 
@@ -138,14 +138,16 @@ Operation = Conv | Add | Scale | Table | MaxPool | AveragePool | GlobalAverage |
 class Node:
     """One operation, and the maps that it takes by name: nodes before it, or the image, "input".
 
-    Names are module paths. Where a module is called again and again, "[n]" behind one of its parts counts from 0:
+    Names are module paths. Where a module is called again and again, "[n]" after one of its parts counts from 0:
     "layer1[2].f.conv1.space.depthwise" is in the third evaluation of layer1's field, and "layer1[2]" its step.
     """
 
     name: str
     inputs: tuple[str, ...]
     op: Operation
-    scale: tuple[float, ...]  # what one unit of its map stands for, one or one per channel: no part of the arithmetic
+    scale: tuple[
+        float, ...
+    ]  # what one unit of its map stands for, one number or one per channel: not used in the arithmetic
 
     @property
     def path(self) -> str:
@@ -171,7 +173,7 @@ class Input:
 @dataclass(frozen=True, eq=False)
 class Program:
     """A classifier in integers. Scores, the last node's map [classes, 1, 1], times `scale` are nearly the float net's
-    logits. Nodes stand in an order of execution; whoever uses the same weights or tables names the same key."""
+    logits. Nodes are in order of execution; those that use the same weights or tables name the same key."""
 
     input: Input
     tensors: dict[str, Ints]  # weights and tables, by key
@@ -315,7 +317,7 @@ class _Step:
     node: Node
     out: Extent
     bound: int
-    dead: tuple[str, ...]  # maps that nobody takes afterwards
+    dead: tuple[str, ...]  # maps that no later node reads
     weight: _Array  # of a convolution; the factors [height, width, 1] of an average; a table
     offset: Ints  # [channels, 1 or height, 1 or width, 1], its border added
     mult: Ints  # [channels, 1, 1, 1]
@@ -365,7 +367,7 @@ def _checked(program: Program, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _maps(steps: Sequence[_Step], images: NDArray[np.uint8]) -> Iterator[tuple[str, _Array]]:
-    """Yield every map with its name; those that nobody takes any more are let go."""
+    """Yield every map with its name; those that no later node reads are freed."""
     pixels = np.ascontiguousarray(images.transpose(1, 2, 3, 0)).astype(np.float32) - ZERO_POINT
     maps: dict[str, _Array] = {IMAGE: pixels}
     yield IMAGE, pixels

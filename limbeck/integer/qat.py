@@ -66,7 +66,7 @@ class QuantisedNet(nn.Module):
         """Return the float graph as it is now."""
         return extract(self.inner, self.recorded)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: C901 - a case an operation
+    def forward(self, x: Tensor) -> Tensor:  # noqa: C901 - one case per operation
         graph, plan = formatted(self.graph(), self.plan.formats)[0], self.plan
         made = {name: one for nodes in together(graph) for name, one in self._tables(nodes).items()}
         shapes = {node.name: node.shape for node in graph}
@@ -133,7 +133,7 @@ def prepare_qat(
 
     Scales of maps are chosen from uint8 `images` and stay; those of weights follow the weights.
     """
-    inner = copy.deepcopy(classifier).requires_grad_(True)  # a net that has taught is frozen
+    inner = copy.deepcopy(classifier).requires_grad_(True)  # a teacher's parameters are frozen
     formats = Formats(weight_bits, activation_bits, state_bits, wide, eight)
     with torch.no_grad():
         chosen = plan(extract(inner), pixels(inner, images), formats, ranges)
@@ -157,5 +157,5 @@ def _conv(conv: FloatConv, made: Tables, place: int, x: Tensor, bits: int) -> Te
 
 
 def _saturated(x: Tensor, bits: int, relu: bool = False) -> Tensor:
-    """Clip to signed bits; before rounding, which is the same, so that what rounds to an end keeps its gradient."""
+    """Clip to signed bits, before rounding: the values are the same, and what rounds to an end keeps its gradient."""
     return x.clamp(0 if relu else -(1 << (bits - 1)), (1 << (bits - 1)) - 1)

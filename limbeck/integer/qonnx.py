@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 DOMAIN = "qonnx.custom_op.general"
 OPSET = 13
 _IR = 8  # the first with functions in a model
-# What Quant does, for runtimes that don't know it: FINN, hls4ml and the qonnx package do, and pass over this.
+# What Quant does, for runtimes that don't know it: FINN, hls4ml and the qonnx package do, and ignore this.
 _QUANT = """
 <domain: "qonnx.custom_op.general", opset_import: ["": 13]>
 Quant <signed, narrow, rounding_mode> (x, scale, zero, bits) => (y)
@@ -108,9 +108,9 @@ def graph(program: Program) -> "ModelProto":
     model = helper.make_model(
         body, opset_imports=imports, functions=[function], producer_name="limbeck", ir_version=_IR
     )
-    said = {"classes": program.classes, "input": asdict(program.input), "lineage": program.lineage}
+    described = {"classes": program.classes, "input": asdict(program.input), "lineage": program.lineage}
     helper.set_model_props(
-        model, {"limbeck": "qonnx", **{key: json.dumps(value, ensure_ascii=False) for key, value in said.items()}}
+        model, {"limbeck": "qonnx", **{key: json.dumps(value, ensure_ascii=False) for key, value in described.items()}}
     )
     return model
 
@@ -151,7 +151,7 @@ class _Graph:
         padding: Padding = (0, 0, 0, 0),
         groups: int = 1,
     ) -> str:
-        """Append a convolution that says all about itself: not all tools know ONNX's defaults."""
+        """Append a convolution with every attribute written out: not all tools know ONNX's defaults."""
         return self.add(
             "Conv", [x, weight], group=groups, kernel_shape=list(size), strides=[stride] * 2, pads=_pads(padding),
             dilations=[1, 1],
@@ -171,7 +171,7 @@ class _Graph:
         return self.add("Quant", takes, name=name, domain=DOMAIN, **marks)
 
     def saturated(self, x: str, bits: int, relu: bool, name: str) -> str:
-        """Round and saturate a map; after a ReLU the codes that are left have no sign, as FINN wants it."""
+        """Round and saturate a map; after a ReLU the remaining codes are unsigned, as FINN requires."""
         if relu:
             return self.quant(self.add("Relu", [x]), bits - 1, signed=False, name=name)
         return self.quant(x, bits, name=name)
@@ -182,7 +182,7 @@ def _pads(padding: Padding) -> list[int]:
     return [top, left, bottom, right]
 
 
-def _node(made: _Graph, site: Site) -> None:  # noqa: C901 - a case an operation
+def _node(made: _Graph, site: Site) -> None:  # noqa: C901 - one case per operation
     name, inputs, shape = site.node.name, list(site.node.inputs), site.ins[0].shape
     match site.node.op:
         case Conv() as op:
@@ -208,7 +208,7 @@ def _node(made: _Graph, site: Site) -> None:  # noqa: C901 - a case an operation
             _requantised(made, requant, made.ones(inputs[0], shape[0], shape[1:]), name)
         case Concat():
             made.add("Concat", inputs, name=name, axis=1)
-        case Shortcut(stride, channels):  # a convolution with ones, which all tools have
+        case Shortcut(stride, channels):  # a convolution with ones, which all tools know
             eye = made.constant(f"{name}.ones", np.eye(channels, shape[0])[:, :, None, None])
             made.add("Identity", [made.conv(inputs[0], made.quant(eye, 2, narrow=True), (1, 1), stride)], name=name)
 
@@ -224,21 +224,21 @@ def _sum(made: _Graph, op: Add, inputs: list[str], name: str) -> None:
         total = made.add("Add", [total, term])
     if op.shift:
         total = made.add("Mul", [total, made.constant(f"shift_{op.shift}", 2.0**-op.shift)])
-        # Quant rounds halves to even; half a unit of what is dropped makes them go up, and moves nothing else
+        # Quant rounds halves to even; half a unit of what is dropped rounds them up, and changes nothing else
         total = made.add("Add", [total, made.constant(f"up_{op.shift}", 2.0 ** -(op.shift + 1))])
     made.saturated(total, op.bits, op.relu, name)
 
 
 def _convolved(made: _Graph, op: Conv, x: str, key: str) -> str:
     table = made.tensors[key]
-    # one Quant for each use: FINN folds it into its convolution's weights, and wants no other to take them
+    # one Quant for each use: FINN folds it into its convolution's weights, which nothing else may read
     weight = made.quant(made.constant(key, table), op.weight_bits, narrow=True)
     acc = made.conv(x, weight, table.shape[2:], op.stride, op.padding, op.groups)
     return acc if op.border is None else _bordered(made, op.border, acc)
 
 
 def _requantised(made: _Graph, requant: Requant, acc: str, name: str) -> None:
-    """Append what follows a sum: a number a channel as a BatchNormalization, which all tools have, not Mul and Add."""
+    """Append what follows a sum: a BatchNormalization, which all tools know, not Mul and Add, and the rounding."""
     ratio = made.tensors[requant.mult] * 2.0**-requant.shift
     scaled = made.add(
         "BatchNormalization",
@@ -255,13 +255,13 @@ def _requantised(made: _Graph, requant: Requant, acc: str, name: str) -> None:
 
 
 def _bordered(made: _Graph, border: Border, acc: str) -> str:
-    """Return the accumulators with their border table, a number a place."""
+    """Return the accumulators with their border table, one number per pixel."""
     table = border.ticks * made.tensors[border.table][:, border.rows][:, :, border.columns][None]
     return made.add("Add", [acc, made.constant(f"{border.table}.{border.ticks}", table)]) if table.any() else acc
 
 
 def _scores(made: _Graph, site: Site, scale: float) -> None:
-    """Append the last node. A dense layer's result is not rounded: thresholds of 16 bits would be of no use."""
+    """Append the last node. A dense layer's result is not rounded: thresholds of 16 bits would be useless."""
     op, (x, *_) = site.node.op, site.node.inputs
     unit = made.constant("scores.unit", scale)
     if not isinstance(op, Conv) or op.groups > 1 or op.border or made.tensors[op.weight][0].shape != site.ins[0].shape:

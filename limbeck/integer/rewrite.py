@@ -16,8 +16,8 @@ from limbeck.integer.trace import LowerError
 
 
 def whole_factors(nodes: dict[str, FloatNode]) -> dict[str, FloatNode]:
-    """Make the factors of all sums whole numbers: the rest of each goes into the convolution that gives its map, or
-    into one of its own."""
+    """Make the factors of all sums whole numbers: the remaining scale goes into the convolution that gives the
+    map, or into one of its own."""
     nodes = dict(nodes)
     takers = readers(tuple(nodes.values()))
     for name, node in list(nodes.items()):
@@ -87,7 +87,7 @@ def binary(nodes: dict[str, FloatNode]) -> list[FloatNode]:
 
 
 def ordered(nodes: list[FloatNode], last: str) -> Graph:
-    """Return the nodes that the last one needs, it at the end."""
+    """Return the nodes that the last one depends on, and it at the end."""
     by_name, wanted, left = {node.name: node for node in nodes}, set(), [last]
     while left:
         name = left.pop()

@@ -36,10 +36,10 @@ SCORE_BITS = 16
 PERCENTILE = 99.99
 STATE_MARGIN = 1.25  # of the largest state seen: saturation there is felt in all later steps
 WIDE_MARGIN = 2.0  # of the largest value seen, for 16-bit maps: a bit is cheaper than saturation
-CHANNEL_FLOOR = 2.0**-8  # of the largest channel's range: a channel that hardly moves needs no finer scale
-OFFSET_BITS = 40  # of an offset at most: a channel whose weights are next to nothing gets coarser ones
+CHANNEL_FLOOR = 2.0**-8  # of the largest channel's range: a nearly constant channel needs no finer scale
+OFFSET_BITS = 40  # of an offset at most: a channel whose weights are almost zero gets coarser ones
 MULT_FLOOR = 1 << 7  # else a weak channel's multipliers are too coarse to tell its evaluations apart
-_SAMPLES = 1 << 17  # values kept a map
+_SAMPLES = 1 << 17  # values kept per map
 _BATCH = 64
 _VALUES = 1 << 24  # of the largest map at once
 _PER_OCTAVE = 16  # state scales tried
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass
 class _Seen:
-    """What was seen of a map: each channel's largest magnitude and sum, and pixels from all images."""
+    """What was observed of a map: each channel's largest magnitude and sum, and pixels from all images."""
 
     largest: Tensor  # [channels]
     total: Tensor  # of all pixels, [channels]
@@ -110,7 +110,7 @@ def _scales(
 
 
 def _by_channel(node: FloatNode, takers: dict[str, list[FloatNode]], formats: Formats) -> bool:
-    """Whether a map may have a scale per channel: convolutions, and what treats channels apart, take it alone.
+    """Whether a map may have a scale per channel: only operations that treat channels separately, or fold it, read it.
 
     Few-level weights can't afford it: they would round channels that differ in range by one unit.
     """
@@ -136,7 +136,7 @@ def _by_channel(node: FloatNode, takers: dict[str, list[FloatNode]], formats: Fo
 def _observe(graph: Graph, images: Tensor) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
     generator = torch.Generator().manual_seed(0)
-    shortcuts = {node.name for node in graph if isinstance(node.op, FloatShortcut)}  # what they take is seen
+    shortcuts = {node.name for node in graph if isinstance(node.op, FloatShortcut)}  # their inputs are observed
 
     def see(name: str, x: Tensor) -> None:
         if name in shortcuts:
@@ -169,8 +169,8 @@ def _scale(seen: _Seen, bits: int, ranges: Ranges, node: FloatNode, by_channel: 
 
 
 def _share(seen: _Seen, largest: Tensor, ranges: Ranges, high: int) -> float:
-    """Return how much of its largest value each channel keeps: one share for all, for a channel's own samples are too
-    few to choose it by."""
+    """Return how much of its largest value each channel keeps: one share for all, since a channel has too few samples
+    to choose its own."""
     if ranges == "minmax":
         return 1.0
     shares = (torch.cat(seen.samples).abs() / largest.clamp(min=1e-30)).reshape(-1, 1)
@@ -227,7 +227,7 @@ def _shared(
 def _narrowing(seen: _Seen, wanted: float, bits: int, ranges: Ranges, unit: float) -> tuple[float, int]:
     """Return (misfit, shift) of the best narrowing of states of this unit to `bits` bits.
 
-    By mean squared error, relative to the signal, where that was asked for; else the octaves to the next power of two
+    By mean squared error, relative to the signal, where `ranges` is "mse"; else the octaves to the next power of two
     that doesn't clip what the wanted scale would not.
     """
     exact = math.log2(wanted / unit)

@@ -1,4 +1,4 @@
-"""What is proved of a program before it runs: that its nodes fit, and how large its numbers get."""
+"""What is proved of a program before it runs: that its nodes fit together, and how large its numbers get."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ class Site(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What an operation takes a tensor for."""
+    """A tensor that an operation uses, and what for."""
 
     key: str
     what: str
@@ -198,7 +198,7 @@ def _check(op: Operation, path: str, tensors: dict[str, Ints], ins: Sequence[Ext
 
 
 def _check_uses(program: Program) -> None:
-    """Raise InputError where a map or a tensor is of no use, or a tensor of two."""
+    """Raise InputError where a map or a tensor is unused, or a tensor has two uses."""
     taken = {name for node in program.nodes for name in node.inputs}
     for node in program.nodes[:-1]:
         if node.name not in taken:

@@ -48,8 +48,8 @@ def tables(
     whole: Round,
     mean: Tensor | None = None,
 ) -> Tables:
-    """Return the integers of convolutions that share their weights (numerics.md §8); `whole` rounds, and decides what
-    becomes of gradients. What weights' rounding adds to a map whose channels have this `mean` goes into the offsets."""
+    """Return the integers of convolutions that share their weights (numerics.md §8); `whole` rounds, and decides how
+    gradients pass. What weights' rounding adds to a map whose channels have this `mean` goes into the offsets."""
     conv = convs[0]
     scale, shift_by = (torch.stack([getattr(each, key) for each in convs]).double() for key in ("scale", "shift"))
     sign = torch.where(scale[0] < 0, -1.0, 1.0)
@@ -105,7 +105,7 @@ def _ticks(times: list[float]) -> tuple[float, tuple[int, ...]]:
 
 
 def _weight_clips(magnitudes: Tensor, high: int) -> Tensor:
-    """Return where each channel's weights [out, taps] may be clipped: few levels are better spent on the many."""
+    """Return where each channel's weights [out, taps] may be clipped: with few levels, clipping outliers costs less."""
     return magnitudes.amax(1) if high >= 127 else best_clips(magnitudes.T, high)
 
 

@@ -20,7 +20,7 @@ class LowerError(InputError):
 
 @dataclass(frozen=True)
 class Ref:
-    """What a call gave, by its number."""
+    """The result of a call, by its number."""
 
     number: int
 
@@ -31,7 +31,7 @@ class Call:
 
     op: str  # as "convolution"
     arguments: dict[str, Any]  # by the names in ATen's schema, defaults too; a Ref where a map or constant goes in
-    shape: tuple[int, ...]  # of what it gives, for one image
+    shape: tuple[int, ...]  # of its result, for one image
     path: str  # of the module that calls it; "[n]" counts from 0 where a module runs again
     leaf: bool  # whether that module has no modules of its own
     constant: bool  # whether it is the same for all images
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """The calls of one forward, without those that nothing needs; the last gives the output."""
+    """The calls of one forward pass, without those whose results are not used; the last gives the output."""
 
     calls: dict[int, Call]  # by number, in their order
     output: Ref
@@ -105,7 +105,7 @@ def _replayed(call: Call, found: dict[int, Tensor], like: Tensor) -> Tensor:
 
 
 def apply_call(call: Call, value: Callable[[Ref], Tensor], device: torch.device | None = None) -> Tensor:
-    """Return what the call's operation gives where `value` tells the tensor of each Ref."""
+    """Return what the call's operation gives where `value` returns the tensor of each Ref."""
     given = {name: _mapped(v, value) for name, v in call.arguments.items()}
     schema = call.function._schema.arguments
     given |= {"device": device} if "device" in given else {}

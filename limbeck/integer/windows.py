@@ -28,7 +28,7 @@ def pooled_max(made: Builder, call: Call) -> Value:
     if set(given["dilation"]) != {1}:
         raise made.refused(call, "with dilation")
     value = made.values[ref.number]
-    if isinstance(value, Padded):  # its zeros take part: no matter where nothing is below them
+    if isinstance(value, Padded):  # its zeros take part, which changes nothing where no value is negative
         name = made.take(value.of)
         op = made.nodes[name].op
         if not (isinstance(op, FloatConv | FloatAdd | FloatNarrow) and op.relu):
@@ -118,7 +118,7 @@ def pad(made: Builder, call: Call) -> Value:
             (value.name, value.rows, value.columns) if isinstance(value, Strided) else (made.take(ref), 1, 1)
         )
         if front or back < 0 or any(more) or any((left, right, top, bottom)) or rows != columns:
-            raise made.refused(call, "only channels behind the others, or rows and columns around a map")
+            raise made.refused(call, "only zero channels after the others, or rows and columns around a map")
         channels = made.shape(name)[0] + back
         return made.node(call, "shortcut", [name], FloatShortcut(rows, channels))
     if min(left, right, top, bottom) < 0 or isinstance(made.values[ref.number], Padded):

@@ -197,7 +197,7 @@ def pretrained(tag: str, state: dict[str, Tensor]) -> nn.Module:
     import timm
 
     try:
-        with _heard() as missing:
+        with _missing_keys() as missing:
             # timm renames old keys on the way
             net = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -208,13 +208,13 @@ def pretrained(tag: str, state: dict[str, Tensor]) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Yield what timm mutters about missing keys: it loads a few of its families loosely."""
-    said: list[str] = []
+def _missing_keys() -> Iterator[list[str]]:
+    """Yield what timm logs about missing keys: it loads a few of its families non-strictly."""
+    logged: list[str] = []
 
     def listen(record: logging.LogRecord) -> bool:
         if record.getMessage().startswith("Missing keys"):
-            said.append(record.getMessage())
+            logged.append(record.getMessage())
         return False
 
     logger = logging.getLogger("timm.models._builder")
@@ -222,7 +222,7 @@ def _heard() -> Iterator[list[str]]:
     logger.addFilter(listen)
     logger.setLevel(logging.INFO)
     try:
-        yield said
+        yield logged
     finally:
         logger.setLevel(level)
         logger.removeFilter(listen)

@@ -196,13 +196,13 @@ class _Progress:
     def __init__(self, total: int, tell: Tell) -> None:
         self.total, self.tell = total, tell
         self.done, self.begun = 0, time.monotonic()
-        self.told = self.begun
+        self.shown = self.begun
 
     def __call__(self, views: int) -> None:
         self.done += views
         now = time.monotonic()
-        if now - self.told > 0.5:
-            self.told = now
+        if now - self.shown > 0.5:
+            self.shown = now
             rate = self.done / (now - self.begun)
             left = (self.total - self.done) / rate / 60
             done = {"step": self.done, "steps": self.total, "images_per_second": rate}

@@ -131,15 +131,15 @@ def look(logits: "Tensor", classes: tuple[str, ...], keys: Sequence[str]) -> Loo
     """Return what logits [N, classes] of the photos `keys` come to."""
     import torch
 
-    said = logits.softmax(1)
-    best, which = said.topk(2)
+    predicted = logits.softmax(1)
+    best, which = predicted.topk(2)
     pairs: dict[tuple[int, ...], float] = {}
     for pair, share in zip(which.sort(1).values.tolist(), best[:, 1].tolist(), strict=True):
-        pairs[tuple(pair)] = pairs.get(tuple(pair), 0.0) + share / len(said)
+        pairs[tuple(pair)] = pairs.get(tuple(pair), 0.0) + share / len(predicted)
     mixed = sorted(pairs.items(), key=lambda item: -item[1])[:SHOWN]
     unsure = best[:, 0].argsort()[:SHOWN].tolist()
     return Look(
-        len(said), float(best[:, 0].mean()), tuple(said.mean(0).tolist()),
+        len(predicted), float(best[:, 0].mean()), tuple(predicted.mean(0).tolist()),
         tuple(torch.bincount(which[:, 0], minlength=len(classes)).tolist()),
         tuple((keys[i], float(best[i, 0])) for i in unsure),
         tuple((classes[one], classes[other], share) for (one, other), share in mixed),

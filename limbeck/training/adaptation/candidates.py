@@ -130,9 +130,9 @@ class Judge:
         from limbeck.learn.select import CRITERIA, best
 
         known = truth >= 0
-        said = {path.stem: np.load(path, allow_pickle=False)[known] for path in self._files(".npy")}
+        predicted = {path.stem: np.load(path, allow_pickle=False)[known] for path in self._files(".npy")}
         truth, signs = truth[known], self.signs()
-        right = {name: float((answers == truth).mean()) for name, answers in said.items()}
+        right = {name: float((labels == truth).mean()) for name, labels in predicted.items()}
         epochs = [name for name in signs if _is_epoch(name)]
         criteria = [c for c in CRITERIA if epochs and not (c == "source" and self.domains.source is None)]
         picks = {c: epochs[best(c, [signs[name] for name in epochs])] for c in criteria}
@@ -143,7 +143,7 @@ class Judge:
             adapted=right[chosen],
             oracle=right.get(ORACLE),
             recall={
-                name: (_recall(said[SOURCE], truth, i), _recall(said[chosen], truth, i))
+                name: (_recall(predicted[SOURCE], truth, i), _recall(predicted[chosen], truth, i))
                 for i, name in enumerate(classes)
                 if (truth == i).any()
             },
@@ -200,5 +200,5 @@ def _place(path: Path) -> tuple[int, str]:
     return [SOURCE, NORM, ORACLE, path.stem].index(path.stem), path.stem
 
 
-def _recall(said: "NDArray[np.uint16]", truth: "NDArray[np.int64]", label: int) -> float:
-    return float((said[truth == label] == label).mean())
+def _recall(predicted: "NDArray[np.uint16]", truth: "NDArray[np.int64]", label: int) -> float:
+    return float((predicted[truth == label] == label).mean())
