@@ -1,5 +1,7 @@
 """What timm asks of a net that is registered with it."""
 
+from collections.abc import Callable
+
 from timm.layers.classifier import ClassifierHead
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ class Registered(nn.Module):
 
     num_classes: int
     head: ClassifierHead
+    forward_features: Callable[[Tensor], Tensor]  # each net's own method: the last maps
 
     def get_classifier(self) -> nn.Module:
         classifier: nn.Module = self.head.fc
@@ -17,9 +20,6 @@ class Registered(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         scores: Tensor = self.head(x, pre_logits=pre_logits)
