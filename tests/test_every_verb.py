@@ -95,12 +95,14 @@ def odd_images(folder):
         exif[274] = turn
         colour.save(folder / f"turned{turn}.jpg", exif=exif)
         colour.save(folder / f"turned{turn}.tif", exif=exif)
-    for mode in ("1", "L", "P", "CMYK", "YCbCr", "LAB", "RGBA", "LA"):
+    for mode in ("1", "L", "P", "CMYK", "LAB", "RGBA", "LA"):
         made = smooth if mode == "RGBA" else smooth.convert("L") if mode == "1" else colour
-        ending = "tif" if mode in ("CMYK", "YCbCr", "LAB") else "png"
+        ending = "tif" if mode in ("CMYK", "LAB") else "png"
         (ImageCms.applyTransform(colour, TO_LAB) if mode == "LAB" else made.convert(mode)).save(
             folder / f"{mode}.{ending}"
         )
+    # without compression, Pillow before 12.3 can't read it
+    colour.convert("YCbCr").save(folder / "YCbCr.tif", compression="tiff_lzw")
     deep = np.asarray(colour.convert("L")).astype(np.uint16) * 257
     Image.fromarray(deep).save(folder / "deep.png")
     Image.fromarray(deep).save(folder / "deep.tif")

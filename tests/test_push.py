@@ -102,7 +102,7 @@ def test_timm_and_limbeck_load_it_with_the_runs_logits(name, how, tmp_path):
         assert torch.allclose(theirs(net.prepare(noise(net))), logits(net), rtol=0, atol=1e-5)
     assert theirs.pretrained_cfg["label_names"] == list(net.classes)
     seen = timm.data.resolve_model_data_config(theirs)
-    assert seen["input_size"] == (net.input.channels, net.input.size, net.input.size)
+    assert tuple(seen["input_size"]) == (net.input.channels, net.input.size, net.input.size)
     assert tuple(seen["mean"]) == net.input.mean
 
 

@@ -106,7 +106,10 @@ def test_a_siglip_of_timm_and_a_tokenizer_of_hugging_face_is_loaded(tmp_path, su
     words = {word: place for place, word in enumerate(["<pad>", "</s>", "<unk>", "a", "photo", "of", "cat", "dog"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
     fast.save_pretrained(tmp_path / "siglip")
     found = zeroshot.load(f"local-dir:{tmp_path / 'siglip'}")
     made = zeroshot.zero_shot(found, ("cat", "dog"), [("cat",), ("dog",)], ("a photo of {}",)).eval()

@@ -58,6 +58,7 @@ def export(classifier: Classifier, path: Path) -> None:
             warnings.simplefilter("ignore")
             made = torch.onnx.export(
                 classifier.eval(), (images,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+                optimize=True,  # torch 2.6 doesn't by itself
                 input_names=["images"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch", max=_MOST_IMAGES)},),
             )  # fmt: skip
