@@ -336,9 +336,12 @@ def hub(tmp_path, monkeypatch):
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for module in ("constants", "file_download"):  # hubs' clients before 1.0 read the latter
+        monkeypatch.setattr(
+            f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE",
+            address + "/{repo_id}/resolve/{revision}/{filename}",
+            raising=False,
+        )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

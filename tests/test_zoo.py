@@ -668,3 +668,15 @@ def test_a_recipe_says_what_distill_takes_and_pins_what_it_names(path):
     assert zoo.ZOO[settings["student"]].role == "student"
     assert {zoo.ZOO[teacher].role for teacher in settings["teachers"]} == {"teacher"}
     assert (settings["weight_decay"], settings["hard_weight"], settings["temperature"]) == (0, 0, 1)
+
+
+def test_a_hub_that_goes_away_is_not_taken_for_one_without_the_file(monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def gone(*_, **__):
+        raise LocalEntryNotFoundError("check your connection")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", gone)
+    monkeypatch.setattr("limbeck.nets.fetch.reach", lambda _: None)
+    with pytest.raises(InputError, match=r"could not fetch me/net from the hub \(check your connection\)"):
+        zoo.load("hf-hub:me/net")

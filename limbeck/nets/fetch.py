@@ -19,7 +19,7 @@ def from_hub(repository: str, names: tuple[str, ...] = WEIGHTS, *, remedy: str) 
     `remedy` ends the sentence of the InputError for a machine that can't reach the hub.
     """
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     place, _, revision = repository.partition("@")
     for name in names:
@@ -28,8 +28,12 @@ def from_hub(repository: str, names: tuple[str, ...] = WEIGHTS, *, remedy: str) 
     try:
         reach(constants.ENDPOINT)
         for name in names:
-            with contextlib.suppress(EntryNotFoundError):
+            try:
                 return Path(hf_hub_download(place, name, revision=revision or None))
+            except LocalEntryNotFoundError:  # also an EntryNotFoundError, of a hub that can't be reached
+                raise
+            except EntryNotFoundError:
+                continue
     except Exception as error:  # the hub's client raises what it likes
         raise InputError(f"could not fetch {repository} from the hub ({first_line(error)}); {remedy}") from error
     raise InputError(f"the hub's {repository} holds no {' or '.join(names)}; {remedy}")
