@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from limbeck.errors import InputError
 from limbeck.recipe import nearest
 from limbeck.results import Result
-from limbeck.runs import Tell
+from limbeck.runs import RECIPES, Tell
 
 SHELLS = ("bash", "zsh", "fish")
+NETS = ("dsodenet20", "odenet20", "resnet20", "dsodenet_l", "mlperf_resnet8", "mlperf_mobilenetv1_025", "resnet8")
+"""Nets of ours that shells offer: the students of limbeck zoo, and a teacher; `nets` would load torch."""
 MAIN = {
     "teach": ("data", "model", "out", "pretrained", "epochs", "batch", "size", "resume"),
     "distill": ("data", "student", "teachers", "labels", "out", "epochs", "size", "resume"),
@@ -193,6 +195,7 @@ class _Flag:
     choices: tuple[str, ...]
     switch: bool  # takes no value
     text: str
+    names: tuple[str, ...] = ()  # that are offered beside files
 
 
 _OF_EVERY_VERB = [
@@ -244,8 +247,14 @@ def _choices(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - a type
 
 def completion(shell: str, verbs: Mapping[str, tuple[str, Callable[..., Any]]]) -> str:
     """Return a script for one of SHELLS that completes verbs, given with what they do and who does it; their flags;
-    the choices of these; and files for all else. It asks no Python when it runs."""
-    flags = {verb: _flags(function) for verb, (_, function) in verbs.items()}
+    the choices of these; names of nets and recipes beside files; and files for all else. It asks no Python when it
+    runs."""
+    recipes = tuple(path.stem for path in sorted(RECIPES.glob("*.toml")))
+    names = {"model": NETS, "student": NETS, "teachers": NETS, "config": recipes}
+    flags = {
+        verb: [dataclasses.replace(flag, names=names.get(flag.name, ())) for flag in _flags(function)]
+        for verb, (_, function) in verbs.items()
+    }
     texts = {verb: text for verb, (text, _) in verbs.items()}
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](texts, flags)
 
@@ -253,10 +262,13 @@ def completion(shell: str, verbs: Mapping[str, tuple[str, Callable[..., Any]]]) 
 def _bash(verbs: Mapping[str, str], flags: Mapping[str, list[_Flag]]) -> str:
     every = [(verb, flag) for verb, found in flags.items() for flag in found]
     choices = [f'      "{verb} --{f.name}") offered="{" ".join(f.choices)}" ;;' for verb, f in every if f.choices]
+    choices += [
+        f'      "{verb} --{f.name}") offered="{" ".join(f.names)}" files=yes ;;' for verb, f in every if f.names
+    ]
     listed = [f'        {verb}) offered="{" ".join(f"--{f.name}" for f in found)}" ;;' for verb, found in flags.items()]
     return f"""# Put it to use in this shell:  source <(limbeck --completion bash)
 _limbeck() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" offered=""
+  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" offered="" files=""
   if [ "$COMP_CWORD" -eq 1 ]; then
     offered="{" ".join(verbs)} --help --version --completion"
   else
@@ -270,6 +282,11 @@ _limbeck() {{
     fi
   fi
   COMPREPLY=($(compgen -W "$offered" -- "$current"))
+  if [ -n "$files" ]; then
+    local file
+    while IFS= read -r file; do COMPREPLY+=("$file"); done < <(compgen -f -- "$current")
+    compopt -o filenames 2> /dev/null
+  fi
 }}
 complete -o bashdefault -o default -F _limbeck limbeck
 """
@@ -284,12 +301,17 @@ def _zsh(verbs: Mapping[str, str], flags: Mapping[str, list[_Flag]]) -> str:
 
     def spec(flag: _Flag) -> str:
         value = "" if flag.switch else f":value:({' '.join(flag.choices)})" if flag.choices else ":value:_files"
+        if flag.names:
+            value = f":value: _limbeck_names {' '.join(flag.names)}"
         return f"'--{flag.name}[{plain(flag.text)}]{value}'"
 
     named = " ".join(f"'{verb}:{plain(text)}'" for verb, text in verbs.items())
     cases = [f"    {verb}) _arguments {' '.join(map(spec, found))} '*:file:_files' ;;" for verb, found in flags.items()]
     return f"""#compdef limbeck
 # Put it to use in this shell:  source <(limbeck --completion zsh)
+_limbeck_names() {{
+  _alternative "names:name:($*)" files:file:_files
+}}
 _limbeck() {{
   if (( CURRENT == 2 )); then
     local -a verbs
@@ -313,6 +335,8 @@ def _fish(verbs: Mapping[str, str], flags: Mapping[str, list[_Flag]]) -> str:
 
     def line(verb: str, flag: _Flag) -> str:
         value = "" if flag.switch else f" -x -a {quoted(' '.join(flag.choices))}" if flag.choices else " -r"
+        if flag.names:
+            value = f" -r -a {quoted(' '.join(flag.names))}"
         return f"{begun} -n '__fish_seen_subcommand_from {verb}' -l {flag.name}{value} -d {quoted(flag.text)}"
 
     begun = "complete -c limbeck"

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere. Used by `cli` alone."""
+"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere. For `cli`, and for scripts."""
 
 import contextlib
 import sys
@@ -25,7 +25,7 @@ class _Console(Console):
 
 
 @contextlib.contextmanager
-def show(*, quiet: bool) -> Iterator[Tell]:
+def show(*, quiet: bool = False) -> Iterator[Tell]:
     """Yield a Tell that shows the events it gets; `quiet` shows nothing (all ranks but the first)."""
     if quiet:
         yield silent

@@ -12,6 +12,7 @@ from tools import need
 
 from limbeck import cli, flags
 from limbeck.errors import InputError
+from limbeck.nets import catalogue
 from limbeck.results import Result
 from limbeck.training.settings import Training, keywords
 from limbeck.verbs.adapt import adapt
@@ -125,6 +126,27 @@ def test_a_shell_completes_the_flags_of_a_verb(capsys, shell, verb):
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_a_shell_completes_the_choices_of_a_flag(capsys, shell):
     assert sorted(completed(shell, capsys, "teach", "--optimizer", "")) == ["adamw", "sgd"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_a_shell_completes_names_of_nets_beside_files(capsys, shell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet of mine").mkdir()
+    found = completed(shell, capsys, "distill", "--student", "resn")
+    assert "resnet20" in found
+    assert any(name.replace("\\", "").startswith("resnet of mine") for name in found)
+    assert "mealv2_resnet18" in completed(shell, capsys, "distill", "--config", "mealv2_r")
+
+
+def test_nets_that_shells_offer_are_the_students_and_ours():
+    assert {one.name for one in catalogue.STUDENTS} < set(flags.NETS) <= set(catalogue.own_names())
+
+
+@pytest.mark.slow
+def test_zsh_completes_names_of_nets_beside_files(capsys):
+    (line,) = [one for one in script("zsh", capsys).splitlines() if one.lstrip().startswith("distill) _arguments")]
+    assert re.search(r"'--student\[[^]]*\]:value: _limbeck_names dsodenet20 ", line)
 
 
 @pytest.mark.slow
