@@ -141,6 +141,33 @@ def test_every_verb_sees_the_same_pixels_of_every_image(there, tmp_path):
             assert np.array_equal(pixels, evaluated[place]), (verb, key)
 
 
+@pytest.mark.slow
+def test_exported_files_say_of_every_odd_image_what_their_net_says(there, tmp_path, capsys):
+    """A float ONNX file to float32's rounding; C its Program, integer for integer."""
+    odd_images(tmp_path / "odd")
+    run, out = str(there["run"]), tmp_path / "out"
+    calibrated = ["--data", str(there["data"]), "--calibration", "24", "--workers", "0"]
+    made = {
+        "s.onnx": ["export", run, *calibrated],
+        "s8.onnx": ["export", run, "--format", "onnx-int8", *calibrated],
+        "s.program": ["quantize", run, *calibrated],
+        "s.c": ["export", str(out / "s.program"), "--format", "c", "--data", str(there["data"]), "--workers", "0"],
+    }
+    said = {}
+    for name, command in {"run": [], **made}.items():
+        if command:
+            assert main([*command, "--out", str(out / name)]) == 0, capsys.readouterr().err
+        model = str(out / name) if command else run
+        assert main(["predict", model, str(tmp_path / "odd"), "--top", "4", "--out", str(out / f"{name}.json")]) == 0
+        named = runs.read_json(out / f"{name}.json")["images"]
+        said[name] = [{la["class"]: la["probability"] for la in one["labels"]} for one in named]
+    assert len(said["run"]) > 30
+    assert said["s.c"] == said["s.program"]
+    for name, most in {"s.onnx": 1e-5, "s8.onnx": 0.1, "s.program": 0.1}.items():  # 8 bits of a net of random weights
+        apart = [abs(one[c] - other[c]) for one, other in zip(said["run"], said[name], strict=True) for c in one]
+        assert max(apart) <= most, (name, max(apart))
+
+
 # ---- two at once ------------------------------------------------------------------------------------------
 
 
