@@ -2,6 +2,7 @@
 
 python benchmarks/c.py equal --programs 300     random Programs; each is compiled by the next of the ways
 python benchmarks/c.py speed [NETS] [--onnx2c BINARY]    CPU time of one image in one thread, formats taking turns
+python benchmarks/c.py peak             1x1 convolutions beside what the processor's int8 instruction can do
 python benchmarks/c.py devices [NETS]    the same scores on x86-64, aarch64, riscv64 and Cortex-M; instructions, code
 """
 
@@ -13,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from torch import Tensor
 from limbeck.c.write import Written, write
 from limbeck.integer.graph import pixels as onnx_pixels
 from limbeck.integer.lower import lower
-from limbeck.integer.program import Program, run
+from limbeck.integer.program import Conv, GlobalAverage, Input, Node, Program, Requant, run
 from limbeck.nets import onnx, zoo
 
 HERE = Path(__file__).parent
@@ -212,6 +215,60 @@ def devices(names: list[str]) -> None:
         print(f"{name}: scores {expected} on {', '.join(found)}; {needs}", flush=True)
 
 
+PEAK = """#include <time.h>
+double peak(void)
+{
+    struct timespec a, b;
+    long k;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+    for (k = 0; k < 1000000; k++)
+        __asm volatile("%s" ::: %s);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+    return 16e6 * 64 / ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec));
+}
+"""
+
+
+def pointwise(channels: int, layers: int) -> Program:
+    """Return `layers` 1x1 convolutions of 14x14 pixels, between what makes their channels and the scores."""
+    rng, tensors, nodes, name = np.random.default_rng(0), {}, [], "input"
+    sizes = [3, *[channels] * (layers + 1)]
+    for k, (ins, outs) in enumerate(pairwise(sizes)):
+        tensors |= {f"w{k}": rng.integers(-100, 100, (outs, ins, 1, 1)), f"m{k}": np.full(outs, 40_000)}
+        tensors[f"o{k}"] = np.zeros(outs, np.int64)
+        requant = Requant(f"o{k}", f"m{k}", 25, 8, relu=True)
+        nodes.append(Node(f"n{k}", (name,), Conv(f"w{k}", 8, 1, 1, (0, 0, 0, 0), requant), (1.0,)))
+        name = f"n{k}"
+    nodes.append(Node("mean", (name,), GlobalAverage(replace(requant, shift=24)), (1.0,)))
+    return Program(Input(3, 14, 14), tensors, tuple(nodes), tuple(map(str, range(channels))))
+
+
+def peak(rounds: int) -> None:
+    """Compare pointwise convolutions with what vpdpbusd can do: 16 sums in registers, nothing loaded or stored."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        lines = "".join(f"vpdpbusd %%zmm31, %%zmm31, %%zmm{k}\\n" for k in range(16))
+        used = ", ".join(f'"xmm{k}"' for k in (*range(16), 31))
+        (folder / "peak.c").write_text(PEAK % (lines, used))
+        library = folder / "peak.so"
+        subprocess.run(
+            ["gcc", "-O2", "-march=native", "-shared", "-fPIC", str(folder / "peak.c"), "-o", str(library)], check=True
+        )
+        most = ctypes.CDLL(str(library)).peak
+        most.restype = ctypes.c_double
+        image = np.random.default_rng(0).integers(0, 256, (1, 3, 14, 14)).astype(np.uint8)
+        for channels in (32, 64, 128, 256):
+            calls = [
+                compiled(pointwise(channels, layers), image, folder / f"{channels}-{layers}", ("-O3", "-march=native"))
+                for layers in (0, 8)
+            ]
+            best = [float("inf"), float("inf"), 0.0]
+            for _ in range(rounds):
+                best = [min(best[0], timed(calls[0])), min(best[1], timed(calls[1])), max(best[2], most())]
+            rate = 8 * channels**2 * 14**2 / (best[1] - best[0]) / 1e6
+            print(f"{channels} channels: {rate:.0f} of {best[2]:.0f} GMAC/s, {rate / best[2]:.0%}", flush=True)
+
+
 def said(command: list[str]) -> dict[str, str]:
     """Return what the program prints, as words and values; qemu's semihosting prints to stderr."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -241,7 +298,7 @@ def hashed(program: Program) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("equal", "speed", "devices"))
+    parser.add_argument("what", choices=("equal", "speed", "devices", "peak"))
     parser.add_argument("nets", nargs="*")
     parser.add_argument("--programs", type=int, default=300)
     parser.add_argument("--first", type=int, default=1000)
@@ -253,6 +310,8 @@ def main() -> None:
             equal(given.programs, given.first)
         case "speed":
             speed(given.nets or list(NETS), given.rounds, given.onnx2c)
+        case "peak":
+            peak(given.rounds)
         case _:
             devices(given.nets or ["dsodenet20", "mlperf_resnet8", "mlperf_mobilenetv1_025"])
 
