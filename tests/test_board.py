@@ -435,11 +435,12 @@ def test_a_multiplier_has_one_clock():
 # ---- the flow
 
 
-@pytest.mark.apart  # placing and routing take longer than the gate has: pytest -m apart tests/test_board.py
-def test_a_small_engine_is_placed_routed_and_packed(design):
+@pytest.mark.slow
+def test_a_small_engine_is_placed_routed_and_packed(design, capsys):
     told = []
     made = bitstream.make(design, BOARDS["ulx3s"], clock=25, tell=lambda _, values: told.append(values["text"]))
-    print(f"routed at {made.fmax:.1f} MHz; {made.critical}")
+    with capsys.disabled():  # the gate shows it
+        print(f"\nthe small engine is routed at {made.fmax:.1f} MHz; {made.critical}")
     assert made.fmax >= made.clock == 25
     assert Path(made.file).read_bytes()[:2] == b"\xff\x00"  # how Lattice's files begin
     assert made.used["MULT18X18D"][0] == plan_multipliers(design)
