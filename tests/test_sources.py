@@ -622,7 +622,7 @@ def test_a_file_is_no_suggestion(photos):
 def test_a_folder_that_is_not_there_gets_a_suggestion(photos):
     assert refusal(str(photos.parent / "photso")) == f"{photos.parent / 'photso'} is not there; did you mean {photos}?"
     assert refusal("digit:mnist") == "digit:mnist is not there; did you mean digits:mnist?"
-    assert "give a folder, torchvision:NAME" in refusal("nothing/like/that")
+    assert "give a folder, a table FILE.csv, torchvision:NAME" in refusal("nothing/like/that")
 
 
 def test_a_file_is_not_a_data_set(photos):

@@ -24,7 +24,7 @@ def audit(
 ) -> Audit:
     """Find out how good a classifier or several teachers are on photos without labels, from your answers for a few.
 
-    First with --data and --out: it draws the photos whose answers tell most and writes a sheet, and a page that shows
+    First with --data and --out: it draws the photos whose answers say most and writes a sheet, and a page that shows
     the photos and takes your answers. Then with the sheet alone: the accuracy, with its 95% interval.
 
     Examples:

@@ -27,7 +27,7 @@ module ram #(
   localparam int SliceW = Width;
 `endif
 
-  for (genvar low = 0; low < Width; low += SliceW) begin : gen_slice
+  for (genvar low = 0; low < Width; low = low + SliceW) begin : gen_slice
     localparam int Bits = Width - low < SliceW ? Width - low : SliceW;
     (* ram_style = Style *) logic [Bits-1:0] mem [0:Depth-1];
     logic [Bits-1:0] read_q;
