@@ -19,10 +19,10 @@ module ram #(
   localparam int AddrW = $clog2(Depth);
 
 `ifdef LIMBECK_MULT18
-  // An ECP5's block RAM has words of 1, 2, 4, 9, 18 or 36 bits, the fewer the deeper. Deep memories are cut into slices of one
-  // block: a multiplexer behind several blocks would keep q_o out of them, and the clock slow.
-  localparam int SliceW =
-      Depth <= 512 ? Width : Depth <= 1024 ? 18 : Depth <= 2048 ? 9 : Depth <= 4096 ? 4 : Depth <= 8192 ? 2 : 1;
+  // An ECP5's block RAM has words of 1, 2, 4, 9 or 18 bits, the fewer the deeper. Memories are cut into slices of one block,
+  // for q_o to be the block's own register: a multiplexer behind several blocks would keep it outside, and the clock slow.
+  // Words of 36 bits would take both ports of a block, whose registers are then out of reach (absorb.py).
+  localparam int SliceW = Depth <= 1024 ? 18 : Depth <= 2048 ? 9 : Depth <= 4096 ? 4 : Depth <= 8192 ? 2 : 1;
 `else
   localparam int SliceW = Width;
 `endif
