@@ -78,3 +78,9 @@ def test_a_missing_yosys_ends_in_a_sentence(program, tmp_path, monkeypatch, caps
     monkeypatch.setattr(synth, "which", lambda _: None)
     assert main(["compile", program[1], "--out", str(tmp_path / "d"), "--synth"]) == 2
     assert "pip install 'limbeck[synth]'" in capsys.readouterr().err
+
+
+def test_a_board_that_lacks_the_part_is_refused(program, tmp_path, capsys):
+    assert main(["compile", program[1], "--out", str(tmp_path / "d"), "--part", "xczu3eg", "--board", "ulx3s"]) == 2
+    assert "--board ulx3s does not come with xczu3eg; choose --part lfe5u-45f or lfe5u-85f" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from limbeck import runs
 from limbeck.errors import InputError
-from limbeck.fpga.parts import CLOCK, PartName
+from limbeck.fpga.parts import CLOCK, BoardName, PartName
 from limbeck.results import Result
 from limbeck.runs import Tell
 
@@ -144,6 +144,7 @@ def compile_program(
     engine: str | None = None,
     explore: bool = False,
     synth: bool = False,
+    board: BoardName | None = None,
     bitstream: bool = False,
     clock: float | None = None,
     tell: Tell = runs.silent,
@@ -171,7 +172,7 @@ def compile_program(
         wanted, sizes, part = known.lanes, known.parameters, cast("PartName", known.part.name)
         if known.identity != identity(sizes):
             raise InputError(f"{engine} has the RTL of another version of Limbeck; compile it, and its bitstream, anew")
-    board = board_of(part) if bitstream else None
+    made_for = board_of(part, board) if bitstream or board else None
     found = plan(net, part, lanes=wanted, max_dsp=max_dsp)
     choices = tuple(_choice(other, assumed * 1e6) for other in trade_offs(net, part)) if explore else ()
     with runs.building(Path(out)) as folder:
@@ -179,10 +180,10 @@ def compile_program(
         picture = str(Path(out) / _draw(folder, choices, found, assumed)) if choices else ""
         synthesis = synthesise(folder) if synth else None
         seal(folder)
-        if board:
-            keep(Path(out) / board.name, folder / board.name)
+        if made_for:
+            keep(Path(out) / made_for.name, folder / made_for.name)
     tell("note", {"text": f"{out} written"})
-    made = make(Path(out), board, clock=clock, tell=tell) if board else None
+    made = make(Path(out), made_for, clock=clock, tell=tell) if made_for and bitstream else None
     return Compiled(
         out=out,
         part=found.part,

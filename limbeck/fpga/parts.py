@@ -6,6 +6,7 @@ from typing import Literal
 from limbeck.errors import InputError
 
 PartName = Literal["xczu7ev", "xczu3eg", "xck26", "xc7z020", "lfe5u-85f", "lfe5u-45f"]
+BoardName = Literal["ulx3s"]
 CLOCK = 200e6  # Hz, for images/s: assumed
 FASTEST = 1000.0  # MHz that a clock may have
 
@@ -63,10 +64,14 @@ def part_of(name: str) -> Part:
     return PARTS[name]
 
 
-def board_of(part: str) -> Board:
-    """Return the board with this part that open tools make bitstreams for; InputError where there is none."""
-    for board in BOARDS.values():
+def board_of(part: str, name: str | None = None) -> Board:
+    """Return the board of this name, else the first with this part, that open tools make bitstreams for; InputError where
+    there is none."""
+    boards = [BOARDS[name]] if name else [*BOARDS.values()]
+    for board in boards:
         if part in board.parts:
             return board
-    served = ", ".join(part for board in BOARDS.values() for part in board.parts)
+    served = ", ".join(part for board in boards for part in board.parts)
+    if name:
+        raise InputError(f"--board {name} does not come with {part}; choose --part {served.replace(', ', ' or ')}")
     raise InputError(f"open tools make no bitstream for {part}; leave --bitstream out, or choose one of {served}")

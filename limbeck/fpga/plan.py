@@ -299,7 +299,9 @@ def _ultra(found: Plan) -> Iterator[tuple[int, int]]:
 
 def _brams(width: int, depth: int, part: Part) -> float:
     """Return the 36 Kb blocks of a memory with one read and one write port, in halves."""
-    if part.family == "ecp5":  # in slices of one block (ram.sv)
+    if part.family == "ecp5":  # in slices of one block, few words in LUTs (ram.sv)
+        if depth <= 32:
+            return 0
         sliced = next((wide for wide, words in ((18, 1024), (9, 2048), (4, 4096), (2, 8192)) if depth <= words), 1)
         return -(-width // sliced) * -(-depth // 16384) / 2
     half = min(-(-width // wide) * -(-depth // words) for wide, words in ((36, 512), (18, 1024), (9, 2048), (4, 4096)))

@@ -4,7 +4,7 @@ from limbeck import runs
 from limbeck.artefacts.kinds import may_write
 from limbeck.deploy.design import Compiled, compile_program
 from limbeck.errors import InputError
-from limbeck.fpga.parts import FASTEST, PartName
+from limbeck.fpga.parts import FASTEST, BoardName, PartName
 from limbeck.runs import Tell
 
 
@@ -18,6 +18,7 @@ def compile(
     engine: str | None = None,
     explore: bool = False,
     synth: bool = False,
+    board: BoardName | None = None,
     bitstream: bool = False,
     clock: float | None = None,
     tell: Tell = runs.silent,
@@ -31,7 +32,7 @@ def compile(
         limbeck compile s.program --part xczu7ev --out design
         limbeck compile s.program --part xczu3eg --out design --explore --clock 250
         limbeck compile adapted.program --engine design --out design2
-        limbeck compile s.program --part lfe5u-85f --out design --bitstream
+        limbeck compile s.program --part lfe5u-85f --board ulx3s --out design --bitstream
 
     Args:
         program: A file that limbeck quantize wrote, with weights and activations of 8 or 16 bits.
@@ -43,6 +44,7 @@ def compile(
         engine: A design whose engine, and so whose bitstream, this program is to run on.
         explore: Show what other engines would cost, and draw it: explore.svg in OUT.
         synth: Have Yosys count the cells and estimate the clock; minutes.
+        board: The board of the bitstream: ulx3s (default: the one that has the part).
         bitstream: Place, route and pack the board's bitstream with open tools (an ECP5 part); minutes.
         clock: MHz that images/s are given for, an assumption (default 200). With --bitstream the clock of the board,
             a multiple of 12.5; by default the fastest that the routed design reaches.
@@ -52,5 +54,5 @@ def compile(
     may_write(out, "Design", inputs=(program, engine))
     return compile_program(
         program, out, part=part, lanes=lanes, max_dsp=max_dsp, engine=engine, explore=explore, synth=synth,
-        bitstream=bitstream, clock=clock, tell=tell,
+        board=board, bitstream=bitstream, clock=clock, tell=tell,
     )  # fmt: skip

@@ -21,15 +21,18 @@ module ram #(
 `ifdef LIMBECK_MULT18
   // An ECP5's block RAM has words of 1, 2, 4, 9 or 18 bits, the fewer the deeper. Memories are cut into slices of one block,
   // for q_o to be the block's own register: a multiplexer behind several blocks would keep it outside, and the clock slow.
-  // Words of 36 bits would take both ports of a block, whose registers are then out of reach (absorb.py).
+  // Words of 36 bits would take both ports of a block, whose registers are then out of reach (absorb.py). Few words lie in
+  // LUTs: in blocks they would take one per 18 bits.
   localparam int SliceW = Depth <= 1024 ? 18 : Depth <= 2048 ? 9 : Depth <= 4096 ? 4 : Depth <= 8192 ? 2 : 1;
+  localparam Kind = Depth <= 32 ? "distributed" : Style;
 `else
   localparam int SliceW = Width;
+  localparam Kind = Style;
 `endif
 
   for (genvar low = 0; low < Width; low = low + SliceW) begin : gen_slice
     localparam int Bits = Width - low < SliceW ? Width - low : SliceW;
-    (* ram_style = Style *) logic [Bits-1:0] mem [0:Depth-1];
+    (* ram_style = Kind *) logic [Bits-1:0] mem [0:Depth-1];
     logic [Bits-1:0] read_q;
 
     always_ff @(posedge clk_i) begin
