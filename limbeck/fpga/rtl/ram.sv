@@ -1,11 +1,9 @@
 // A memory with one write and one read port: q_o is the word at raddr_i two cycles before.
-// A word that is written in the cycle of its reading comes out as it was.
+// A word that is written in the cycle of its reading comes out as anything: an ECP5's block RAM does not define it.
 module ram #(
     parameter int Width = 8,
     parameter int Depth = 2,
-    /* verilator lint_off UNUSEDPARAM */  // only synthesis asks
     parameter Style = "block"
-    /* verilator lint_on UNUSEDPARAM */
 ) (
     input  logic             clk_i,
     input  logic             we_i,
@@ -18,6 +16,11 @@ module ram #(
 );
   localparam int AddrW = $clog2(Depth);
 
+  logic clash;
+
+  assign clash = we_i && waddr_i[AddrW-1:0] == raddr_i[AddrW-1:0];
+
+  /* verilator lint_off UNUSEDPARAM */  // only synthesis asks for Kind
 `ifdef LIMBECK_MULT18
   // An ECP5's block RAM has words of 1, 2, 4, 9 or 18 bits, the fewer the deeper. Memories are cut into slices of one block,
   // for q_o to be the block's own register: a multiplexer behind several blocks would keep it outside, and the clock slow.
@@ -29,6 +32,7 @@ module ram #(
   localparam int SliceW = Width;
   localparam Kind = Style;
 `endif
+  /* verilator lint_on UNUSEDPARAM */
 
   for (genvar low = 0; low < Width; low = low + SliceW) begin : gen_slice
     localparam int Bits = Width - low < SliceW ? Width - low : SliceW;
@@ -38,6 +42,11 @@ module ram #(
     always_ff @(posedge clk_i) begin
       if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i[low+:Bits];
       read_q <= mem[raddr_i[AddrW-1:0]];
+`ifndef SYNTHESIS
+      if (clash) read_q <= ~mem[raddr_i[AddrW-1:0]];  // whoever relies on it gets wrong scores
+`elsif LIMBECK_MULT18
+      if (clash) read_q <= 'x;  // else Yosys would write a cycle late and put a multiplexer before q_o
+`endif
       q_o[low+:Bits] <= read_q;
     end
   end
