@@ -174,10 +174,11 @@ module result #(
 
   logic [PoolValue*WordW-1:0] line_q;
   /* verilator lint_off UNUSEDSIGNAL */  // each cycle uses some fields
-  word_t w_read, w_shift, w_sides, w_added, w_saturated, w_value, w_total, w_before_pooled, w_pooled;
+  word_t w_before_read, w_read, w_shift, w_sides, w_added, w_saturated, w_value, w_total, w_before_pooled, w_pooled;
   word_t out, out_q, out_2q;
   /* verilator lint_on UNUSEDSIGNAL */
   always_ff @(posedge clk_i) line_q <= {line_q[(PoolValue-1)*WordW-1:0], now};
+  assign w_before_read = line_q[(RamCycles-2)*WordW+:WordW];
   assign w_read = line_q[(RamCycles-1)*WordW+:WordW];
   assign w_shift = line_q[(RamCycles+RequantShiftCycles-2)*WordW+:WordW];  // a cycle before it is taken
   assign w_sides = line_q[(RamCycles+RequantSidesCycles-1)*WordW+:WordW];
@@ -192,11 +193,20 @@ module result #(
   logic [5:0] shift_q;
   logic [4:0] drop_q;                                    // of `out`
   logic is_pooled_q;                                     // `out` is w_pooled
+  logic from_sum_q;                                      // of w_read
+  logic [Px-1:0] left_q, right_q;                        // of w_read: whose offset each pixel takes, else the inner one's
   always_ff @(posedge clk_i) begin
     shift_q <= w_shift.valid ? w_shift.of.shift_less_1 : 6'd0;
     is_pooled_q <= PoolDepth > 0 && w_before_pooled.valid && w_before_pooled.of.pool;
     drop_q <= PoolDepth > 0 && w_before_pooled.valid && w_before_pooled.of.pool ? w_before_pooled.of.drop
             : w_saturated.of.drop;
+    from_sum_q <= w_before_read.of.from_sum;
+    for (int px = 0; px < Px; px++) begin
+      left_q[px] <= px == 0 && w_before_read.of.first_slot;
+      // a stem's first word has the classes of its first three columns
+      right_q[px] <= (w_before_read.of.last_slot && w_before_read.of.last_pixel == 4'(px))
+                     || (px > 1 && w_before_read.of.first_slot && w_before_read.of.stem);
+    end
   end
 
   // ---- what a word's values are made of
@@ -241,15 +251,12 @@ module result #(
       logic in_map;
 
       if (px == 0) begin : gen_total
-        assign acc = w_read.of.from_sum ? totals[lane*AccW+:AccW] : word_sums[lane*Px*AccW+:AccW];
+        assign acc = from_sum_q ? totals[lane*AccW+:AccW] : word_sums[lane*Px*AccW+:AccW];
       end else begin : gen_no_total
-        assign acc = w_read.of.from_sum ? AccW'(0) : word_sums[(lane*Px+px)*AccW+:AccW];
+        assign acc = from_sum_q ? AccW'(0) : word_sums[(lane*Px+px)*AccW+:AccW];
       end
-      // the left, inner or right class; a stem's first word has those of its first three columns
-      assign offset = (w_read.of.last_slot && w_read.of.last_pixel == 4'(px) && !(w_read.of.first_slot && px == 0))
-                      || (px > 1 && w_read.of.first_slot && w_read.of.stem) ? offsets[(2*Il+lane)*AccW+:AccW]
-                    : w_read.of.first_slot && px == 0 ? offsets[lane*AccW+:AccW]
-                    : offsets[(Il+lane)*AccW+:AccW];
+      assign offset = left_q[px] ? offsets[lane*AccW+:AccW]
+                    : right_q[px] ? offsets[(2*Il+lane)*AccW+:AccW] : offsets[(Il+lane)*AccW+:AccW];
       // strided, the shortcut takes every other pixel of two words
       if (Px == 1) begin : gen_short_one
         assign short = state_word[lane*StateW+:StateW];
