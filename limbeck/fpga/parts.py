@@ -65,8 +65,10 @@ def part_of(name: str) -> Part:
 
 
 def board_of(part: str, name: str | None = None) -> Board:
-    """Return the board of this name, else the first with this part, that open tools make bitstreams for; InputError where
-    there is none."""
+    """Return the board of this name, else the first with this part, that open tools make bitstreams for.
+
+    InputError where there is none.
+    """
     boards = [BOARDS[name]] if name else [*BOARDS.values()]
     for board in boards:
         if part in board.parts:
