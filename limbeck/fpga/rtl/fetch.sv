@@ -18,7 +18,13 @@ module fetch #(
 );
   localparam int AddrW = $clog2(Depth);
 
-  (* ram_style = "block" *) logic [Width-1:0] mem [0:Depth-1];
+`ifdef LIMBECK_MULT18  // as in ram.sv
+  localparam Kind = Depth <= 32 ? "distributed" : "block";
+`else
+  localparam Kind = "block";
+`endif
+
+  (* ram_style = Kind *) logic [Width-1:0] mem [0:Depth-1];
   logic [Width-1:0] read_q;
   logic [      7:0] index_q;
   logic             need_q, taken_q, take;
