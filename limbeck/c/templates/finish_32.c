@@ -45,7 +45,7 @@ static void finish_@tag@(const struct requant_32 *requant, int first, int n, con
             const __m256i above = _mm256_mullo_epi32(_mm256_sra_epi32(sum, split), mults);
             const __m256i product = _mm256_add_epi32(_mm256_add_epi32(above, below), half);
             const __m256i value = _mm256_max_epi32(low, _mm256_min_epi32(high, _mm256_sra_epi32(product, shift)));
-            store_@y@(y + t * outs + k, value);
+            STORE_@y@(y + t * outs + k, value);
         }
     }
     if (k == n)

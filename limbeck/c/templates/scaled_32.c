@@ -7,19 +7,10 @@ struct requant_32 {
 };
 
 #if defined(AVX2) /* eight values, which fit */
-static inline void store_int32_t(int32_t *y, __m256i x) { _mm256_storeu_si256((__m256i *)(void *)y, x); }
-
-static inline __m128i halves(__m256i x)
-{
-    return _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-}
-
-static inline void store_int16_t(int16_t *y, __m256i x) { _mm_storeu_si128((__m128i *)(void *)y, halves(x)); }
-
-static inline void store_int8_t(int8_t *y, __m256i x)
-{
-    _mm_storel_epi64((__m128i *)(void *)y, _mm_packs_epi16(halves(x), halves(x)));
-}
+#define HALVES(x) _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1))
+#define STORE_int32_t(y, x) _mm256_storeu_si256((__m256i *)(void *)(y), x)
+#define STORE_int16_t(y, x) _mm_storeu_si128((__m128i *)(void *)(y), HALVES(x))
+#define STORE_int8_t(y, x) _mm_storel_epi64((__m128i *)(void *)(y), _mm_packs_epi16(HALVES(x), HALVES(x)))
 #endif
 
 #if !defined(VNNI)

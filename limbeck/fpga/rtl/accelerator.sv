@@ -125,6 +125,20 @@ module accelerator #(
     endcase
   end
 
+  // which memory is written: chosen at least two cycles before
+  logic to_front, to_back, to_result, to_kernel, to_table, to_offset, to_mult;
+  logic [Il-1:0] to_weight;
+  always_ff @(posedge aclk) begin
+    to_front <= memory == SelectFront;
+    to_back <= memory == SelectBack;
+    to_result <= memory == SelectResult;
+    to_kernel <= memory == SelectKernel;
+    to_table <= memory == SelectTable;
+    to_offset <= memory == SelectOffset;
+    to_mult <= memory == SelectMult;
+    for (int lane = 0; lane < Il; lane++) to_weight[lane] <= memory == SelectWeight + 8'(lane);
+  end
+
   // ---- image in
   logic image_we, pixels_ready;
   logic [1:0] image_bank;
@@ -152,7 +166,7 @@ module accelerator #(
       .HalfWords(HalfWords), .StemTaps((7 * ImageC + Il - 1) / Il), .OpW(FrontOpW), .Ops(Ops), .XAddrW(XAddrW),
       .GroupW(GroupW)
   ) u_front (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == SelectFront), .waddr_i(waddr),
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && to_front), .waddr_i(waddr),
       .wdata_i(wdata[FrontOpW-1:0]), .startable_i(image_there && room), .back_done_i(back_done), .slot_o(slot),
       .start_o(start), .release_o(release_image), .busy_o(busy), .addr0_o(addr0), .addr1_o(addr1), .addr2_o(addr2),
       .image_o(image), .bank_o(bank), .none_above_o(none_above), .none_here_o(none_here), .none_below_o(none_below),
@@ -254,11 +268,11 @@ module accelerator #(
       .clk_i(aclk), .d_i({is_taps, emit && run, front_xaddr}), .q_o({word_is_taps, word_there, word_xaddr})
   );
   ram #(.Width(KernelW), .Depth(KernelDepth)) u_kernel (
-      .clk_i(aclk), .we_i(we && memory == SelectKernel), .waddr_i(waddr), .wdata_i(wdata[KernelW-1:0]),
+      .clk_i(aclk), .we_i(we && to_kernel), .waddr_i(waddr), .wdata_i(wdata[KernelW-1:0]),
       .raddr_i(kernel_raddr), .q_o(kernel)
   );
   ram #(.Width(TableW), .Depth(TableDepth)) u_table (
-      .clk_i(aclk), .we_i(we && memory == SelectTable), .waddr_i(waddr), .wdata_i(wdata[TableW-1:0]),
+      .clk_i(aclk), .we_i(we && to_table), .waddr_i(waddr), .wdata_i(wdata[TableW-1:0]),
       .raddr_i(table_raddr), .q_o(dw_table)
   );
   depthwise #(.Px(Px), .Il(Il), .AccW(AccW), .Bits(Bits)) u_depthwise (
@@ -307,7 +321,7 @@ module accelerator #(
   logic [Ol*Px*AccW-1:0] acc;
 
   back #(.OpW(BackOpW), .Ops(Ops), .XAddrW(XAddrW)) u_back (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && memory == SelectBack), .waddr_i(waddr),
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .we_i(we && to_back), .waddr_i(waddr),
       .wdata_i(wdata[BackOpW-1:0]), .slot_i(slot), .done_o(back_done), .first_o(first), .last_o(last),
       .weight_o(weight_addr), .xaddr_o(back_xaddr)
   );
@@ -329,7 +343,7 @@ module accelerator #(
   end
   for (genvar lane = 0; lane < Il; lane++) begin : gen_weight
     ram #(.Width(WeightW), .Depth(WeightDepth)) u_weight (
-        .clk_i(aclk), .we_i(we && memory == SelectWeight + 8'(lane)), .waddr_i(waddr), .wdata_i(wdata[WeightW-1:0]),
+        .clk_i(aclk), .we_i(we && to_weight[lane]), .waddr_i(waddr), .wdata_i(wdata[WeightW-1:0]),
         .raddr_i(weight_addrs[(lane%ChainLanes)*16+:16]), .q_o(weights[lane*WeightW+:WeightW])
     );
   end
@@ -343,8 +357,8 @@ module accelerator #(
       .OffsetDepth(OffsetDepth), .MultDepth(MultDepth), .PoolDepth(PoolDepth), .OpW(ResultOpW), .Ops(Ops),
       .StateStyle(MapStyle), .OffsetStyle(OffsetStyle)
   ) u_result (
-      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && memory == SelectResult),
-      .offset_we_i(we && memory == SelectOffset), .mult_we_i(we && memory == SelectMult), .waddr_i(waddr),
+      .clk_i(aclk), .run_i(run), .last_op_i(last_op), .op_we_i(we && to_result),
+      .offset_we_i(we && to_offset), .mult_we_i(we && to_mult), .waddr_i(waddr),
       .op_i(wdata[ResultOpW-1:0]), .offset_i(wdata[OffsetW-1:0]), .mult_i(wdata[MultW-1:0]),
       .last_i(last_notice), .acc_i(acc), .map_we_o(map_we), .map_bank_o(map_bank), .map_addr_o(map_addr),
       .map_data_o(map_data), .score_we_o(score_we), .word_o(result_word), .score_last_o(score_last),

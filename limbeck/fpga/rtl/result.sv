@@ -240,7 +240,7 @@ module result #(
   always_ff @(posedge clk_i) state_before_q <= state_word;
   result_totals #(.Px(Px), .Il(Il), .AccW(AccW), .StateW(StateW), .Words(Words)) u_totals (
       .clk_i, .values_i(values), .add_i(w_total.valid && w_total.of.sum), .first_i(w_total.of.sum_first),
-      .word_i(w_total.word), .read_i(w_read.word), .totals_o(totals)
+      .word_i(w_total.word), .read_i(w_before_read.word), .totals_o(totals)
   );
 
   for (genvar lane = 0; lane < Il; lane++) begin : gen_lane

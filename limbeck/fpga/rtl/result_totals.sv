@@ -14,12 +14,12 @@ module result_totals #(
     input  logic                    first_i,   // of the map
     input  logic [WordsW-1:0]       word_i,
     input  logic [WordsW-1:0]       read_i,
-    output logic [Il*AccW-1:0]      totals_o   // of the word read_i
+    output logic [Il*AccW-1:0]      totals_o   // of the word read_i a cycle before, what was added in that cycle included
 );
   (* ram_style = "distributed" *) logic [Il*AccW-1:0] totals [0:Words-1];
-  logic [Il*AccW-1:0] old, renewed, parts_q;
+  logic [Il*AccW-1:0] old, renewed, parts_q, read_q;
 
-  assign totals_o = totals[read_i];
+  assign totals_o = read_q;
   assign old = totals[word_i];
 
   for (genvar lane = 0; lane < Il; lane++) begin : gen_lane
@@ -32,5 +32,8 @@ module result_totals #(
     assign renewed[lane*AccW+:AccW] = parts_q[lane*AccW+:AccW] + (first_i ? AccW'(0) : old[lane*AccW+:AccW]);
   end
 
-  always_ff @(posedge clk_i) if (add_i) totals[word_i] <= renewed;
+  always_ff @(posedge clk_i) begin
+    if (add_i) totals[word_i] <= renewed;
+    read_q <= add_i && word_i == read_i ? renewed : totals[read_i];
+  end
 endmodule : result_totals
