@@ -5,6 +5,7 @@ python benchmarks/fpga.py --simulate 3    and so many images through each design
 python benchmarks/fpga.py --synth         and Yosys' count of each: ten minutes each
 python benchmarks/fpga.py --programs 200  that many random programs on twelve engines, every score compared
 python benchmarks/fpga.py --layers "4@16 c8 d p16" --multipliers 576   a chain of layers, as peers_fpga.py has them
+python benchmarks/fpga.py --deployed      nets that people deploy: the plan of each, or why there is none
 python benchmarks/fpga.py --software      the same nets in PyTorch and onnxruntime on one thread, in CPU time
 """
 
@@ -44,6 +45,15 @@ NETS = {
     "dsodenet20 64/128/256, 96 px, stem 7x7": ("dsodenet20", 96, {"width": 64, "stem": "7x7"}),
     "dsodenet_l 64/128/256, 96 px, stem 7x7": ("dsodenet_l", 96, {}),
 }
+DEPLOYED = (  # net, pixels, classes
+    ("mlperf_resnet8", 32, 10),
+    ("mlperf_mobilenetv1_025", 96, 2),
+    ("mobilenetv1_100", 224, 1000),
+    ("mobilenetv2_100", 224, 1000),
+    ("efficientnet_lite0", 224, 1000),
+    ("resnet18", 224, 1000),
+)
+PARTS = ("xczu7ev", "xczu3eg", "xc7z020", "lfe5u-85f")
 ENGINES = (  # lanes; image; classes; state bits; whether the first layer is a 7x7; bits of maps, 8 if not said
     ((1, 4, 4), (1, 5, 4), 3, 16, False),
     ((4, 4, 12), (3, 9, 13), 4, 16, False),
@@ -60,15 +70,15 @@ ENGINES = (  # lanes; image; classes; state bits; whether the first layer is a 7
 )
 
 
-def trained(name, size, arguments):
+def trained(name, size, arguments, classes=10, images=16, passes=20):
     """Return a net of random weights whose BatchNorm has seen smooth noise, and the noise."""
     torch.manual_seed(0)
-    net = zoo.create(name, classes=tuple(map(str, range(10))), channels=3, size=size, arguments=arguments)
-    noise = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8) * 255, size=(size, size), mode="bilinear")
+    net = zoo.create(name, classes=tuple(map(str, range(classes))), channels=3, size=size, arguments=arguments)
+    noise = torch.nn.functional.interpolate(torch.rand(images, 3, 8, 8) * 255, size=(size, size), mode="bilinear")
     images = noise.to(torch.uint8)
     net.train()
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(passes):
             net(images)
     return net.eval(), images
 
@@ -123,6 +133,27 @@ def row(name, program, budget, options):
             if options.synth:
                 figures["synthesised"] = asdict(synthesise(design))
     return figures
+
+
+def deployed():
+    """Print each net that people deploy on each part: its plan, or the sentence that refuses it."""
+    for name, size, classes in DEPLOYED:
+        program = lower(*trained(name, size, {}, classes, images=4, passes=4))
+        for part in PARTS:
+            try:
+                found = plan(program, part, max_dsp=BUDGETS[0])
+            except InputError as error:
+                print(f"{name}, {size} px, {part}: {error}", flush=True)
+                continue
+            time_, need = cycles(found, program), resources(found)
+            slots = time_.interval * sum(multipliers(found.lanes))
+            lanes = " x ".join(str(each) for each in asdict(found.lanes).values())
+            print(
+                f"{name}, {size} px, {part}: {lanes} lanes, {need.dsps} DSPs, {need.brams} BRAMs, {need.urams} URAMs, "
+                f"{time_.interval:,} cycles, {macs(program) / slots:.1%} busy, "
+                f"{macs(program) / time_.interval / need.dsps:.2f} MACs per DSP and cycle",
+                flush=True,
+            )
 
 
 def chain(spec):
@@ -252,12 +283,16 @@ def main():
     parser.add_argument("--layers", help="a chain of layers, as 4@16 c8 d p16")
     parser.add_argument("--multipliers", type=int, default=576, help="at most, for --layers")
     parser.add_argument("--lanes", type=int, nargs=3, help="instead, for --layers")
+    parser.add_argument("--deployed", action="store_true")
     parser.add_argument("--software", action="store_true")
     parser.add_argument("--nets", nargs="*", default=list(NETS), help="some of the nets, by name")
     parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS)
     options = parser.parse_args()
     if options.programs:
         print(json.dumps(random_programs(options.programs)))
+        return
+    if options.deployed:
+        deployed()
         return
     if options.layers:
         print(json.dumps(chained(options.layers, options.lanes, options.multipliers)))

@@ -90,12 +90,13 @@ class Maker:
         layer = self.drawn("dw", self.weight(channels, 1, 3, 3), channels, stride, 3, requants)
         return layer, (channels, -(-shape[1] // stride), -(-shape[2] // stride))
 
-    def pointwise(self, shape, channels, bits, *, relu=False, ticks=()):
+    def pointwise(self, shape, channels, bits, *, relu=False, ticks=(), stride=1):
         typical = self.unit * np.sqrt(shape[0])
-        borders = self.borders(channels, shape[1], shape[2], typical, ticks) if ticks else ()
+        sides = -(-shape[1] // stride), -(-shape[2] // stride)
+        borders = self.borders(channels, *sides, typical, ticks) if ticks else ()
         requants = self.requants(channels, typical, bits, relu=relu, evaluations=max(1, len(ticks)))
         weight = self.weight(channels, shape[0], 1, 1)
-        return self.drawn("pw", weight, 1, 1, 1, requants, borders), (channels, *shape[1:])
+        return self.drawn("pw", weight, 1, stride, 1, requants, borders), (channels, *sides)
 
     def stem(self, shape, channels, bits, *, ticks):
         """Return a 7x7 convolution with stride 2, and the shape that comes out; sides are even."""
@@ -177,14 +178,47 @@ class Maker:
         self.append(name, Add((1, 1), 0, self.state_bits, relu), result, state)
         return out
 
+    def branch(self, shape, channels, stride, layers):
+        """Return so many layers with such a result that is added to another: the first has the stride."""
+        drawn, middle = [], shape
+        for number in range(layers):
+            last, step = number == layers - 1, stride if number == 0 else 1
+            wide = channels if last else int(self.rng.integers(1, 13))
+            bits = self.state_bits if last else self.bits
+            relu = not last or self.rng.random() < 0.3
+            if self.rng.random() < 0.5:
+                layer, middle = self.pointwise(middle, wide, bits, relu=relu, stride=step)
+                drawn.append(layer)
+            else:
+                several, middle = self.separable(middle, wide, bits, step, relu=relu)
+                drawn += several
+        return drawn, middle
+
+    def projected(self, shape):
+        """Place a block whose shortcut is a layer too, before or after the others; return the shape that comes out."""
+        stride, channels = int(self.rng.integers(1, 3)), int(self.rng.integers(1, 13))
+        branches = [self.branch(shape, channels, stride, layers)[0] for layers in (int(self.rng.integers(1, 4)), 1)]
+        if self.rng.random() < 0.5:
+            branches.reverse()
+        self.place(self.narrow())
+        map_, ends = self.last, []
+        for layers in branches:
+            self.last = map_
+            self.place(*layers)
+            ends.append(self.last)
+        if self.rng.random() < 0.5:
+            ends.reverse()
+        self.append(self.name("projected"), Add((1, 1), 0, self.state_bits, bool(self.rng.random() < 0.7)), *ends)
+        return (channels, -(-shape[1] // stride), -(-shape[2] // stride))
+
     def program(self, image, classes):
         return Program(Input(*image), self.tensors, tuple(self.nodes), tuple(map(str, range(classes))))
 
 
-def random_program(seed, image, classes, *, state_bits=16, bits=8, blocks=2, stem=False):
+def random_program(seed, image, classes, *, state_bits=16, bits=8, blocks=2, stem=False, projected=False):
     """Return a program on images [channels, height, width] with a stem, some blocks, a mean and a dense layer.
 
-    `stem`: it begins with a 7x7 convolution, and often a pool.
+    `stem`: it begins with a 7x7 convolution, and often a pool. `projected`: most blocks have a layer as shortcut.
     """
     m = Maker(seed, state_bits, bits)
     channels = int(m.rng.integers(1, 13))
@@ -198,7 +232,7 @@ def random_program(seed, image, classes, *, state_bits=16, bits=8, blocks=2, ste
         pool, shape = m.pool(shape)
         m.place(pool)
     for _ in range(int(m.rng.integers(1, blocks + 1))):
-        shape = m.block(shape)
+        shape = m.projected(shape) if projected and m.rng.random() < 0.8 else m.block(shape)
     last = state_bits
     if m.rng.random() < 0.3:  # a layer between blocks and head, from map to map
         narrow, (layer, shape) = m.narrow(), m.conv(shape, int(m.rng.integers(1, 9)), bits, 1, relu=True)

@@ -141,7 +141,6 @@ def test_an_unknown_part_is_named_with_the_known_ones():
         (dense(7, stride=2), "odd: a 7x7 kernel"),
         (dense(weight_bits=16), "stem: a map of 8 bits beside maps or weights of 16; lower all maps with 16"),
         (dense(5), "odd: a 5x5 kernel"),
-        (dense(1, stride=2), "odd: a 1x1 kernel with stride 2"),
         (dense(padding=(0, 1, 0, 1), stride=2), r"odd: a 3x3 kernel with stride 2 and padding \(0, 1, 0, 1\)"),
         ((dense(groups=2)[0], (8, 4, 3, 3)), "odd: a convolution of 2 groups"),
         ((dense(groups=8)[0], (8, 1, 3, 3)), "after: it follows a depthwise layer"),
@@ -195,6 +194,39 @@ def test_a_state_is_kept_while_it_is_needed():
     assert [work.buffer for work in works[:4]] == [None, 0, 1, 0]
     assert [work.shortcut and work.shortcut.buffer for work in works[:4]] == [None, None, 0, 0]
     assert works_of(summed("a", "c"))[3].buffer == 0
+
+
+def projected(first="c", stride=2):
+    """Return a program of a stem a, layers b and c on it, and p of 1x1 on it too, which is added to c; p is made
+    before `first`."""
+    two = net(dense(), dense(stride=stride), dense(), dense(1, stride=stride))
+    stem, a, b, c, p, mean, head = two.nodes
+    p = replace(p, name="p", inputs=("a",), op=replace(p.op, weight="d.weight"))
+    total = Node("sum", ("c", "p"), Add((1, 1), 0, 8, True), (1.0,))
+    nodes = [stem, a, b, c, total, replace(mean, inputs=("sum",)), head]
+    nodes.insert({"b": 2, "c": 3, "sum": 4}[first], p)
+    return replace(two, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize("first", ["b", "c", "sum"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_shortcut_that_is_a_layer_follows_the_pass_whose_map_it_reads(first, stride):
+    works = works_of(projected(first, stride))
+    assert [work.value for work in works] == ["stem", "a", "p", "b", "sum", "mean", "head"]
+    assert [work.aside for work in works] == [False, False, True, False, False, False, False]
+    assert works[4].shortcut.buffer == works[2].buffer
+    ops = plan(projected(first, stride), "xczu7ev", lanes=Lanes(2, 8, 8)).schedule.ops
+    assert ops[3].front.base == ops[2].front.base == ops[1].result.map_base != ops[3].result.map_base
+    assert ops[4].front.base == ops[3].result.map_base
+
+
+def test_two_branches_of_several_layers_are_refused():
+    program = net(*[dense() for _ in "abcde"])
+    stem, a, b, c, d, e, mean, head = program.nodes
+    total = Node("sum", ("c", "e"), Add((1, 1), 0, 8, False), (1.0,))
+    nodes = stem, a, b, c, replace(d, inputs=("a",)), e, total, replace(mean, inputs=("sum",)), head
+    with pytest.raises(InputError, match=r"d: it takes a; a pass .* or an older one where its result is only added"):
+        works_of(replace(program, nodes=nodes))
 
 
 def stem(image, **changes):

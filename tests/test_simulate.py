@@ -33,6 +33,8 @@ LANES = Lanes(2, 4, 8)
 SOLVERS = {0: "euler", 90: "midpoint"}  # seeds of dsODENet-20, among those of random programs
 SEEDS = (0, 1, 2, 3, 4, 5, 6, 90)
 STEM_IMAGE, STEM_LANES, STEM_SEEDS = (2, 24, 16), Lanes(2, 4, 4), (7, 10, 19)  # 7x7 stems, with pools but for one
+ASIDE_SHORTEST = (1, 5, 12)  # of these, a wait too short changes a value
+ASIDE_IMAGE, ASIDE_LANES, ASIDE_SEEDS = (3, 2, 3), Lanes(1, 4, 4), (1, 5, 6, 12)  # layers as shortcuts
 WIDE_IMAGE, WIDE_LANES, WIDE_SEEDS = (2, 9, 7), Lanes(2, 2, 4), (1, 2, 5)  # 16 bits
 
 
@@ -101,6 +103,12 @@ def wides(tmp_path_factory):
 def stems(tmp_path_factory):
     programs = {seed: random_program(seed, STEM_IMAGE, CLASSES, stem=True) for seed in STEM_SEEDS}
     return built(programs, STEM_LANES, tmp_path_factory.mktemp("stems"))
+
+
+@pytest.fixture(scope="module")
+def asides(tmp_path_factory):
+    programs = {seed: random_program(seed, ASIDE_IMAGE, CLASSES, blocks=3, projected=True) for seed in ASIDE_SEEDS}
+    return built(programs, ASIDE_LANES, tmp_path_factory.mktemp("asides"))
 
 
 def maps_told(lines, kind, sizes, lanes, bits):
@@ -173,6 +181,18 @@ def test_stems_and_pools_are_the_programs_in_the_planned_cycles(stems, seed):
     check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, STEM_IMAGE))
     for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
         simulate.simulate(folder / str(seed), pixels_of(9, 5, STEM_IMAGE), stalls=stalls, simulator=simulator)
+
+
+@pytest.mark.parametrize("seed", ASIDE_SEEDS)
+def test_shortcuts_that_are_layers_are_the_programs_in_the_planned_cycles(asides, seed):
+    made, folder, simulator = asides
+    program, p = made[seed]
+    assert any(op.work.aside for op in p.schedule.ops)
+    check_maps(program, p, simulator, folder / str(seed), pixels_of(seed, 1, ASIDE_IMAGE))
+    for stalls in (simulate.Stalls(), simulate.Stalls(seed, pixels=50, scores=50, axi=30)):
+        simulate.simulate(folder / str(seed), pixels_of(9, 5, ASIDE_IMAGE), stalls=stalls, simulator=simulator)
+    if seed in ASIDE_SHORTEST:
+        check_gaps(program, p, simulator, folder / str(seed), pixels_of(seed, 3, ASIDE_IMAGE))
 
 
 @pytest.mark.parametrize("seed", [*WIDE_SEEDS, MANY_SEED])

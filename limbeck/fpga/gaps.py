@@ -1,39 +1,70 @@
 """How long a micro-op waits for the one before it: no longer than what it reads takes to be written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.fpga.contract import LATENCY
-from limbeck.fpga.op import Op, with_gap
+from limbeck.fpga.op import Op, from_to, with_gap
+
+FETCH = 4  # cycles from a micro-op to the next
 
 _Times = NDArray[np.int64]
 
 
-def spaced(before: Op, op: Op) -> Op:
-    """Return the op with the shortest gap after which everything it reads has been written."""
+def spaced(ops: Sequence[Op], op: Op) -> Op:
+    """Return the op with the shortest gap after `ops` in which everything it reads has been written."""
     gap = 0
-    while late := _late(before, with_gap(op, gap)):
+    while late := _late(ops, with_gap(op, gap)):
         gap += late
     return with_gap(op, gap)
 
 
-def _late(before: Op, op: Op) -> int:
-    """Return by how many cycles a read of `op` comes too early; 0 where none does. `before` begins at time 0."""
+def _late(ops: Sequence[Op], op: Op) -> int:
+    """Return by how many cycles a read of `op` comes too early; 0 where none does. The op before begins at time 0."""
+    before = ops[-1]
     starts = np.arange(before.slots) * before.pace.slot  # of back's slots
     begin = int(starts[-1])
     steps = np.array([op.first_cycles, *[op.pace.front] * (op.slots - 1)])
     lengths = np.maximum(steps, [before.pace.back, *[op.pace.back] * (op.slots - 1)])
     fronts = begin + np.concatenate([[0], np.cumsum(lengths)[:-1]])  # when front begins with each slot of op
     ends = _ends(before, starts)
-    late = undrained(before, op)
+    late = max(undrained(before, op), _unfetched(before, op))
     if op.work.from_sum:
         back = int(fronts[0] + lengths[0])
         reads = back + op.pace.groups - 1 + np.arange(op.written.words)  # the first group's; later ones come later
         return max(late, int((ends[-1, -1] + LATENCY.sum_after_sum - reads).max()))
-    written = _kept(before, ends) + LATENCY.read_after_write + op.lanes.chain
+    if before.work.aside:
+        late = max(late, _unsummed(before, op, ends, int(fronts[0] + lengths[0])))
+    while before.work.aside:  # the map is that of an op before
+        ops = ops[:-1]
+        starts = np.arange(ops[-1].slots) * ops[-1].pace.slot + starts[0] - from_to(ops[-1], before)
+        before = ops[-1]
+    written = _kept(before, _ends(before, starts)) + LATENCY.read_after_write + op.lanes.chain
     return max(late, *(int((written[row, word] - time).max()) for row, word, time in _reads(op, fronts)))
+
+
+def _unfetched(before: Op, op: Op) -> int:
+    """Return by how many cycles the op comes too soon to be fetched, of ops of one slot: rtl/fetch.sv takes four."""
+    soon = FETCH - op.first_cycles
+    return soon if soon > 0 and before.pace.back < FETCH and 1 in (before.slots, op.slots) else 0
+
+
+def _unsummed(before: Op, op: Op, ends: _Times, back: int) -> int:
+    """Return by how many cycles `op` adds a state of `before` too early. Its own first slot of `back` begins at `back`.
+
+    A state is read as the result comes to the adder, and written with its value: in that cycle it is still the old one.
+    """
+    short = op.work.shortcut
+    if short is None or short.buffer != before.work.buffer:
+        return 0
+    sums = _ends(op, back + np.arange(op.slots) * op.pace.slot)
+    reads = sums[:, :, : before.written.words] + LATENCY.added - LATENCY.ram - (op.pace.interval - 1)
+    words = (short.stride * np.arange(op.written.slots)[:, None] + np.arange(op.pace.interval)).max(1)
+    words = np.minimum(words, before.written.slots - 1)
+    kept = ends[:: short.stride][: op.written.rows, words][:, :, : op.written.words] + LATENCY.value + 1
+    return int((kept - reads).max())
 
 
 def undrained(before: Op, op: Op) -> int:
@@ -73,9 +104,11 @@ def _reads(op: Op, fronts: _Times) -> Iterator[tuple[int, int, _Times]]:
         passes.append((begin, True))
     channel = np.arange(op.read.words)
     words = op.written.slots * (2 if op.work.stride == 2 else 1)
+    alone = op.work.side == 1 and op.work.depthwise is None
+    idle = alone and op.lanes.pixels == 1 and op.work.stride == 2  # its odd words are not used
     for number, (begin, emits) in enumerate(passes):
         row, word = number // words * op.work.stride, number % words
-        if word < op.read.slots:  # else it is masked
+        if word < op.read.slots and not (idle and emits):  # else it is masked
             for near, wait in _near(op, emits=emits):
                 if 0 <= row + near < op.read.rows:
                     yield row + near, word, begin + channel * (op.pace.taps if emits else 1) + wait

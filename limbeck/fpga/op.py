@@ -120,7 +120,9 @@ def with_gap(op: Op, gap: int) -> Op:
 def spent(ops: Sequence[Op]) -> tuple[int, ...]:
     """Return the cycles from each micro-op to the next, the first after the last; their sum is the interval."""
     followers = [*ops[1:], ops[0]]
-    return tuple(
-        (op.slots - 1) * op.pace.slot + max(op.pace.back, after.first_cycles)
-        for op, after in zip(ops, followers, strict=True)
-    )
+    return tuple(from_to(op, after) for op, after in zip(ops, followers, strict=True))
+
+
+def from_to(op: Op, after: Op) -> int:
+    """Return the cycles from `back`'s first slot of a micro-op to that of the next."""
+    return (op.slots - 1) * op.pace.slot + max(op.pace.back, after.first_cycles)

@@ -56,10 +56,12 @@ class _Layout:
         self.last = len(works) - 1
         self.memories = {name: _Memory() for name in ("weight", "kernel", "table", "offset", "mult")}
         self.halves, self.states = [0, 0], [0, 0]  # words of both halves of a map bank, and of both state buffers
-        for number, work in enumerate(works):
+        # the halves take turns: works aside write no map
+        self.turns = [sum(not each.aside for each in works[:number]) for number in range(len(works))]
+        for work, turn in zip(works, self.turns, strict=True):
             kept = shape3(work.kept, lanes)
             if work.drop is not None:
-                self.halves[number % 2] = max(self.halves[number % 2], kept.bank)
+                self.halves[turn % 2] = max(self.halves[turn % 2], kept.bank)
             if work.buffer is not None:
                 self.states[work.buffer] = max(self.states[work.buffer], kept.total)
 
@@ -74,7 +76,7 @@ def schedule(works: Sequence[Work], lanes: Lanes, *, values: int = 8, gaps: bool
     ops: list[Op] = []
     for number, work in enumerate(works):
         op = _op(work, number, layout)
-        ops.append(spaced(ops[-1], op) if ops and gaps else op)
+        ops.append(spaced(ops, op) if ops and gaps else op)
     ops[0] = with_gap(ops[0], undrained(ops[-1], ops[0]))  # the next image follows
     depths = {name: memory.depth for name, memory in layout.memories.items()}
     depths |= {"map": sum(layout.halves), "state": max(1, sum(layout.states)), "image": 2 * ops[0].read.bank}
@@ -179,7 +181,7 @@ def _front(work: Work, number: int, read: Shape3, written: Shape3, layout: _Layo
         groups=(3 if work.stem else read.words) - 1,
         rows=written.rows - 1,
         slots=written.slots - 1,
-        base=0 if work.image else layout.halves[0] * ((number - 1) % 2),
+        base=0 if work.image else layout.halves[0] * ((layout.turns[number] - 1) % 2),
         pitch=read.slots * read.words,
         kernel=kernel,
         table_base=table,
@@ -201,7 +203,7 @@ def _result(work: Work, number: int, written: Shape3, kept: Shape3, layout: _Lay
         words=written.words,
         last_pixel=(work.out[2] - 1) % lanes.pixels,
         pool=bool(work.pool),
-        map_base=layout.halves[0] * (number % 2),
+        map_base=layout.halves[0] * (layout.turns[number] % 2),
         map_pitch=kept.slots * kept.words,
         write_map=work.drop is not None,
         offset=layout.memories["offset"].place(offset_key(work), rows * columns * written.words),

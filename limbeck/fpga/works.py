@@ -1,6 +1,7 @@
 """A Program as the engine does it: a chain of works, each a pass over one map (docs/hardware.md §2)."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from limbeck.errors import InputError
@@ -105,6 +106,11 @@ class Work:
         return weights | depthwise | (set() if self.drop is None else {self.map_bits})
 
     @property
+    def aside(self) -> bool:
+        """Whether it makes a state alone, so that the pass after it reads the map that it reads."""
+        return self.drop is None and not self.sum and not self.score
+
+    @property
     def from_sum(self) -> bool:
         return isinstance(self.layer, GlobalAverage)
 
@@ -123,6 +129,7 @@ class _Chain:
     order: dict[str, int]
     works: list[Work] = field(default_factory=list)
     depthwise: Node | None = None  # waits for its pointwise
+    place: int = 0  # of the next work
     short: dict[str, tuple[str, Shortcut]] = field(default_factory=dict)  # by its name: of what, and how
 
     @property
@@ -183,7 +190,7 @@ def _conv(chain: _Chain, node: Node, op: Conv) -> None:
         if op.border is not None:
             raise InputError(f"{node.name}: a depthwise layer has no border in the accelerator")
         _check_free(chain, node)
-        _read(chain, node)
+        _read(chain, node, after=chain.readers[node.name])
         chain.depthwise = node
         return
     if op.groups > 1:
@@ -191,19 +198,19 @@ def _conv(chain: _Chain, node: Node, op: Conv) -> None:
     if weight[2:] != (1, 1) or op.stride != 1:
         if not chain.works and weight[2:] == (7, 7):
             _check_stem(node.name, op, shape)
-        else:
+        elif weight[2:] != (1, 1) or op.stride != 2:
             _check_window(node.name, op, weight[2:])
         _check_free(chain, node)
     first, depthwise, value = chain.depthwise, None, ""
     if first is None:
-        _read(chain, node)
+        _read(chain, node, after=[node])
     else:
         shape, depthwise, value = chain.shapes[first.inputs[0]], first.op, first.name
     assert depthwise is None or isinstance(depthwise, Conv)
     chain.depthwise = None
     out = chain.shapes[node.name]
     tensors, image = chain.program.tensors, not chain.works
-    chain.works.append(Work(node.path, node.name, op, depthwise, tensors, shape, out, image, value))
+    chain.works.insert(chain.place, Work(node.path, node.name, op, depthwise, tensors, shape, out, image, value))
 
 
 def _is_depthwise(chain: _Chain, node: Node, op: Conv, weight: tuple[int, ...], shape: Shape) -> bool:
@@ -309,16 +316,37 @@ def _is_used(work: Work) -> bool:
     return bool(work.pool or work.shortcut or work.from_sum or work.sum or work.drop is not None)
 
 
-def _read(chain: _Chain, node: Node) -> None:
-    """Have the last result written as the map that `node` reads."""
+def _read(chain: _Chain, node: Node, after: Sequence[Node]) -> None:
+    """Have what `node` reads written as a map, and say where its work goes; `after` are the nodes that end that work.
+
+    A map lives until the next one is written. What only makes a state, as a residual block's projection does, reads
+    the map before that: wherever the graph has it, its work follows the one whose map it is.
+    """
     name = node.inputs[0]
+    chain.place = len(chain.works)
     if not chain.works and name == IMAGE:
         return
     last = chain.works[-1] if chain.works else None
-    if last is not None and last.drop is None and name == last.result:
+    owner = next((number for number, work in enumerate(chain.works) if work.map == name), None)
+    if owner is not None:
+        since = chain.works[owner + 1 :]
+        if all(work.aside and _is_state(chain, work.value) for work in since):
+            return
+        if all(_is_state(chain, each.name) for each in after) and not chain.works[owner].sum:
+            chain.place = owner + 1
+            return
+    elif last is not None and last.drop is None and name == last.result:
         chain.last(drop=0, map=name, map_bits=last.bits or last.requant.bits)
-    elif last is None or last.map != name:
-        raise InputError(f"{node.name}: it takes {name}; a pass of the accelerator takes the map of the pass before it")
+        return
+    raise InputError(
+        f"{node.name}: it takes {name}; a pass of the accelerator takes the map of the pass before it, or an older one "
+        "where its result is only added"
+    )
+
+
+def _is_state(chain: _Chain, name: str) -> bool:
+    """Return whether a map is added to others and nothing else."""
+    return bool(chain.readers[name]) and all(_adds(each) for each in chain.readers[name])
 
 
 def _check_free(chain: _Chain, node: Node) -> None:
