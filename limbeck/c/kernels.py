@@ -30,8 +30,8 @@ from limbeck.integer.program import (
 )
 from limbeck.integer.survey import Site
 
-BLOCK = 16  # outputs, or channels, at once
-_TAPS = 64  # of a depthwise window; larger ones are convolutions in groups
+BLOCK = 16  # outputs, or channels, per block
+_TAPS = 64  # most taps of a depthwise window; larger ones become grouped convolutions
 _SLIDE = """\
 #if defined(VNNI)
             const __mmask16 used = (__mmask16)((1u << n) - 1u);
@@ -55,14 +55,14 @@ class Piece(NamedTuple):
 
 @dataclass
 class Parts:
-    """What the file is made of, in the order of its making; what is asked for twice is there once."""
+    """What the file is made of, in the order of its making; what is asked for twice is made once."""
 
     pieces: dict[Piece, None] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)  # by name: the definition
-    named: dict[Any, str] = field(default_factory=dict)  # of a table's content or key: its name
-    sizes: dict[str, int] = field(default_factory=dict)  # bytes of each table
-    windows: dict[str, int] = field(default_factory=dict)  # by type: values of the longest window
-    some: dict[str, int] = field(default_factory=dict)  # by type: the most channels of a map that is never whole
+    tables: dict[str, str] = field(default_factory=dict)  # definitions by name
+    named: dict[Any, str] = field(default_factory=dict)  # names by a table's content or key
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes per table
+    windows: dict[str, int] = field(default_factory=dict)  # values of the longest window, by type
+    some: dict[str, int] = field(default_factory=dict)  # most channels of a map that is never held whole, by type
 
     def piece(self, template: str, **words: str) -> None:
         self.pieces[Piece(template, tuple(words.items()))] = None

@@ -24,7 +24,7 @@ from limbeck.integer.program import (
 from limbeck.integer.survey import Site
 
 ALIGNED = 8  # bytes
-TILE = 8  # output pixels that a convolution has at once, at most
+TILE = 8  # most output pixels that a convolution computes at once
 
 
 class Step(NamedTuple):
@@ -69,20 +69,20 @@ def steps(sites: Sequence[Site]) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class Memory:
-    """The first byte of each map, and what the arena is as large as."""
+    """The first byte of each map, and the size of the arena with what bounds it."""
 
     places: dict[str, int]
     size: int  # bytes of all maps together
-    bound: int  # of the node that takes and gives most, as if nothing overlapped
-    node: str  # its name
+    bound: int  # bytes that the largest node reads and writes, as if nothing overlapped
+    node: str  # the name of that node
 
 
 @dataclass(frozen=True)
 class _Buffer:
     name: str
     size: int
-    born: int  # the node that writes it; -1: the image
-    dies: int  # the last node that reads it
+    born: int  # number of the node that writes it; -1 for the image
+    dies: int  # number of the last node that reads it
 
 
 def plan(image: Extent, steps: Sequence[Step]) -> Memory:

@@ -24,10 +24,10 @@ _WIDE = 112
 class Written:
     """The text of a net in C, and what it needs of a device."""
 
-    source: str  # with an open seal
-    header: str  # too
-    name: str  # begins what the file defines
-    tables: int  # bytes of constant tables; code comes on top
+    source: str  # its seal still open
+    header: str  # its seal still open too
+    name: str  # prefix of all that the file defines
+    tables: int  # bytes of constant tables, without code
     arena: int  # bytes
     memory: Memory
     largest: str  # the name of the largest table

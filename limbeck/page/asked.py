@@ -27,8 +27,8 @@ _COMPARED = 100  # images on which a C file is compared with its Program
 class Sight:
     """The held-out images that nets are evaluated on, each set opened once, and what was wrong with some."""
 
-    data: str | None  # instead of what runs name
-    target: str | None  # instead of what runs of adapt name as their target
+    data: str | None  # used instead of the data that runs name
+    target: str | None  # used instead of the target that runs of adapt name
     images: int  # at most
     trust: bool = False  # to open what runs name; digits: are Limbeck's own
     notes: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Asked:
     net: "Net"
     artefact: "Run | Integers | Onnx"
     classifier: "Classifier"
-    table: "Table | None"  # of its layers; None where it runs outside torch
+    table: "Table | None"  # its layers; None where it runs outside torch
     seen: Seen | None
     said: "Answers | None"
 
@@ -192,7 +192,7 @@ def _bytes(one: "Run | Integers | Onnx") -> int:
     from limbeck.artefacts.readers import Integers, Run
     from limbeck.integer.survey import stored
 
-    if isinstance(one, Integers):  # the file holds more than a device does
+    if isinstance(one, Integers):  # the file holds more than a device stores
         return stored(one.program) if one.tables is None else one.tables
     return (one.path / "model.safetensors" if isinstance(one, Run) else one.path).stat().st_size
 

@@ -11,11 +11,11 @@ from limbeck.learn.evaluate import Bin, Evaluation
 from limbeck.page.svg import GLYPH, MIDDLE, Scale, around, dots, line, path, picture, short, tag, text
 from limbeck.page.values import Change, Cloud, Role
 
-WIDE = 360.0  # px, of a chart: what a phone shows unscaled
-MOST_NAMED = 12  # points that have their names beside them; more have numbers
+WIDE = 360.0  # px: the width of a chart that a phone shows unscaled
+MOST_NAMED = 12  # points with their names beside them; where there are more, they have numbers
 MOST_CELLS, MOST_ROWS = 30, 60  # classes of a confusion matrix with counts in its cells, with names
-_SHADES = 8  # of a confusion matrix of many classes
-MOST_POINTS = 400  # of a curve, and of a cloud's domain
+_SHADES = 8  # shades of a confusion matrix of many classes
+MOST_POINTS = 400  # most points per curve, and per domain of a cloud
 _SHARES = ("accuracy", "top1", "top5", "agreement")  # what the names of shares end in
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Format = Callable[[float], str]
@@ -132,7 +132,7 @@ def engines(points: Sequence[Engine], chosen: int, title: str) -> Markup:
     parts = [_axis_y(ys, left, right, _plain_count), _axis_y(shares, left, right, _percent, 4)]
     parts += [line(left, middle, right, middle, "axis"), path(at, "curve")]
     names, marks = [], []
-    for place in sorted(range(len(points)), key=lambda i: i != chosen):  # its name first: it must have room
+    for place in sorted(range(len(points)), key=lambda i: i != chosen):  # the chosen one's name must have room
         point, (x, y) = points[place], at[place]
         hint = tag("title", f"{point.name}: {point.dsps:,} DSPs, {point.rate:,.0f} images/s")
         names += _beside(point.name, x, y, taken, frame, always=place == chosen)

@@ -24,21 +24,21 @@ ROLES: dict[Role, str] = {
 class Net:
     """A net and what was measured of it."""
 
-    name: str  # as the page calls it
+    name: str  # its name on the page
     path: Path
     role: Role
     model: str  # "dsodenet20"
     parameters: int
-    macs: int  # of one image
-    bytes: int  # of its weights: on disk, of integers on a device
+    macs: int  # per image
+    bytes: int  # bytes of its weights: on disk, or, of integers, on a device
     engine: str  # what ran it
     of: str = ""  # the run whose weights it has, where it is a file that was exported from one
     adapted_to: str = ""  # the images that it was adapted to
     data: str = ""  # whose held-out images it was evaluated on
     found: Evaluation | None = None  # None where images or labels are not at hand
     recorded: float | None = None  # top-1 that its run recorded, over all held-out images
-    seconds: float | None = None  # of one image alone
-    same: int = 0  # images on which every score of a C file was compared with the Program's, and equal
+    seconds: float | None = None  # latency of a single image
+    same: int = 0  # images on which every score of a C file was compared with the Program's and found equal
 
     @property
     def top1(self) -> float | None:
@@ -92,9 +92,9 @@ class Teachers:
     names: tuple[str, ...]
     data: str
     images: int
-    differ: int  # images that they don't all classify the same
-    pairs: tuple[tuple[str, str, float], ...]  # share of images that the two classify the same
-    right: tuple[tuple[str, float], ...]  # top-1 where all agree, and where they don't, of everybody
+    differ: int  # images that they don't all classify alike
+    pairs: tuple[tuple[str, str, float], ...]  # share of images that the two classify alike
+    right: tuple[tuple[str, float], ...]  # everybody's top-1 where all agree, and where they don't
     splits: tuple[Split, ...]
 
 
@@ -137,7 +137,7 @@ class Difference:
 
     images: int
     learned: bool  # whether it learned from these very images, as there are no others
-    turned: int  # images that are classified otherwise
+    turned: int  # images that are classified differently
     confidence: tuple[float, float]  # mean, before and after
     sure: tuple[float, float]  # share of images with a confidence of SURE or more
     classes: tuple[Change, ...]  # share of images that are predicted to be of each class
@@ -163,19 +163,19 @@ class Adaptation:
     came_from: str  # the images that the net had been trained on; empty where that is not known
     target: str
     method: str
-    images: int  # that it learned from, without labels
+    images: int  # unlabelled images that it learned from
     shares: tuple[tuple[str, float], ...]  # source-only, new statistics, adapted, oracle: share of target images
     judged: int  # labelled target images
     recall: tuple[Change, ...]  # those that changed most first
     kept: str  # which candidate was saved
     collapse: str
-    found: tuple[Evaluation, Evaluation] | None  # before, after, on the target
-    mistakes: tuple[Mistake, ...]  # that are left
+    found: tuple[Evaluation, Evaluation] | None  # on the target, before and after
+    mistakes: tuple[Mistake, ...]  # mistakes that are left
     difference: Difference | None  # None where the target's images or the net as it was are not at hand
     clouds: tuple[Cloud, Cloud] | None
     on_source: tuple[float, float] | None  # top-1 on held-out source images, before and after
     seed: int | None = None
-    alike: str = ""  # the same for runs that differ in their seed, and in which nets they began with and learned from
+    alike: str = ""  # equal for runs that differ only in seed and in the nets that they began with and learned from
     missing: str = ""  # why something is not here
 
 

@@ -51,8 +51,8 @@ class Page:
     reader: Executor  # one thread, in which pictures are decoded, so that few are in memory
     source: Source | None = None  # of held-out images
     backgrounds: Backgrounds | None = None
-    notes: tuple[str, ...] = ()  # what is left out, and why
-    host: str = "127.0.0.1"  # by which it may be called, beside localhost and addresses
+    notes: tuple[str, ...] = ()  # what was left out, and why
+    host: str = "127.0.0.1"  # the name that requests may use, beside localhost and addresses
     pictures: int = field(default=0, init=False)
 
 
@@ -180,7 +180,7 @@ async def _no_such(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # to a closed connection; without it, the console would get a traceback
+    return Response(status_code=400)  # nobody reads it, but without it the console would show a traceback
 
 
 class Guard:

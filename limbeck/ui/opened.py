@@ -29,7 +29,7 @@ _KINDS: dict[Kind, str] = {
     "ExecuTorch file": "ExecuTorch", "nothing": "pretrained",
 }  # fmt: skip
 _SERVED = ("run", "Program", "C file", "ONNX file", "Design")
-_SAMPLES = 10_000  # held-out images to choose from, at most
+_SAMPLES = 10_000  # most held-out images to choose from
 _COLOURS = {1: "grey", 3: "colour"}
 
 
@@ -59,7 +59,7 @@ def opened(
 
 
 def _inside(model: str) -> list[str]:
-    """Return the models that lie in a folder; of what is no such folder, itself."""
+    """Return the models that lie in a folder; a path that is no such folder stands for itself."""
     if kind_of(model) != "folder":
         return [model]
     found = [path for path in sorted(Path(model).iterdir()) if kind_of(path) in _SERVED]
@@ -67,7 +67,7 @@ def _inside(model: str) -> list[str]:
 
 
 def _own_images(models: tuple[str, ...]) -> "Source | None":
-    """Return held-out images that the first run names, of an adapted one its target's; None where they can't be had."""
+    """Return the held-out images that the first run names, its target's if it was adapted; None without them."""
     recipes = (Path(model) / runs.RECIPE for model in models)
     recipe = next((runs.read_toml(path) for path in recipes if path.is_file()), {})
     spec = str(recipe.get("target" if recipe.get("verb") == "adapt" else "data", ""))

@@ -1,4 +1,4 @@
-"""Pictures that strangers send: limited in bytes and pixels, of few formats, then read as those of a data set are."""
+"""Pictures that strangers send: limited in bytes, pixels and formats, then read as those of a data set are."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ class TooLargeError(InputError):
 class Picture:
     """A picture that can be looked at more than once."""
 
-    read: Callable[[int], Image.Image]  # in mode RGB, upright, its pixels not decoded yet; takes what is white
+    read: Callable[[int], Image.Image]  # mode RGB, upright, pixels not decoded yet; its argument is the value of white
     height: int  # pixels
     width: int
     label: str = ""  # its class, where that is known

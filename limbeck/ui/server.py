@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from limbeck.errors import InputError
 
-_AT_ONCE = 64  # requests and idle connections; more are refused for the moment
+_AT_ONCE = 64  # requests and idle connections; further ones are refused meanwhile
 PATIENCE = 10.0  # seconds for a request to arrive
 _GRACE = 3  # seconds that open responses get when the server ends
 
@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Patient(H11Protocol):
-    """HTTP that gives up connections on which no whole request arrives, which else would keep others out for ever."""
+    """HTTP that gives up connections on which no whole request arrives, since they would keep others out for ever."""
 
     _late: asyncio.TimerHandle | None = None
 
@@ -59,7 +59,7 @@ class _Patient(H11Protocol):
 
 
 def made(app: Starlette) -> uvicorn.Server:
-    """Return a server for `app`. It ends by SIGINT and SIGTERM where it runs in the main thread, and else when its
+    """Return a server for `app`. It ends on SIGINT and SIGTERM where it runs in the main thread, and otherwise when its
     `should_exit` is set."""
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", http=_Patient, ws="none",

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from limbeck.errors import InputError
 from limbeck.images.domains import on_photos
 
-PIECES = 16  # of the photos, one is the background
+PIECES = 16  # of the photos; one of them is the background
 _LARGEST_PIECE = 384  # pixels: the photos are not much larger
 
 Pixels = NDArray[np.uint8]
@@ -44,7 +44,7 @@ class Shift:
     contrast: float = 1.0  # factor around the middle grey
     brightness: float = 0.0  # added, as a share of the range
     noise: float = 0.0  # standard deviation, as a share of the range; the same in all channels
-    draw: int = 0  # decides which piece of the photos lies behind, and the noise
+    draw: int = 0  # seeds the choice of the background and the noise
 
     @property
     def neutral(self) -> bool:

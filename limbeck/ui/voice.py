@@ -53,7 +53,7 @@ def answer(voice: Voice, view: Pixels) -> dict[str, Any]:
         start = time.perf_counter()
         probabilities = _probabilities(voice.net, view)
         milliseconds = 1000 * (time.perf_counter() - start)
-    except Exception as error:  # a net of anyone, in any runtime
+    except Exception as error:  # anyone's net, in any runtime, raises anything
         return {"error": f"{voice.name} failed: {first_line(error)}"}
     values, places = probabilities.topk(min(TOP, len(probabilities)))
     names = [voice.net.classes[place] for place in places.tolist()]

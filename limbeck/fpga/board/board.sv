@@ -1,5 +1,5 @@
 // The accelerator behind a serial line: what a board's top holds, without the board's clocks and pins.
-// led_o shows the class of the image that was recognised last.
+// led_o shows the class of the last image.
 module board #(
     parameter int Divider = 33,     // cycles per bit of the serial line
     parameter int Channels = 3,

@@ -3,11 +3,11 @@
 //   01 address data[4]              write a register
 //   02 address                      read a register: its four bytes come back
 //   03 address count[2] data[4]...  write a register count times (a memory's words)
-//   04 count[4] pixel[Channels]...  send so many pixels, TLAST with the last of each image
+//   04 count[4] pixel[Channels]...  send that many pixels, TLAST with the last of each image
 //
 // Each beat of scores is sent as four bytes as soon as it is there. There is no flow control: a host must have at most
-// two images under way, and must not read registers while it waits for scores. A command of which no byte has come for
-// 2**Patience cycles is given up, so a host that starts anew is understood.
+// two images under way, and must not read registers while it waits for scores. A command is abandoned once no byte of it
+// has come for 2**Patience cycles, so that a restarted host is understood.
 module bridge #(
     parameter int Channels = 3,
     parameter int Pixels = 1024,   // per image
@@ -49,7 +49,7 @@ module bridge #(
   state_e state_q, state_d;
   logic [7:0] command_q, command_d, address_q, address_d;
   logic [31:0] word_q, word_d, count_q, count_d, word;
-  logic [1:0] place_q, place_d;  // of the byte that comes next
+  logic [1:0] place_q, place_d;  // place of the next byte
   logic [Patience:0] idle_q;
   logic [PixelW-1:0] pixel_q;    // of the image
   logic write, read, pixel;

@@ -42,9 +42,9 @@ int main(int argc, char** argv) {
   dut->rst_ni = 1;
 
   std::deque<uint8_t> queue;
-  uint32_t sending = 0, left = 0, wait_in = 0;  // a frame of bits, low ones first
+  uint32_t sending = 0, left = 0, wait_in = 0;  // a frame, its bits from the lowest
   uint32_t received = 0, bits = 0, wait_out = 0, hold = 0;
-  uint32_t quiet = 0;  // cycles in which nothing came or went
+  uint32_t quiet = 0;  // cycles without traffic
   for (uint64_t cycle = 0;; cycle++) {
     if (cycle % 256 == 0 && !take(queue, quiet > 4000000)) return 0;
     if (left == 0 && wait_in == 0 && !queue.empty()) {

@@ -1,4 +1,4 @@
-// Receives bytes from a serial line: one start bit, eight data bits, low ones first, one stop bit.
+// Receives bytes from a serial line: one start bit, eight data bits from the lowest, one stop bit.
 // valid_o is high for one cycle with each byte; a byte without its stop bit is dropped.
 module uart_rx #(
     parameter int Divider = 33  // cycles per bit, 4 or more

@@ -1,4 +1,4 @@
-// Sends bytes over a serial line: one start bit, eight data bits, low ones first, one stop bit.
+// Sends bytes over a serial line: one start bit, eight data bits from the lowest, one stop bit.
 module uart_tx #(
     parameter int Divider = 33  // cycles per bit
 ) (
@@ -11,7 +11,7 @@ module uart_tx #(
 );
   localparam int CountW = $clog2(Divider + 1);
 
-  logic [9:0] bits_q;     // to be sent, the next one lowest
+  logic [9:0] bits_q;     // still to be sent, the next one lowest
   logic [3:0] left_q;
   logic [CountW-1:0] wait_q;
 

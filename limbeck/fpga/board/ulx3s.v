@@ -1,14 +1,14 @@
-// ULX3S: the accelerator behind the USB serial line; LEDs show the class that was recognised last.
+// ULX3S: the accelerator behind the USB serial line; LEDs show the class of the last image.
 module top (
     input  wire       clk_25mhz,
-    input  wire       btn_pwr_n,   // starts anew
+    input  wire       btn_pwr_n,   // resets
     input  wire       ftdi_txd,    // from the PC
     output wire       ftdi_rxd,    // to the PC
     output wire [7:0] led,
-    output wire       wifi_gpio0   // high, or the ESP32 takes the board over
+    output wire       wifi_gpio0   // high, since the ESP32 would otherwise take over the board
 );
   wire clk, locked;
-  reg [7:0] reset_q = 8'd0;  // all ones: 8 cycles since the clock is steady
+  reg [7:0] reset_q = 8'd0;  // all ones once the clock has run for 8 cycles
 
   assign wifi_gpio0 = 1'b1;
 

@@ -6,29 +6,29 @@
 //
 // front schedules the reading one slot ahead of back, which schedules pointwise; result follows.
 module accelerator #(
-    parameter int Px = 2,            // pixels of a word: 1 or even
-    parameter int Il = 8,            // lanes of a word: input channels at once, up to 8 or a multiple of 8
+    parameter int Px = 2,            // pixels per word: 1 or even
+    parameter int Il = 8,            // lanes per word: input channels at once, up to 8 or a multiple of 8
     parameter int Ol = 16,           // output channels at once: a multiple of Il
-    parameter int Bits = 8,          // of weights and of maps: 8, two products a multiplier, or 16
-    parameter int AccW = 24,         // accumulator and offset bits, up to 27 or, of 16 bits, 44
+    parameter int Bits = 8,          // of weights and maps: 8, with two products per multiplier, or 16
+    parameter int AccW = 24,         // accumulator and offset bits: up to 27, or 44 where Bits is 16
     parameter int StateW = 16,
     parameter int ImageH = 32,
     parameter int ImageW = 32,
     parameter int ImageC = 3,
     parameter int Stem = 0,          // 1: the image is read by a 7x7 convolution with stride 2
     parameter int Classes = 10,
-    parameter int Groups = 2,        // Il-channel groups of a map that is read, at most
-    parameter int XWords = 4,        // words of an accumulation, at most: a power of two
-    parameter int Words = 2,         // Il-channel groups of a map that is written, at most
+    parameter int Groups = 2,        // most Il-channel groups of a map that is read
+    parameter int XWords = 4,        // most words of an accumulation: a power of two
+    parameter int Words = 2,         // most Il-channel groups of a map that is written
     parameter int Ops = 2,
-    parameter int MapDepth = 2,      // words of a bank
+    parameter int MapDepth = 2,      // words per bank
     parameter int StateDepth = 2,
     parameter int WeightDepth = 2,
     parameter int KernelDepth = 2,
     parameter int TableDepth = 2,
     parameter int OffsetDepth = 2,
     parameter int MultDepth = 2,
-    parameter int PoolDepth = 0,     // words of a row of maxima; 0: nothing is pooled
+    parameter int PoolDepth = 0,     // words per row of maxima; 0: nothing is pooled
     parameter logic [31:0] Identity = 0,
     parameter MapStyle = "ultra",    // or "block"
     parameter OffsetStyle = "block"
@@ -63,7 +63,7 @@ module accelerator #(
 );
   `include "contract.svh"
   localparam int WordW = Px * Il * Bits;
-  localparam int ImagePx = Stem != 0 ? 2 * Px : Px;  // pixels of a word of the image
+  localparam int ImagePx = Stem != 0 ? 2 * Px : Px;  // pixels per word of the image
   localparam int PixelsW = ImagePx * ImageC * 8;
   localparam int HalfWords = (ImageH + 2) / 3 * ((ImageW + ImagePx - 1) / ImagePx);
   localparam int KernelW = Il * 9 * Bits;
@@ -76,7 +76,7 @@ module accelerator #(
   localparam int LoadW = LoadA > LoadB ? LoadA : LoadB;  // the widest memory that is loaded
   localparam int XAddrW = $clog2(XWords);
   localparam int WindowGroupW = Groups > 1 ? $clog2(Groups) : 1;
-  localparam int GroupW = Stem != 0 && WindowGroupW < 2 ? 2 : WindowGroupW;  // a stem walks by three rows
+  localparam int GroupW = Stem != 0 && WindowGroupW < 2 ? 2 : WindowGroupW;  // a stem has three groups of rows
   localparam int ResultWordW = Words > 1 ? $clog2(Words) : 1;
   localparam int ScoreWords = (Classes + Il - 1) / Il;
   localparam int ScoreWordW = ScoreWords > 1 ? $clog2(ScoreWords) : 1;
@@ -107,7 +107,7 @@ module accelerator #(
   );
   assign data_rst_n = aresetn && run;
 
-  // words of the memory that is selected, and the pieces of 32 bits in one
+  // words of the selected memory, and pieces of 32 bits per word
   always_comb begin
     depth = 17'd0;
     needed = 8'd0;
@@ -215,7 +215,7 @@ module accelerator #(
     end
   end
 
-  // what comes with the words, and a cycle after them
+  // what comes with the words, and what comes a cycle after them
   logic [1:0] words_bank;
   /* verilator lint_off UNUSEDSIGNAL */  // of a stem
   logic words_none_here;
@@ -259,7 +259,7 @@ module accelerator #(
   delay #(.Width(6), .Cycles(DwAccCycles + RequantShiftCycles - 1)) u_dw_shift (
       .clk_i(aclk), .d_i(front_shift), .q_o(dw_shift)
   );
-  always_ff @(posedge aclk) dw_shift_q <= run ? dw_shift : 6'd0;  // a flip-flop: an SRL is slow for many sinks
+  always_ff @(posedge aclk) dw_shift_q <= run ? dw_shift : 6'd0;  // a flip-flop: an SRL is slow with many sinks
   delay #(.Width(1), .Cycles(DwAccCycles + RequantSidesCycles)) u_dw_relu (
       .clk_i(aclk), .d_i(front_relu), .q_o(dw_relu)
   );
@@ -304,7 +304,7 @@ module accelerator #(
       .clk_i(aclk), .d_i(tap_early), .q_o(tap_word)
   );
 
-  // ---- words of two slots: one is written, one read
+  // ---- words of two slots: one slot is written while the other is read
   (* ram_style = "distributed" *) logic [WordW-1:0] words [0:2*(1<<XAddrW)-1];
   logic [WordW-1:0] x_q;
   logic [XAddrW:0] back_xaddr, read_xaddr;
@@ -332,7 +332,7 @@ module accelerator #(
       .clk_i(aclk), .d_i(last), .q_o(last_notice)
   );
 
-  logic [ChainLanes*16-1:0] weight_addrs;  // of the first lane of each chain, of the second, and so on
+  logic [ChainLanes*16-1:0] weight_addrs;  // those of each chain's first lane, then of each chain's second, and so on
   delay #(.Width(16), .Cycles(BackCycles + 1 - RamCycles)) u_weight_addr (
       .clk_i(aclk), .d_i(weight_addr), .q_o(weight_addrs[15:0])
   );
@@ -374,7 +374,7 @@ module accelerator #(
   bit checking;
   initial checking = 0;
   always @(posedge aclk) begin
-    if (!run) checking <= 1;  // a simulation begins with anything in its registers
+    if (!run) checking <= 1;  // registers hold anything when a simulation begins
     if (checking && run) begin
       if (map_we && 32'(map_addr) >= MapDepth) $fatal(1, "accelerator: a map is too deep for its banks");
       if (image_we && 32'(image_addr) >= 2 * HalfWords) $fatal(1, "accelerator: an image is too deep for its banks");

@@ -11,7 +11,7 @@ module back #(
     input  logic [     15:0] waddr_i,
     input  logic [  OpW-1:0] wdata_i,
     input  logic             slot_i,   // a slot begins in the next cycle
-    output logic             done_o,   // no slot, or its last cycle
+    output logic             done_o,   // there is no slot, or this is its last cycle
     output logic             first_o,  // of an accumulation
     output logic             last_o,   // of an accumulation
     output logic [     15:0] weight_o,
@@ -21,14 +21,14 @@ module back #(
 
   back_op_t op;
   logic busy_q, parity_q, active, period_end, group_end, slot_last, slot_end, next;
-  // ends are known a cycle before, but for the first cycle, group and slot of an op: there its memory tells
+  // Ends are known a cycle ahead, except in an op's first cycle, group and slot, where the op's memory tells.
   logic one_cycle, one_group, one_slot, begin_q, first_slot_q, cycle_last_q, group_last_q, slot_last_q;
-  logic one, free_q, cycle_last, group_last;  // of a slot that takes one cycle; of all its groups, or no slot
+  logic one, free_q, cycle_last, group_last;  // one: the slot takes one cycle in all; free: no slot, or its last cycle
   logic [11:0] cycle_q, next_cycle_q;
   logic [WordBits-1:0] next_group_q;
   logic [23:0] next_slot_q;
   logic [15:0] weight_q;
-  logic ready;  // always, while a slot is computed: `front` leaves ops the time to be fetched
+  logic ready;  // always high while a slot is computed: `front` leaves enough time to fetch an op
 
   /* verilator lint_off UNUSEDSIGNAL */
   back_op_t loaded;

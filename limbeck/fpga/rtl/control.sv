@@ -25,18 +25,18 @@ module control #(
     output logic             run_o,
     output logic [ 7:0]      last_op_o,
     input  logic [16:0]      depth_i,    // words of memory_o; 0: there is none
-    input  logic [ 7:0]      needed_i,   // pieces of its words
+    input  logic [ 7:0]      needed_i,   // pieces per word of that memory
     output logic             we_o,
     output logic [ 7:0]      memory_o,
     output logic [15:0]      addr_o,
     output logic [LoadW-1:0] data_o,
-    output logic             room_o,     // for one more image's scores
+    output logic             room_o,     // there is room for one more image's scores
     input  logic             busy_i,
     input  logic             waiting_i,  // an image waits
     input  logic             start_i,    // an image begins
     input  logic             scored_i,   // its scores are valid
     input  logic             sent_i,     // its scores are taken
-    input  logic             stale_i,    // those of a run before are not yet
+    input  logic             stale_i,    // scores of an earlier run are not all taken yet
     input  logic             short_i,    // a frame was too short
     input  logic             long_i
 );
@@ -64,7 +64,7 @@ module control #(
   assign write = aw_q && w_q && !bvalid_q;
   assign read = arvalid_i && arready_o;
 
-  // ---- writes: address and data come in any order; what is wrong changes nothing but ERRORS
+  // ---- writes: address and data come in any order; a wrong one changes nothing but ERRORS
   always_comb begin
     aw_d = (aw_q || awvalid_i) && !write;
     w_d = (w_q || wvalid_i) && !write;
@@ -95,7 +95,7 @@ module control #(
           default: wrong = 1'b1;
         endcase
     end
-    errors_d = errors_q & ~clear;  // an error that comes in the cycle of its clearing stays
+    errors_d = errors_q & ~clear;  // an error that occurs in the cycle that clears it stays
     if (short_i) errors_d[ErrorShortFrame] = 1'b1;
     if (long_i) errors_d[ErrorLongFrame] = 1'b1;
     if (wrong) errors_d[ErrorRegister] = 1'b1;
@@ -150,7 +150,7 @@ module control #(
     rdata_q <= rdata_d;
   end
 
-  // ---- the engine runs once what a run before left in the pipelines is gone
+  // ---- the engine starts once the pipelines have drained from the run before
   always_ff @(posedge clk_i)
     if (!rst_ni || !run_q) begin
       settle_q <= '0;

@@ -1,12 +1,12 @@
-// Counts images and cycles: from the first read of an image to its last score, from image to image, and idle ones; says
-// whether there is room for one more image's scores.
+// Counts images and three kinds of cycles: from an image's first read to its last score, from one image to the next, and
+// idle ones. Says whether there is room for one more image's scores.
 module counters (
     input  logic        clk_i,
-    input  logic        run_i,          // 0: all begin again
+    input  logic        run_i,          // 0: all counters restart
     input  logic        start_i,        // an image begins
     input  logic        scored_i,       // its scores are valid
     input  logic        sent_i,         // its scores are taken
-    input  logic        stale_i,        // those of a run before are not yet
+    input  logic        stale_i,        // scores of an earlier run are not all taken yet
     input  logic        busy_i,
     input  logic        waiting_i,      // an image waits
     output logic        room_o,

@@ -1,4 +1,4 @@
-// d_i, Cycles cycles later. Not reset: valid bits must be low for that long before they count.
+// Delays d_i by Cycles cycles. There is no reset: valid bits must be low for that long before they count.
 module delay #(
     parameter int Width = 1,
     parameter int Cycles = 1

@@ -21,9 +21,9 @@ module depthwise #(
     for (genvar pair = 0; pair < Pairs; pair++) begin : gen_pair
       localparam bit Two = Share == 2 && 2 * pair + 1 < Px;
       logic signed [AccW-1:0] low [0:2];
-      /* verilator lint_off UNUSEDSIGNAL */  // a pixel may be alone
+      /* verilator lint_off UNUSEDSIGNAL */  // a pixel may have no partner
       logic signed [AccW-1:0] high [0:2];
-      logic [2:0] carry;  // of high: each is added by an addition that is there anyway
+      logic [2:0] carry;  // due to be added to high: additions that are there anyway take them as carry-ins
       /* verilator lint_on UNUSEDSIGNAL */
 
       for (genvar row = 0; row < 3; row++) begin : gen_row

@@ -1,5 +1,5 @@
-// sum_o = sum_i of one cycle before + a_i * b_i of three before: one DSP48E2 with its registers A, B, M and P, or its
-// twin. The first of a cascade has no sum_i; the last gives its sum to the fabric, the others to the next DSP48E2.
+// sum_o = sum_i of one cycle ago + a_i * b_i of three cycles ago: one DSP48E2 with its registers A, B, M and P, or its
+// behavioural model. The first of a cascade has no sum_i; the last gives its sum to the fabric, the others to the next DSP48E2.
 // AW and BW say how many bits of a and b are not copies of the sign. LIMBECK_MULT18 is for parts whose multipliers take
 // 18 x 18 bits: a of more than 18 takes two.
 module dsp_mac #(
@@ -43,7 +43,7 @@ module dsp_mac #(
       .ACIN(30'b0), .BCIN(18'b0), .CARRYCASCIN(1'b0), .MULTSIGNIN(1'b0)
   );
 `elsif LIMBECK_MULT18
-  localparam int SumW = AW + BW + 3 < 48 ? AW + BW + 3 : 48;  // of up to eight products
+  localparam int SumW = AW + BW + 3 < 48 ? AW + BW + 3 : 48;  // bits of a sum of up to eight products
 
   logic signed [AW-1:0] a_q;
   logic signed [BW-1:0] b_q;

@@ -1,5 +1,5 @@
-// Hands out the ops of its memory in order, again and again. After next_i, op_o is the next op one cycle later if ops
-// follow each other by four cycles. ready_o: op_o is an op.
+// Hands out the ops of its memory in order, over and over. op_o is the next op one cycle after next_i, provided that ops
+// are four cycles apart. ready_o: op_o holds an op.
 module fetch #(
     parameter int Width = 8,
     parameter int Depth = 2

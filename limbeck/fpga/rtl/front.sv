@@ -1,8 +1,8 @@
 // Schedules the reading: for each slot (a word of output pixels) it walks over the channel groups of the maps, one word
-// of each of three rows a cycle, and says what becomes of them. It works one slot ahead of `back`; a slot ends when
-// both have finished with theirs. All outputs but slot_o, start_o, release_o are registered.
+// from each of three rows per cycle, and says what becomes of them. It works one slot ahead of `back`; both move on when
+// both have finished their slots. All outputs but slot_o, start_o, release_o are registered.
 module front #(
-    parameter int HalfWords = 1,  // words of one half of the image memory
+    parameter int HalfWords = 1,  // words per half of an image bank
     parameter int StemTaps = 1,   // words of a stem's seventh row
     parameter int OpW = 1,
     parameter int Ops = 2,
@@ -15,9 +15,9 @@ module front #(
     input  logic              we_i,
     input  logic [      15:0] waddr_i,
     input  logic [   OpW-1:0] wdata_i,
-    input  logic              startable_i,    // an image is there, and room for its scores
+    input  logic              startable_i,    // an image is there, and there is room for its scores
     input  logic              back_done_i,
-    output logic              slot_o,         // `back` begins with the slot that was read
+    output logic              slot_o,         // `back` begins the slot that has been read
     output logic              start_o,        // an image begins
     output logic              release_o,      // the image has been read
     output logic              busy_o,
@@ -30,7 +30,7 @@ module front #(
     output logic              none_here_o,
     output logic              none_below_o,
     output logic [GroupW-1:0] group_o,
-    output logic              remember_o,     // the words become history
+    output logic              remember_o,     // the words are kept as history
     output logic              none_before_o,  // there is no word on that side
     output logic              none_after_o,
     output logic              stride_2_o,
@@ -40,7 +40,7 @@ module front #(
     output logic [      15:0] table_o,
     output logic [       5:0] shift_less_1_o,
     output logic              relu_o,
-    output logic              emit_o,         // a word for `pointwise` comes of it
+    output logic              emit_o,         // a word for `pointwise` results
     output logic [  XAddrW:0] xaddr_o
 );
   `include "contract.svh"
@@ -53,16 +53,16 @@ module front #(
       .clk_i, .run_i, .next_i(next), .last_i(last_op_i), .we_i, .waddr_i, .wdata_i, .op_o(op), .ready_o(ready)
   );
 
-  // ---- what an image, an op and a slot begin and end with
+  // ---- how an image, an op and a slot begin and end
   phase_e phase_q;
   logic waiting, leading, emitting, done, reading, skips;
-  logic busy_d, busy_q, free_d, free_q;  // free: idle, or this is a slot's last cycle
+  logic busy_d, busy_q, free_d, free_q;  // free: idle, or in a slot's last cycle
   logic last_slot_d, last_slot_q;
   logic advance, begin_image;
 
   assign {done, emitting, leading, waiting} = phase_q;
   assign reading = leading || emitting;
-  assign skips = op.stride_2 && !op.stem;  // every other word is only remembered
+  assign skips = op.stride_2 && !op.stem;  // every other word only becomes history
   assign advance = free_q && back_done_i;
   assign begin_image = advance && run_i && startable_i && (busy_q ? last_slot_q && op.final_op : ready);
   assign next = advance && busy_q && last_slot_q;
@@ -72,7 +72,7 @@ module front #(
   assign release_o = next && op.image;
   assign busy_o = busy_q;
 
-  // ---- the walk over a slot's words: tap by tap of a channel group, group by group; ends are known a cycle before
+  // ---- the walk over a slot's words: tap by tap of a channel group, group by group; ends are known a cycle ahead
   logic [15:0] wait_d, wait_q;
   logic [WordBits-1:0] group_d, group_q;
   logic [4:0] tap_d, tap_q;
@@ -155,9 +155,9 @@ module front #(
 
   // ---- where the words are
   logic [11:0] read_row_d, read_row_q;
-  logic [12:0] next_word_d, next_word_q, row_words;  // of the row that is read
+  logic [12:0] next_word_d, next_word_q, row_words;  // words of the row that is read
   logic [ 1:0] bank_d, bank_q;
-  logic [15:0] row_place_d, row_place_q, place_d, place_q;  // of the row's first word, of this slot's
+  logic [15:0] row_place_d, row_place_q, place_d, place_q;  // places of the row's first word and of this slot's
   logic [15:0] here, from_place, first, next_row;
   /* verilator lint_off UNUSEDSIGNAL */  // the lowest bit only carries
   logic [16:0] here_and_carry;
@@ -167,7 +167,7 @@ module front #(
   assign row_words = skips ? {op.slots, 1'b1} : {1'b0, op.slots};
   assign first_row = read_row_q == 12'd0;
   assign last_row = read_row_q == op.rows;
-  assign back_a_row = op.stem && group_q[1:0] == 2'd0;  // a stem's three groups are rows before, of and after a place
+  assign back_a_row = op.stem && group_q[1:0] == 2'd0;  // a stem's groups: rows before, at and after a place
   assign from_place = !op.stem ? 16'(group_q)
                     : group_q[1:0] == 2'd0 ? ~op.pitch : group_q[1:0] == 2'd1 ? 16'd0 : op.pitch;
   assign here_and_carry = {place_q, 1'b1} + {from_place, back_a_row};
@@ -207,7 +207,7 @@ module front #(
   end
 
   always_ff @(posedge clk_i) begin
-    // held, so that registers' enables do what logic before them would: it is the longest path
+    // Held by the registers' enables rather than by logic in front of them, since this is the longest path.
     if (advance) phase_q <= !busy_q || last_slot_q ? Wait : skips ? Before : Emit;
     else if (busy_q && waiting && wait_q == op.gap) phase_q <= Before;
     else if (busy_q && pass_end) phase_q <= emitting ? Done : Emit;

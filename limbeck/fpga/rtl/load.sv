@@ -1,16 +1,16 @@
-// The memory load port: puts together the words of the selected memory, 32 bits at a time, low bits first, and writes
-// them to one address after the other. A piece that is meant for what the engine does not have is dropped and reported.
+// The memory load port: assembles words of the selected memory from pieces of 32 bits, low bits first, and writes them
+// to consecutive addresses. A piece for a memory or an address that the engine does not have is dropped and reported.
 module load #(
     parameter int LoadW = 32   // of the widest memory
 ) (
     input  logic             clk_i,
     input  logic             rst_ni,
-    input  logic             select_i,    // data_i is the number of a memory and the pieces of its words
+    input  logic             select_i,    // data_i is a memory's number, and how many pieces its words have
     input  logic             place_i,     // data_i is the next address
     input  logic             piece_i,     // data_i is a piece
     input  logic [31:0]      data_i,
     input  logic [16:0]      depth_i,     // words of the memory with this number; 0: there is none
-    input  logic [ 7:0]      needed_i,    // pieces of its words
+    input  logic [ 7:0]      needed_i,    // pieces per word of that memory
     output logic [ 7:0]      memory_o,
     output logic [ 7:0]      pieces_o,
     output logic [15:0]      addr_o,
@@ -23,7 +23,7 @@ module load #(
   logic [7:0] memory_d, memory_q, pieces_d, pieces_q, piece_d, piece_q;
   logic [15:0] addr_d, addr_q;
   logic we_d, we_q, bad_d, bad_q, fits_q, last_piece;
-  /* verilator lint_off UNUSEDSIGNAL */  // a word's last piece may have bits too many
+  /* verilator lint_off UNUSEDSIGNAL */  // a word's last piece may have more bits than the word needs
   logic [Pieces*32-1:0] word_q;
   /* verilator lint_on UNUSEDSIGNAL */
 

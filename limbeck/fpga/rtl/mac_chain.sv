@@ -1,11 +1,11 @@
-// Sums a * w over a cascade of Taps DSP48E2s; p_o follows term 0 by Taps + 2 cycles.
+// Sums a * w over a cascade of Taps DSP48E2s; p_o comes Taps + 2 cycles after term 0.
 // a packs two pixels, {pixel 1 - (pixel 0 < 0), sign of pixel 0, pixel 0}: p_o's low 18 bits are pixel 0's sum, the rest
 // is pixel 1's, less one where pixel 0's is negative. Exact for weights in [-127, 127] and up to 8 taps.
-// Skew: all terms come in the same cycle and are delayed here; else term i must come i cycles after term 0.
+// With Skew, all terms come in the same cycle and are delayed here; without, term i must come i cycles after term 0.
 module mac_chain #(
     parameter int Taps = 8,
     parameter bit Skew = 1,
-    parameter int Bits = 8,   // of w; of 16 bits there is one pixel in a
+    parameter int Bits = 8,   // of w; where it is 16, a holds one pixel
     parameter int AW = 27     // bits of a that are not copies of its sign
 ) (
     input  logic                      clk_i,

@@ -1,5 +1,5 @@
-// Packs two pixels of 8 bits into one multiplier operand: the second less one where the first is negative, then the
-// first with its sign spread over 18 bits. Of 16 bits the first stands alone.
+// Packs two pixels of 8 bits into one multiplier operand: above, the second, less one where the first is negative; below,
+// the first, sign-extended to 18 bits. Where pixels have 16 bits, the first stands alone.
 module pack #(
     parameter int Bits = 8
 ) (

@@ -1,11 +1,11 @@
-// Takes frames of pixels, one a beat, row by row, channel 0 in the low byte, into the free half of the image memory.
-// A frame whose TLAST comes early or not with its last pixel is dropped, and the error is told.
+// Takes frames of pixels, one per beat, row by row, channel 0 in the low byte, into the free half of the image memory.
+// A frame whose TLAST comes before its last pixel, or not with it, is dropped and reported as an error.
 module pixels #(
     parameter int Px = 2,
     parameter int Height = 32,
     parameter int Width = 32,
     parameter int Channels = 3,
-    parameter int HalfWords = 1        // of a bank
+    parameter int HalfWords = 1        // words per half of a bank
 ) (
     input  logic                      clk_i,
     input  logic                      rst_ni,

@@ -1,4 +1,4 @@
-// Px pixels times Ol output channels of dot products, Il lanes a cycle, in chains of up to 8. A word comes with valid
+// Dot products for Px pixels and Ol output channels, Il lanes per cycle, in chains of up to 8. A word comes with valid
 // control at cycle 0; the sums of an accumulation stand in acc_o, by channel and pixel, Taps + 5 cycles after its last
 // word's, with Taps lanes in a chain.
 module pointwise #(
@@ -62,7 +62,7 @@ module pointwise #(
             .clk_i, .a_i(a[(pair*Il+c*Taps)*27+:Taps*27]), .w_i(w[c*Taps*Bits+:Taps*Bits]), .p_o(p[c*48+:48])
         );
       end
-      // bit 17 of a chain's sum is to be added to its upper part: as the carry of the next addition
+      // Bit 17 of a chain's sum must be added to its upper part; it is the carry-in of the next addition.
       always_comb begin
         low = '0;
         high = AccW'($signed(p[47:18]));

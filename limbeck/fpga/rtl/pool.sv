@@ -1,17 +1,18 @@
-// The largest of each 3x3 of a map's values, none of them negative, for every other row and column: y_o holds a word of
-// them two cycles after the word that completes it. Values outside the map are 0, as in v_i. Kept meanwhile: by channel
-// word, half a word of maxima along the row and the last pixel; by word of a row of maxima, those of the rows so far.
+// The largest of each 3x3 window of a map's values, none of them negative, for every other row and column: y_o holds a
+// word of them two cycles after the word that completes it. Values outside the map are 0, as in v_i. Kept meanwhile: for
+// each channel word, half a word of maxima along the row and the last pixel; for each word of a row of maxima, the maxima
+// of the rows so far.
 module pool #(
     parameter int Px = 2,
     parameter int Lanes = 8,
     parameter int StateW = 16,
-    parameter int Words = 2,        // of a pixel's channels, at most
-    parameter int Depth = 2,        // words of a row of maxima, at most
+    parameter int Words = 2,        // most words of a pixel's channels
+    parameter int Depth = 2,        // most words of a row of maxima
     localparam int WordsW = Words > 1 ? $clog2(Words) : 1
 ) (
     input  logic                       clk_i,
     input  logic [Px*Lanes*StateW-1:0] v_i,
-    /* verilator lint_off UNUSEDSIGNAL */  // counts are as wide as everywhere
+    /* verilator lint_off UNUSEDSIGNAL */  // counts have the same width everywhere
     input  logic [WordsW-1:0]          word_i,        // this and the next come a cycle before the rest
     input  logic [15:0]                place_i,       // in a row of maxima
     input  logic [3:0]                 last_pixel_i,  // of the last slot

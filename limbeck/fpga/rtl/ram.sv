@@ -1,5 +1,5 @@
-// A memory with one write and one read port: q_o is the word at raddr_i two cycles before.
-// A word that is written in the cycle of its reading comes out as anything: an ECP5's block RAM does not define it.
+// A memory with one write and one read port: q_o is the word at the raddr_i of two cycles ago.
+// A word that is written in the cycle in which it is read comes out undefined, as from an ECP5's block RAM.
 module ram #(
     parameter int Width = 8,
     parameter int Depth = 2,
@@ -43,9 +43,9 @@ module ram #(
       if (we_i) mem[waddr_i[AddrW-1:0]] <= wdata_i[low+:Bits];
       read_q <= mem[raddr_i[AddrW-1:0]];
 `ifndef SYNTHESIS
-      if (clash) read_q <= ~mem[raddr_i[AddrW-1:0]];  // whoever relies on it gets wrong scores
+      if (clash) read_q <= ~mem[raddr_i[AddrW-1:0]];  // so whoever relies on it gets wrong scores
 `elsif LIMBECK_MULT18
-      if (clash) read_q <= 'x;  // else Yosys would write a cycle late and put a multiplexer before q_o
+      if (clash) read_q <= 'x;  // otherwise Yosys would write a cycle late and put a multiplexer before q_o
 `endif
       q_o[low+:Bits] <= read_q;
     end

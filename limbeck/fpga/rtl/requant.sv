@@ -1,6 +1,6 @@
 // y = saturate(((acc + carry + offset) * mult / 2**(shift_less_1 + 1)), rounded half up), five cycles later
 // (numerics.md §3).
-// shift_less_1_i belongs to acc_i of two cycles before, relu_i and narrow_i to that of four.
+// shift_less_1_i belongs to the acc_i of two cycles ago, relu_i and narrow_i to that of four cycles ago.
 module requant #(
     parameter int AccW = 24,
     parameter int OutW = 16,
@@ -26,7 +26,7 @@ module requant #(
   /* verilator lint_on UNUSEDSIGNAL */
   logic signed [AccW-1:0] sum;
   logic signed [ProdW-1:0] product;
-  (* keep *) logic signed [By4W-1:0] by_16;  // kept, or a mapper tangles the parts
+  (* keep *) logic signed [By4W-1:0] by_16;  // kept, since a mapper would otherwise tangle the parts
   (* keep *) logic signed [By1W-1:0] by_4;
   logic signed [OutW:0] by_1;
   logic [5:0] shift_q;
@@ -58,7 +58,7 @@ module requant #(
     assign product = product_q;
   end
 
-  // a shift in three parts, as narrow as each can be; bits that it leaves above the result must be those of the sign
+  // The shift has three parts, each as narrow as it can be. Bits left above the result must equal its sign.
   shift_part #(.InW(ProdW), .OutW(By4W), .Step(16)) u_by_16 (.d_i(product), .steps_i(shift_q[5:4]), .q_o(by_16));
   shift_part #(.InW(By4W), .OutW(By1W), .Step(4)) u_by_4 (.d_i(by_16), .steps_i(shift_q[3:2]), .q_o(by_4));
   shift_part #(.InW(By1W), .OutW(OutW + 1), .Step(1)) u_by_1 (.d_i(by_4), .steps_i(shift_q[1:0]), .q_o(by_1));

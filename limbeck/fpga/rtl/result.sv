@@ -1,12 +1,12 @@
-// Takes the sums of an output group and turns them, a word of Il channels a cycle, into what the net goes on with:
-// requantised, added to the shortcut, dropped to the bits of a map; written to map and state, added up, or handed on as
-// scores. last_i comes NoticeCycles before the sums are valid in acc_i.
+// Turns the sums of an output group, a word of Il channels per cycle, into what the net goes on with: they are
+// requantised, added to the shortcut and dropped to the bits of a map, then written to map and state, added up, or handed
+// on as scores. last_i comes NoticeCycles before the sums are valid in acc_i.
 //
 //   result_places -> result_words -> offsets, multipliers, shortcut -+
 //   acc_i -> result_sums ------------------------------------------> result_value -> [pool] -> map, state, scores
 //   result_totals <---------------------------------------------------+
 //
-// Cycle 0 is that in which result_words has the address of a word; what belongs to the word follows it in a line.
+// Cycle 0 is that in which result_words has the address of a word; what belongs to the word follows it in a delay line.
 module result #(
     parameter int Px = 2,
     parameter int Il = 8,
@@ -14,11 +14,11 @@ module result #(
     parameter int Bits = 8,        // of maps
     parameter int AccW = 24,
     parameter int StateW = 16,
-    parameter int Words = 2,       // at most, of a pixel's channels
+    parameter int Words = 2,       // most words of a pixel's channels
     parameter int StateDepth = 2,
     parameter int OffsetDepth = 2,
     parameter int MultDepth = 2,
-    parameter int PoolDepth = 0,   // words of a row that is pooled; 0: there is no pooling
+    parameter int PoolDepth = 0,   // words per pooled row; 0: there is no pooling
     parameter int OpW = 1,
     parameter int Ops = 2,
     parameter StateStyle = "ultra",
@@ -59,7 +59,7 @@ module result #(
   result_op_t loaded;
   /* verilator lint_on UNUSEDSIGNAL */
   logic last, op_end, one_group, one_slot, one_row, two_rows, one_of_row, one_of_op;
-  logic ready;  // always, when results come: `front` leaves ops the time to be fetched
+  logic ready;  // always high when results come: `front` leaves enough time to fetch an op
 
   assign loaded = op_i;
   fetch #(.Width(OpW + 6), .Depth(Ops)) u_fetch (
@@ -71,7 +71,7 @@ module result #(
   );
   always_ff @(posedge clk_i) last <= last_i && run_i;
 
-  // ---- where the group goes, and its words
+  // ---- where the group goes, and where its words go
   /* verilator lint_off UNUSEDSIGNAL */  // addresses have more bits than a word's number
   logic [15:0] group_word;
   /* verilator lint_on UNUSEDSIGNAL */
@@ -127,7 +127,7 @@ module result #(
   word_t now;
   logic [15:0] offset_addr, mult_addr, short_addr_early;
   logic next_word, strided;
-  /* verilator lint_off UNUSEDSIGNAL */  // results have fewer words than a micro-op can say
+  /* verilator lint_off UNUSEDSIGNAL */  // results have fewer words than a micro-op can count
   logic [CountW-1:0] now_word;
   /* verilator lint_on UNUSEDSIGNAL */
 
@@ -189,7 +189,7 @@ module result #(
   assign w_before_pooled = line_q[(PoolValue-2)*WordW+:WordW];
   assign w_pooled = line_q[(PoolValue-1)*WordW+:WordW];
 
-  // what has many sinks comes from flip-flops, not from the shift registers that are made of the line
+  // Signals with many sinks come from flip-flops rather than from the shift registers that the delay line becomes.
   logic [5:0] shift_q;
   logic [4:0] drop_q;                                    // of `out`
   logic is_pooled_q;                                     // `out` is w_pooled
@@ -257,7 +257,7 @@ module result #(
       end
       assign offset = left_q[px] ? offsets[lane*AccW+:AccW]
                     : right_q[px] ? offsets[(2*Il+lane)*AccW+:AccW] : offsets[(Il+lane)*AccW+:AccW];
-      // strided, the shortcut takes every other pixel of two words
+      // a strided shortcut takes every other pixel of two words
       if (Px == 1) begin : gen_short_one
         assign short = state_word[lane*StateW+:StateW];
       end else if (px < Half) begin : gen_short_first
@@ -277,7 +277,7 @@ module result #(
     end
   end
 
-  // ---- what is kept: values or, of what is pooled, maxima
+  // ---- what is kept: values, or maxima where they are pooled
   if (PoolDepth > 0) begin : gen_pool
     logic first_slot_q;
     always_ff @(posedge clk_i) first_slot_q <= w_saturated.valid && w_saturated.of.first_slot;

@@ -7,9 +7,9 @@ module result_places #(
 ) (
     input  logic           clk_i,
     input  logic           run_i,
-    input  logic           last_i,         // a group goes now, the next one is asked for
+    input  logic           last_i,         // this group goes now, and the next one is asked for
     input  logic [OpW-1:0] op_i,
-    // of the op's counts, known as it is stored: one group, slot, row; two rows; one group of a row, of the op
+    // Of the op's counts, known when it is stored: one group, one slot, one row; two rows; one group per row, per op.
     input  logic           one_group_i,
     input  logic           one_slot_i,
     input  logic           one_row_i,
@@ -39,12 +39,12 @@ module result_places #(
   /* verilator lint_on UNUSEDSIGNAL */
   assign op = op_i;
 
-  // ---- groups of a slot, slots of a row, rows: ends are known a group before, but for an op's first, which its memory
-  // tells
+  // ---- groups of a slot, slots of a row, rows: ends are known a group ahead, except in an op's first group, where
+  // the op's memory tells
   logic first_d, first_q, group_last, slot_last, row_last, row_after_last, slot_end, row_end, op_end;
   logic group_last_d, group_last_q, slot_last_d, slot_last_q, row_last_d, row_last_q, row_end_q, op_end_q;
   logic [WordBits-1:0] next_group_d, next_group_q;
-  logic [11:0] next_slot_d, next_slot_q, row_after_d, row_after_q;  // that after the next row
+  logic [11:0] next_slot_d, next_slot_q, row_after_d, row_after_q;  // row_after: the one after the next row
   logic near_end_d, near_end_q, first_slot_d, first_slot_q, first_row_d, first_row_q, odd_row_d, odd_row_q;
 
   assign group_last = first_q ? one_group_i : group_last_q;
@@ -90,7 +90,7 @@ module result_places #(
     end
   end
 
-  // ---- addresses: a place is a base, and what its row, slot and word add
+  // ---- addresses: a place is a base plus what its row, slot and word add
   logic [15:0] word_d, word_q, map_row_d, map_row_q, map_slot_d, map_slot_q, state_d, state_q;
   logic [15:0] short_row_d, short_row_q, short_slot_d, short_slot_q;
   logic [15:0] row_class_d, row_class_q, column_class_d, column_class_q;  // where the offsets of a class begin
@@ -137,7 +137,7 @@ module result_places #(
                     + (next_class[1] ? {op.offset_pitch[14:0], 1'b0} : 16'd0);
       end
     end
-    column_class_d = op.stem && !early ? 16'(op.words) : 16'd0;  // a stem's slots are long enough for one cycle more
+    column_class_d = op.stem && !early ? 16'(op.words) : 16'd0;  // a stem's slots are long enough for one more cycle
   end
 
   assign word_o = word_q;

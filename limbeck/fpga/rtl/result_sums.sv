@@ -1,5 +1,5 @@
-// Keeps the sums of an output group and hands them on, a word of channels after the other: the first of them RamCycles
-// after result_words' first word, when its offsets and multipliers come.
+// Keeps the sums of an output group and hands them on, one word of channels after the other. The first comes RamCycles
+// after result_words' first word, together with its offsets and multipliers.
 module result_sums #(
     parameter int OlWords = 2,  // words of an output group
     parameter int SumsW = 1     // bits of a word's sums

@@ -1,11 +1,11 @@
-// Adds up the values of a map by channel, a word's channels a cycle: the sum that a word is part of can be read two cycles
-// after its values.
+// Adds up the values of a map by channel, one word of channels per cycle. A sum with a word in it can be read two cycles
+// after the word's values.
 module result_totals #(
     parameter int Px = 2,
     parameter int Il = 8,
     parameter int AccW = 24,
     parameter int StateW = 16,
-    parameter int Words = 2,      // of a pixel's channels, at most
+    parameter int Words = 2,      // most words of a pixel's channels
     localparam int WordsW = Words > 1 ? $clog2(Words) : 1
 ) (
     input  logic                    clk_i,

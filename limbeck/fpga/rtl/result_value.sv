@@ -1,5 +1,6 @@
-// Makes a value of an accumulator: requantised, added to its shortcut, saturated; and what of it goes to the map: bits
-// dropped, rounded, saturated. Cycles are counted from the address of the value's word, as `result` does.
+// Makes a value of an accumulator, which is requantised, added to its shortcut and saturated; and what goes to the map:
+// the value with its low bits dropped, rounded and saturated. Cycles are counted as in `result`, from the address of the
+// value's word.
 module result_value #(
     parameter int AccW = 24,
     parameter int StateW = 16,
@@ -23,7 +24,7 @@ module result_value #(
     output logic        [  Bits-1:0] map_o            // DropCycles later
 );
   localparam logic [Bits-1:0] Most = {1'b0, {(Bits - 1) {1'b1}}};       // of a map
-  localparam int By2W = StateW + 1 < Bits + 8 ? StateW + 1 : Bits + 8;  // what later shifts can bring
+  localparam int By2W = StateW + 1 < Bits + 8 ? StateW + 1 : Bits + 8;  // bits that later shifts can bring to the result
   localparam int By1W = By2W < Bits + 2 ? By2W : Bits + 2;
 
   logic signed [StateW-1:0] y;
@@ -46,8 +47,8 @@ module result_value #(
     else value_o <= sum_q[StateW-1:0];
   end
 
-  // ---- to the map: the shift, in parts as in `requant`
-  logic signed [StateW:0] by_8;                     // with the bit below the result, which rounds it
+  // ---- to the map: a shift in parts, as in `requant`
+  logic signed [StateW:0] by_8;                     // includes the bit below the result, which rounds it
   logic signed [By2W-1:0] by_2;
   logic signed [By1W-1:0] by_1;
   logic signed [Bits:0] dropped_q, rounded;

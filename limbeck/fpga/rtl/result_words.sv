@@ -1,5 +1,5 @@
-// Walks over the words of an output group, one a cycle from the cycle after start_i on, or one in two cycles where the
-// shortcut is strided: it then reads two words for one. Outputs are registered.
+// Walks over the words of an output group from the cycle after start_i on: one per cycle, or one per two cycles where
+// the shortcut is strided, since two of its words are then read for one. Outputs are registered.
 module result_words #(
     parameter int OlWords = 2,         // words of an output group
     parameter int CountW = 1           // bits of a number of words
@@ -16,8 +16,8 @@ module result_words #(
     input  logic [15:0]       short_i,
     input  logic              strided_i,
     input  logic              add_i,
-    input  logic [CountW-1:0] words_i,       // of a pixel
-    input  logic [CountW-1:0] short_words_i, // of a pixel of the shortcut
+    input  logic [CountW-1:0] words_i,       // per pixel
+    input  logic [CountW-1:0] short_words_i, // per pixel of the shortcut
     output logic              next_o,        // the next word comes in the next cycle
     output logic              strided_o,     // the group is one of a strided shortcut
     output logic              valid_o,

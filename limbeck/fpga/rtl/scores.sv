@@ -1,5 +1,5 @@
-// Keeps the scores of two images and sends them: one a beat, sign extended, then the class, the first of the largest,
-// with TLAST. An answer that is being sent when a run ends is sent to its end; stale_o until then.
+// Keeps the scores of two images and sends them: one score per beat, sign-extended, then, with TLAST, the class: the
+// first with the largest score. An answer that is under way when a run ends is completed; stale_o is high until then.
 module scores #(
     parameter int Il = 8,
     parameter int StateW = 16,
@@ -18,7 +18,7 @@ module scores #(
     output logic                 tvalid_o,
     input  logic                 tready_i,
     output logic                 tlast_o,
-    output logic                 sent_o,     // this run's: an image's last beat was taken
+    output logic                 sent_o,     // the last beat of an image of this run was taken
     output logic                 stale_o
 );
   localparam int LaneW = Il > 1 ? $clog2(Il) : 1;

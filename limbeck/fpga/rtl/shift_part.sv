@@ -1,4 +1,4 @@
-// The low bits of a signed number shifted right by none, one, two or three steps.
+// The low bits of a signed number that is shifted right by zero, one, two or three steps.
 module shift_part #(
     parameter int InW = 8,
     parameter int OutW = 8,

@@ -1,11 +1,11 @@
-// Picks what a 7x7 convolution with stride 2 of the image multiplies next: of three rows the Il values with number tap_i
-// on, place by place, channel by channel, for each pixel of a slot; three cycles after the words. A word is the 2 Px
-// pixels that a slot stands on. History is kept for each three rows: the word before and the three pixels before that.
+// Picks what a 7x7 convolution of the image with stride 2 multiplies next: for each pixel of a slot, Il values of three
+// rows from number tap_i on, ordered by place, then channel; three cycles after the words. A word is the 2 Px pixels that
+// a slot covers. History is kept for each group of three rows: the word before and the three pixels before that.
 module stem #(
     parameter int Px = 2,
     parameter int Il = 8,
     parameter int ImageC = 3,
-    parameter int Bits = 8    // of a value that is handed on
+    parameter int Bits = 8    // bits per value that is handed on
 ) (
     input  logic                      clk_i,
     input  logic [2*Px*ImageC*8-1:0]  word0_i,   // from the banks with rows 0, 1, 2 mod 3

@@ -1,5 +1,5 @@
-// Picks what a dense convolution multiplies next: one place of the window, all lanes (tap 0 to 8), or, from tap 9,
-// Il of the image's values in the order place by place, channel by channel. One cycle.
+// Picks what a dense convolution multiplies next: all lanes of one place of the window (taps 0 to 8), or, from tap 9 on,
+// Il of the image's values, ordered by place, then channel. Takes one cycle.
 module taps #(
     parameter int Px = 2,
     parameter int Il = 8,

@@ -1,6 +1,6 @@
-// Makes 3x3 windows of the words that are read: win_o holds, by output pixel, place and lane, what an output pixel of
-// this slot sees, two cycles after the words. History is kept by channel group: the word before and its predecessor's
-// last pixel. A word is Px pixels of Il lanes of 8 bits (16-bit values take two), lane first.
+// Makes 3x3 windows of the words that are read: win_o holds what each output pixel of this slot sees, ordered by output
+// pixel, place and lane, two cycles after the words. History is kept for each channel group: the word before and the last
+// pixel of the one before that. A word is Px pixels of Il lanes of 8 bits (16-bit values take two), lane first.
 module window #(
     parameter int Px = 2,
     parameter int Il = 8,
@@ -12,7 +12,7 @@ module window #(
     input  logic [Px*Il*8-1:0]  word1_i,
     input  logic [Px*Il*8-1:0]  word2_i,
     input  logic [1:0]          bank_i,     // of the middle row
-    input  logic                none_above_i,   // a row lies outside of the map
+    input  logic                none_above_i,   // a row lies outside the map
     input  logic                none_below_i,
     input  logic [GroupW-1:0]   group_i,
     input  logic                remember_i,     // the words become history
