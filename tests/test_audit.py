@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,8 +85,9 @@ def answered(path, answer):
 
 def test_a_sheet_is_asked_answered_and_read(there, tmp_path, capsys):
     data, sheet = str(there["data"]), tmp_path / "audit.csv"
-    source = open_source(data, "train")
-    truth = {key: source.classes[label] for key, label in zip(source.keys, source.labels.tolist(), strict=True)}
+    source = open_source(data, "train", labelled=False)
+    truth = {key: "cat" if "cat" in key else "dog" for key in source.keys}
+    assert len(truth) == 16  # nothing is held out, as it is where labels are read
     words = ["audit", str(there["run"]), "--data", data, "--images", "6", "--out", str(sheet)]
     assert main(words) == 0
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
@@ -103,6 +105,33 @@ def test_a_sheet_is_asked_answered_and_read(there, tmp_path, capsys):
     assert read(sheet).accuracy == 0
     assert main(words) == 2  # answers are never replaced
     assert "audit.csv" in capsys.readouterr().err
+
+
+def test_the_photos_may_lie_in_folders_that_are_no_classes(there, tmp_path, capsys):
+    days = tmp_path / "days"
+    for name in ("monday", "tuesday/front", "tuesday/back"):
+        (days / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, i, i)).save(days / name / f"{i}.png")
+    assert main(["audit", str(there["run"]), "--data", str(days), "--out", str(tmp_path / "s.csv")]) == 0
+    images = [line.split(",")[0] for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
+    assert sorted(images) == sorted(str(path.relative_to(days)) for path in days.rglob("*.png"))
+
+
+@pytest.mark.parametrize("failing", ["image,predicted", "<!doctype html"])
+def test_the_sheet_and_its_page_are_both_written_or_neither(there, tmp_path, monkeypatch, capsys, failing):
+    write = Path.write_text
+
+    def full(path, text, **named):
+        if text.startswith(failing):
+            raise OSError(28, "No space left on device")
+        return write(path, text, **named)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    words = ["audit", str(there["run"]), "--data", str(there["data"]), "--out", str(tmp_path / "s.csv")]
+    assert main(words) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 ROWS = ["image,predicted,confidence,group,group_size,label", "a.png,cat,0.5,1,9,dog", "b.png,dog,0.9,2,90,dog"]
@@ -132,7 +161,7 @@ def test_a_group_without_answers_leaves_the_accuracy_open(tmp_path):
     [
         (["x,y"], "is no sheet of limbeck audit"),
         (ROWS[:1], "names no images"),
-        ([*ROWS, "c.png,cat,0.5"], "line 4: there are not 6 cells"),
+        ([*ROWS, "c.png,cat,0.5"], "line 4: 3 cells, but the first line has 6"),
         ([*ROWS, "c.png,cat,much,1,9,"], "line 4: could not convert"),
         ([*ROWS, "c.png,cat,0.5,1,8,"], "line 4: leave all columns"),
         ([*ROWS, "c.png,cat,nan,1,9,"], "line 4: leave all columns"),
@@ -153,7 +182,7 @@ def test_a_sheet_that_can_not_be_read_is_said(tmp_path, rows, fault):
         (["runs/a"], "give --data and --out"),
         (["runs/a", "--data", "x", "--out", "sheet"], "does not end in .csv"),
         (["{run}", "--data", "{data}", "--out", "s.csv", "--images", "1"], "at least 4 are needed"),
-        (["gone.csv"], "can't be read as a table"),
+        (["gone.csv"], "can't be read as text"),
     ],
 )
 def test_what_can_not_be_audited_is_said(there, tmp_path, monkeypatch, capsys, words, fault):

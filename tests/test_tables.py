@@ -1,6 +1,7 @@
 """Tables of images: what is read of them, what is refused, and that they are as good as a folder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from limbeck.cli import main
 from limbeck.errors import InputError
 from limbeck.images.folder import MissingSplitError
 from limbeck.images.sources import open_source
+from limbeck.images.table import cells_of
 
 NAMES = ["a/one.png", "a/two.png", "three.png", "b/four.png", "b/five.png", "six.png"]
 ANIMALS = ["cat", "dog", "cat", "dog", "cat", "dog"]
@@ -169,3 +171,14 @@ def test_verbs_take_a_table_as_they_take_a_folder(images, tmp_path, capsys):
     assert main(["evaluate", run, "--data", spec, "--split", "val"]) == 0
     capsys.readouterr()
     assert main(["predict", run, spec]) == 2
+
+
+def test_cells_are_read_alike_whatever_stands_between_them():
+    lines = [["a", "b"], ["x, y", "2"], ["", "3"]]
+    expected = [(1, lines[0]), (2, lines[1]), (4, lines[2])]
+    assert cells_of(Path("t.csv"), 'a,b\n"x, y",2\n\n,3\n') == expected
+    assert cells_of(Path("t.csv"), "a;b\nx, y; 2\n ; \n;3\n") == expected
+    assert cells_of(Path("t.tsv"), "a\tb\nx, y\t2\n\n\t3") == expected
+    assert cells_of(Path("t.csv"), "") == []
+    with pytest.raises(InputError, match="line 2: 1 cells, but the first line has 2"):
+        cells_of(Path("t.csv"), "a,b\nx\n")

@@ -4,17 +4,16 @@ Photos are drawn in groups of like confidence, more densely where the classifier
 of its photos.
 """
 
-import csv
 import difflib
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
+from limbeck.images.table import cells_of, text_of
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.settings import Loading
@@ -32,7 +31,6 @@ _LEAST = 4  # photos a group
 _FLOOR = 0.1  # of a photo's expected spread: photos of which the classifier is sure are drawn too
 _DRAWS = 20_000  # of a Beta distribution, whose quantiles numpy does not know
 _NOTHING = 1e-9
-_MOST_BYTES = 2**26
 _SHOWN = 5  # kinds of wrong answers
 
 
@@ -109,7 +107,7 @@ def ask(
 
     if images < _LEAST:
         raise InputError(f"--images is {images}; at least {_LEAST} are needed for an accuracy")
-    source = to_compare(data, loading, "train")
+    source = to_compare(data, replace(loading, unlabelled=True), "train")
     classes, shares = _predicted(models, source, batch, loading, tell)
     confidence, which = shares.max(1), shares.argmax(1)
     generator = np.random.default_rng(seed)
@@ -121,8 +119,10 @@ def ask(
     ]
     lines = [lines[i] for i in generator.permutation(len(lines))]  # the order is no hint
     page = out.with_suffix(".html")
-    runs.write_text(out, csv_text([HEAD, *(line for _, line in lines)]))
-    runs.write_text(page, audit.text(out.name, classes, HEAD, lines, [picture(source, i) for i, _ in lines]))
+    shown = audit.text(out.name, classes, HEAD, lines, [picture(source, i) for i, _ in lines])
+    with runs.replacing(out) as sheet, runs.replacing(page) as beside:  # both are written before either has its name
+        sheet.write_text(csv_text([HEAD, *(line for _, line in lines)]), encoding="utf-8", newline="")
+        beside.write_text(shown, encoding="utf-8", newline="")
     groups = tuple(Group(size, 0, 0) for size, _ in drawn)
     return Audit(str(out), str(page), len(source), len(lines), groups, float(confidence.mean()))
 
@@ -239,24 +239,10 @@ def _predicted(
 
 def _lines(sheet: Path) -> list[tuple[int, list[str]]]:
     """Return (line, cells in the order of HEAD) of each image in a sheet."""
-    try:
-        if sheet.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{sheet} has more than {_MOST_BYTES:,} bytes: no sheet of limbeck audit")
-        text = sheet.read_text(encoding="utf-8-sig")
-        dialect = _Semicolons if ";" in text.partition("\n")[0] else csv.excel  # as some spreadsheets save it
-        reader = csv.reader(io.StringIO(text, newline=""), dialect)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{sheet} can't be read as a table: {error}") from error
+    rows = cells_of(sheet, text_of(sheet))
     head = rows[0][1] if rows else []
     if sorted(head) != sorted(HEAD):
         raise InputError(f"{sheet} is no sheet of limbeck audit, whose columns are {', '.join(HEAD)}")
-    if short := next((number for number, row in rows[1:] if len(row) != len(head)), None):
-        raise InputError(f"{sheet}, line {short}: there are not {len(head)} cells, as in the first line")
     if len(rows) == 1:
         raise InputError(f"{sheet} names no images")
     return [(number, [row[head.index(name)] for name in HEAD]) for number, row in rows[1:]]
-
-
-class _Semicolons(csv.excel):
-    delimiter = ";"

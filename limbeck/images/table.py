@@ -106,29 +106,25 @@ def _key(path: Path, number: int, file: str) -> str:
 
 def _rows(path: Path) -> list[tuple[int, Row]]:
     """Return (line, cells) of each image."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path} has more than {_MOST_BYTES:,} bytes; split it")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{path} can't be read as text: {error}") from error
+    text = text_of(path)
     records = _of_json(path, text) if path.suffix.lower() in (".json", ".jsonl") else _of_csv(path, text)
     if not records:
         raise InputError(f"{path} names no images")
     return records
 
 
-def _of_csv(path: Path, text: str) -> list[tuple[int, Row]]:
+def text_of(path: Path) -> str:
+    """Return the text of a table; InputError where it is none, or too long."""
     try:
-        dialect = csv.excel_tab if path.suffix.lower() == ".tsv" else csv.excel
-        if dialect is csv.excel and ";" in text.partition("\n")[0] and "," not in text.partition("\n")[0]:
-            dialect = _Semicolons  # as spreadsheets write it where the comma is in numbers
-        reader = csv.reader(io.StringIO(text, newline=""), dialect)
-        lines = [
-            (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)
-        ]
-    except csv.Error as error:
-        raise InputError(f"{path} is not a usable table: {error}") from error
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path} has more than {_MOST_BYTES:,} bytes; split it")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path} can't be read as text: {error}") from error
+
+
+def _of_csv(path: Path, text: str) -> list[tuple[int, Row]]:
+    lines = cells_of(path, text)
     if not lines:
         return []
     head = [cell.casefold() for cell in lines[0][1]]
@@ -140,11 +136,28 @@ def _of_csv(path: Path, text: str) -> list[tuple[int, Row]]:
         )
     made = []
     for number, row in lines[1:]:
-        if len(row) != len(head):
-            raise InputError(f"{path}, line {number}: {len(row)} cells, but the first line has {len(head)}")
         file, name, split = ("" if place is None else row[place] for place in columns.values())
         made.append((number, (file, name, split)))
     return made
+
+
+def cells_of(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Return (line, cells without spaces around them) of the text of a CSV-like file, without its empty lines: tabs are
+    between the cells of a .tsv, else commas or semicolons. InputError where a line has other cells than the first."""
+    try:
+        dialect = csv.excel_tab if path.suffix.lower() == ".tsv" else csv.excel
+        if dialect is csv.excel and ";" in text.partition("\n")[0] and "," not in text.partition("\n")[0]:
+            dialect = _Semicolons  # as spreadsheets write it where the comma is in numbers
+        reader = csv.reader(io.StringIO(text, newline=""), dialect)
+        lines = [
+            (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)
+        ]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a usable table: {error}") from error
+    for number, row in lines:
+        if len(row) != len(lines[0][1]):
+            raise InputError(f"{path}, line {number}: {len(row)} cells, but the first line has {len(lines[0][1])}")
+    return lines
 
 
 class _Semicolons(csv.excel):

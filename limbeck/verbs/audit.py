@@ -28,12 +28,12 @@ def audit(
     the photos and takes your answers. Then with the sheet alone: the accuracy, with its 95% interval.
 
     Examples:
-        limbeck audit runs/clip --data heap/ --unlabelled --out audit.csv
+        limbeck audit runs/clip --data heap/ --out audit.csv
         limbeck audit audit.csv
 
     Args:
         models: As for evaluate; of several the probabilities are averaged, as distill does. Or a sheet with answers.
-        data: The photos; labels are not needed, and not looked at.
+        data: The photos; all below a folder; labels are not read.
         out: The sheet to write, a .csv; the page is beside it, a .html.
         images: Photos to ask about.
         seed: Seed of the draw.
