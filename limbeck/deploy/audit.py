@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from limbeck import runs
 from limbeck.artefacts.models import load_model
 from limbeck.errors import InputError
-from limbeck.images.table import cells_of, text_of
 from limbeck.results import Result
 from limbeck.runs import Tell
 from limbeck.training.settings import Loading
@@ -239,6 +238,8 @@ def _predicted(
 
 def _lines(sheet: Path) -> list[tuple[int, list[str]]]:
     """Return (line, cells in the order of HEAD) of each image in a sheet."""
+    from limbeck.images.table import cells_of, text_of
+
     rows = cells_of(sheet, text_of(sheet))
     head = rows[0][1] if rows else []
     if sorted(head) != sorted(HEAD):
