@@ -18,11 +18,13 @@ module fetch #(
 );
   localparam int AddrW = $clog2(Depth);
 
+  /* verilator lint_off UNUSEDPARAM */  // only synthesis asks for Kind
 `ifdef LIMBECK_MULT18  // as in ram.sv
   localparam Kind = Depth <= 32 ? "distributed" : "block";
 `else
   localparam Kind = "block";
 `endif
+  /* verilator lint_on UNUSEDPARAM */
 
   (* ram_style = Kind *) logic [Width-1:0] mem [0:Depth-1];
   logic [Width-1:0] read_q;
