@@ -15,6 +15,7 @@ import limbeck
 from limbeck.artefacts.models import load_model
 from limbeck.deploy.export import TOLERANCE
 from limbeck.errors import InputError, VerificationError
+from limbeck.images.labels import LabelStore, recover
 from limbeck.integer import qonnx
 from limbeck.nets import onnx, zoo
 from limbeck.nets.norm import reestimate
@@ -263,3 +264,19 @@ def test_settings_that_make_no_sense_are_refused(run, tmp_path, settings, messag
     with pytest.raises(InputError, match=message):
         export(run, **{"out": str(tmp_path / "x.onnx"), **settings})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_teaches_as_its_run_does(run, exported, tmp_path):
+    settings = {"data": DIGITS, "views": 1, "weak_teachers": True, "teacher_dtype": "float32"}
+    for name, teacher in {"run": run, "file": exported.out}.items():
+        limbeck.label(teachers=(teacher,), out=str(tmp_path / name), **settings)
+    stores = [LabelStore.open(tmp_path / name) for name in ("run", "file")]
+    images = torch.arange(200)
+    ours, theirs = (recover(store.manifest, store.records(images * 0, images)) for store in stores)
+    assert (ours - theirs).abs().max() < 2e-3  # they are stored as halves
+    assert ours.std() > 0.02  # of a net that has not learnt
+    assert limbeck.verify_labels(str(tmp_path / "file"), teachers=(exported.out,)).difference < 2e-3
+    eight = export(run, data=DIGITS, format="onnx-int8", out=str(tmp_path / "x8.onnx"), calibration=64, batch=256)
+    with pytest.raises(VerificationError, match="other weights"):  # though it was made of the same run
+        limbeck.verify_labels(str(tmp_path / "file"), teachers=(eight.out,))
+    limbeck.distill(data=DIGITS, student="resnet8", teachers=(eight.out,), out=str(tmp_path / "s"), dry_run=True)

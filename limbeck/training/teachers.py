@@ -126,7 +126,7 @@ def live(
         specs,
         tuple(
             zoo.freeze(_stand_in(spec, data, training, tell), dtype=ensemble.teacher_dtype)
-            if dry_run and not brings_weights(spec)
+            if dry_run and not brings_weights(spec) and not spec.endswith(".onnx")
             else load_teacher(spec, ensemble.teacher_dtype, ensemble.compile_teachers, accelerator)
             for spec in specs
         ),
@@ -136,9 +136,15 @@ def live(
 def load_teacher(
     spec: str, dtype: Literal["auto", "float32", "bfloat16"], compiled: bool, accelerator: "Accelerator"
 ) -> "Classifier":
-    """Return the teacher that `spec` names, frozen, on the accelerator's device."""
-    from limbeck.nets import zoo
+    """Return the teacher that `spec` names, frozen, on the accelerator's device; an ONNX file runs on the CPU, as it
+    was exported."""
+    from limbeck.nets import onnx, weights, zoo
 
+    if Path(spec).suffix == ".onnx":
+        net = onnx.load(spec)
+        # its own digest: a file of 8 bits names the weights that it was made of
+        net.lineage = replace(net.lineage, sha256=weights.digest(Path(spec).read_bytes()))
+        return zoo.freeze(net.to(accelerator.device), dtype="float32")
     return zoo.freeze(zoo.load(spec).to(accelerator.device), dtype=dtype, compile=compiled)
 
 

@@ -40,7 +40,8 @@ def distill(
     Args:
         data: As for teach; a folder of unlabelled images suffices.
         student: A timm name (Limbeck's own nets are among them), tv/NAME, or a run folder to start from.
-        teachers: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID or local-dir:PATH.
+        teachers: Run folders, pinned timm tags, tv/NAME.WEIGHTS, NAME@FILE, hf-hub:ID, local-dir:PATH, or .onnx files
+            that limbeck export wrote (onnxruntime runs them on the CPU).
         out: The run folder to write.
         labels: A store that limbeck label wrote of the same data, in place of teachers.
         pretrained: Start from the weights of the tag that --student names.
