@@ -35,6 +35,12 @@ def photos(folder: Path, side: int, each: int, classes: tuple[str, ...] = ("appl
     return str(folder)
 
 
+def field(folder: Path, images: int) -> None:
+    folder.mkdir()
+    for i in range(images):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(folder / f"{i}.png")
+
+
 @dataclass(frozen=True)
 class Said(Result):
     """What a verb would return."""
@@ -158,7 +164,7 @@ def test_teachers_that_guess_are_left_out(asked):
 
 @pytest.mark.parametrize(("collapse", "kept"), [("", "adapted"), ("it says fewer classes", "statistics")])
 def test_a_target_is_adapted_to_and_what_collapsed_is_not_kept(tmp_path, asked, collapse, kept):
-    (tmp_path / "field").mkdir()
+    field(tmp_path / "field", 2)
     performer = Performer(student=Share(0.9), baseline=Share(0.8), adapted=collapse)
     found, commands = done(replace(asked, target="field", device="microcontroller"), performer)
     assert [one.split()[0] for one in commands] == [
@@ -168,6 +174,18 @@ def test_a_target_is_adapted_to_and_what_collapsed_is_not_kept(tmp_path, asked, 
     assert commands[6].startswith(f"adapt runs/auto/student --target field --source {asked.data} ")
     assert commands[7].startswith(f"quantize runs/auto/{kept} --data field ")
     assert found.kept == f"runs/auto/{kept}"
+
+
+def test_a_target_s_images_that_can_t_be_read_stop_no_step(asked):
+    field(Path("field"), 2)
+    Path("field/half.png").write_bytes(b"")
+    heard = []
+    found = carrying_out.auto(
+        replace(asked, target="field"), Performer(), lambda event, values: heard.append(values.get("text", ""))
+    )
+    assert "1 images can't be read and are left out, half.png (" in "\n".join(heard)
+    for step in found.steps:
+        assert ("--on-broken skip" in step.command) == (step.words[0] != "report"), step.command
 
 
 def test_it_goes_on_where_it_stopped_and_refuses_other_wishes(asked):
@@ -204,9 +222,15 @@ def test_it_goes_on_where_it_stopped_and_refuses_other_wishes(asked):
         ({"device": "fpga:xc7"}, "--for fpga:xc7: there is no such part; choose fpga: and one of xczu7ev"),
         ({"minutes": 0.0}, "--minutes is 0; it must be more than 0"),
         ({"data": "nowhere"}, "nowhere is not there"),
+        ({"target": "nowhere"}, "nowhere is not there"),
+        ({"target": "empty"}, "empty holds no images"),
+        ({"target": "single"}, "single has 1 image to adapt to"),
+        ({"target": "photos/../photos"}, "--target photos/../photos is what the nets learn from"),
     ],
 )
 def test_what_can_t_be_done_is_refused_before_anything_is_written(asked, wrong, sentence):
+    Path("empty").mkdir()
+    field(Path("single"), 1)
     with pytest.raises(InputError, match=sentence):
         done(replace(asked, **wrong))
     assert not Path(asked.out).exists()

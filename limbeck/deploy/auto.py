@@ -8,7 +8,7 @@ from typing import Any
 from limbeck import runs
 from limbeck.artefacts.kinds import Written, kind_of, may_write
 from limbeck.deploy.devices import device_of
-from limbeck.deploy.plan import BEST, NET, TEACHERS, Asked, Perform, Plan, Step, look, plan
+from limbeck.deploy.plan import BEST, NET, TEACHERS, Asked, Perform, Plan, Step, look, look_at_target, plan
 from limbeck.errors import InputError
 from limbeck.results import Result
 from limbeck.runs import Tell
@@ -84,9 +84,7 @@ class Auto(Result):
         asked = self.asked
         if not self.done:
             return asked.command
-        shown = [
-            step.words[-1] for step in self.steps if step.words[-1].endswith((".onnx", ".program", ".c", ".design"))
-        ]
+        shown = [step.words[-1] for step in self.steps if step.words[-1].endswith(_SERVED)]
         return " ".join(["limbeck serve", self.kept, *shown, "--data", asked.target or asked.data])
 
 
@@ -99,7 +97,8 @@ def auto(asked: Asked, perform: Perform, tell: Tell, *, dry_run: bool = False) -
     if memory is None:
         tell("note", {"text": f"limbeck data {asked.data}"})
         photos = look(asked.data)
-        made = plan(asked, photos, device, _examine(asked, perform, tell), perform, tell)
+        unread = () if asked.target is None else look_at_target(asked.target, asked.data)
+        made = plan(asked, photos, device, _examine(asked, unread, perform, tell), perform, tell)
         memory = _Memory(Path(asked.out) / MEMORY, asked, made, {})
     for step in memory.plan.steps:
         if step.words[0] in _WRITES:
@@ -167,10 +166,10 @@ class _Memory:
         runs.write_sealed(self.path, {"asked": asdict(self.asked), "plan": asdict(self.plan), "done": done})
 
 
-def _examine(asked: Asked, perform: Perform, tell: Tell) -> bool:
-    """Tell what is wrong with the images; return whether some can't be read."""
+def _examine(asked: Asked, unread: tuple[str, ...], perform: Perform, tell: Tell) -> bool:
+    """Tell what is wrong with the images, and which of the target's are unread; return whether some are."""
     found: Any = perform("data", [asked.data], tell).to_json()
-    broken = [name for split in found["splits"] for name in split["broken"]]
+    broken = [name for split in found["splits"] for name in split["broken"]] + list(unread)
     groups = found["groups"]
     for number, what in (
         (len(broken), f"can't be read and are left out, {broken[0] if broken else ''} first"),

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.artefacts.kinds import kind_of
@@ -101,6 +102,22 @@ def look(data: str) -> Photos:
         raise InputError(f"{data} has training images without labels; put them into class folders, one a class")
     side = int(train.sizes.amin(1).median())
     return Photos(len(train), len(train.classes), side, train.pixels is not None, train.channels == 3)
+
+
+def look_at_target(target: str, data: str) -> tuple[str, ...]:
+    """Return the images that can't be read; InputError where there is nothing to adapt to: better now than after the
+    trainings."""
+    from limbeck.images.sources import open_source
+
+    if target == data or (Path(target).exists() and Path(data).exists() and Path(target).samefile(data)):
+        raise InputError(
+            f"--target {target} is what the nets learn from; give images from where the net will run, or leave "
+            "--target out"
+        )
+    found = open_source(target, "train", labelled=False, on_broken="skip")
+    if len(found) < 2:
+        raise InputError(f"{target} has {len(found)} image to adapt to; give more of them, at least a batch")
+    return found.broken
 
 
 def plan(asked: Asked, photos: Photos, device: Device, broken: bool, perform: Perform, tell: Tell) -> Plan:
