@@ -221,6 +221,7 @@ def test_it_goes_on_where_it_stopped_and_refuses_other_wishes(asked):
         ({"device": "toaster"}, "--for is 'toaster'; give microcontroller, pi, phone, browser or fpga:PART"),
         ({"device": "fpga:xc7"}, "--for fpga:xc7: there is no such part; choose fpga: and one of xczu7ev"),
         ({"minutes": 0.0}, "--minutes is 0; it must be more than 0"),
+        ({"size": 0}, "--size is 0; it must be at least 1 pixel"),
         ({"data": "nowhere"}, "nowhere is not there"),
         ({"target": "nowhere"}, "nowhere is not there"),
         ({"target": "empty"}, "empty holds no images"),

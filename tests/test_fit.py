@@ -465,6 +465,14 @@ def test_every_step_is_told_once_with_its_epoch(make_loop, monkeypatch):
     assert all(math.isfinite(values["loss"]) for values in steps)
 
 
+def test_the_last_step_is_told_however_fast_it_was_so_that_no_progress_stays_on_screen(make_loop, monkeypatch):
+    monkeypatch.setattr(loop_module, "TELL_SECONDS", 1e9)
+    told = []
+    fit(make_loop(), tell=lambda event, values: told.append(values) if event == "step" else None)
+    (only,) = told
+    assert only["step"] == only["steps"]
+
+
 def test_a_resumed_training_knows_the_seconds_of_all_earlier_calls(make_loop, tmp_path, monkeypatch):
     state, clock = tmp_path / "state.pt", iter(range(10**6))
     monkeypatch.setattr("limbeck.learn.fit.time.monotonic", lambda: float(next(clock)))

@@ -93,6 +93,8 @@ def auto(asked: Asked, perform: Perform, tell: Tell, *, dry_run: bool = False) -
     device = device_of(asked.device)
     if not asked.minutes > 0:
         raise InputError(f"--minutes is {asked.minutes:g}; it must be more than 0")
+    if asked.size is not None and asked.size < 1:
+        raise InputError(f"--size is {asked.size}; it must be at least 1 pixel")
     memory = _Memory.of(Path(asked.out) / MEMORY, asked)
     if memory is None:
         tell("note", {"text": f"limbeck data {asked.data}"})

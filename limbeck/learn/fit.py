@@ -291,13 +291,13 @@ class _Meter:
             self.tell("note", {"text": text})
 
     def maybe_tell(self) -> None:
-        now = time.monotonic()
-        if now - self.since < TELL_SECONDS:
+        now, last = time.monotonic(), self.loop.steps * self.loop.epochs
+        if now - self.since < TELL_SECONDS and self.progress.step < last:  # the last ends a progress line
             return
         means = self.settle()
         self.warn(means.get("loss", 0.0))
-        done = {"step": self.progress.step, "steps": self.loop.steps * self.loop.epochs, "lr": self.lr}
-        rate = self.images / (now - self.since)
+        done = {"step": self.progress.step, "steps": last, "lr": self.lr}
+        rate = self.images / max(now - self.since, 1e-9)
         self.images, self.since = 0, now
         epoch = {"epoch": (self.progress.step - 1) // self.loop.steps + 1, "epochs": self.loop.epochs}
         self.tell("step", {**done, **epoch, "images_per_second": rate, **means})
