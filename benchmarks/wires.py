@@ -13,7 +13,8 @@ import math
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from limbeck.fpga.timing import WIRES
@@ -72,30 +73,15 @@ class Routed:
             )
         return max(_plus(arrived(pin), setup) for pin, setup in self.setups.items())
 
-    def _ordered(self) -> list[Pin]:
+    def _ordered(self) -> Iterable[Pin]:
         """Return the outputs, each after those that its inputs come from."""
-        before = {
-            output: {
-                driver
-                for pin, _ in arcs
-                if (output[0], pin) not in self.clocks
-                and (driver := self.wires.get((output[0], pin), (None, 0))[0]) in self.arcs
-            }
+        inputs = {
+            output: [(output[0], pin) for pin, _ in arcs if (output[0], pin) not in self.clocks]
             for output, arcs in self.arcs.items()
         }
-        leads: dict[Pin, list[Pin]] = defaultdict(list)
-        for output, drivers in before.items():
-            for driver in drivers:
-                assert driver is not None
-                leads[driver].append(output)
-        waiting = {output: len(drivers) for output, drivers in before.items()}
-        order = [output for output, count in waiting.items() if not count]
-        for output in order:
-            for after in leads[output]:
-                waiting[after] -= 1
-                if not waiting[after]:
-                    order.append(after)
-        return order
+        return TopologicalSorter(
+            {output: [self.wires[pin][0] for pin in pins if pin in self.wires] for output, pins in inputs.items()}
+        ).static_order()
 
 
 def _plus(time: tuple[float, int], delay: int) -> tuple[float, int]:

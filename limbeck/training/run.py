@@ -345,7 +345,8 @@ def check_random_steps(net: "nn.Module", training: Training) -> None:
 
 def brings_weights(spec: str) -> bool:
     """Whether `spec` names weights at hand, or a hub's, and not only a net."""
-    return (Path(spec) / "model.json").is_file() or "@" in spec or spec.startswith(("hf-hub:", "local-dir:"))
+    at_hand = (Path(spec) / "model.json").is_file() or "@" in spec or spec.endswith(".onnx")
+    return at_hand or spec.startswith(("hf-hub:", "local-dir:"))
 
 
 def evaluate_on(sets: Sets, model: "Classifier", training: Training, accelerator: "Accelerator") -> "Evaluation | None":

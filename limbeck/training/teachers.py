@@ -126,7 +126,7 @@ def live(
         specs,
         tuple(
             zoo.freeze(_stand_in(spec, data, training, tell), dtype=ensemble.teacher_dtype)
-            if dry_run and not brings_weights(spec) and not spec.endswith(".onnx")
+            if dry_run and not brings_weights(spec)
             else load_teacher(spec, ensemble.teacher_dtype, ensemble.compile_teachers, accelerator)
             for spec in specs
         ),
@@ -140,7 +140,7 @@ def load_teacher(
     was exported."""
     from limbeck.nets import onnx, weights, zoo
 
-    if Path(spec).suffix == ".onnx":
+    if spec.endswith(".onnx"):
         net = onnx.load(spec)
         # its own digest: a file of 8 bits names the weights that it was made of
         net.lineage = replace(net.lineage, sha256=weights.digest(Path(spec).read_bytes()))
